@@ -1,0 +1,1 @@
+//! Layer-wise Relevance Propagation (LRP) for ONNX models.
