@@ -1,0 +1,126 @@
+//! The layers: parameters, geometry, output shape and family, one file each.
+//!
+//! A layer knows shapes and its own parameters; it knows no rule, no buffer and no backend. Shapes are those of
+//! one sample: the batch is an implied axis in front of every value.
+
+pub mod activation;
+pub mod affine;
+pub mod concat;
+pub mod dense;
+pub mod lookup;
+pub mod reshape;
+pub mod sum;
+pub mod transpose;
+
+pub use activation::{Activation, GeluForm};
+pub use affine::Affine;
+pub use concat::Concat;
+pub use dense::Dense;
+pub use lookup::Lookup;
+pub use reshape::Reshape;
+pub use sum::Sum;
+pub use transpose::Transpose;
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::tensor::{Shape, Tensor};
+
+/// What a layer does with its inputs, and so which rules it can take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// z = W x + b, mixing inputs: takes the terms, groups and stabilisers of a linear rule.
+    Linear,
+    /// One function of each element.
+    Pointwise,
+    /// A factor and an offset for each element.
+    Affine,
+    /// Elements move but keep their value; relevance moves back with them.
+    Routing,
+    /// A table read at integer positions: relevance stops here.
+    Lookup,
+}
+
+/// A layer of the network.
+#[derive(Debug, Clone)]
+pub enum Layer {
+    /// z = x Wᵀ + b along the last axis.
+    Dense(Dense),
+    /// A signed sum of values of one shape.
+    Sum(Sum),
+    /// y = s ⊙ x + o.
+    Affine(Affine),
+    /// An elementwise non-linear function.
+    Activation(Activation),
+    /// The same elements under another shape.
+    Reshape(Reshape),
+    /// Axes reordered.
+    Transpose(Transpose),
+    /// Values joined along an axis.
+    Concat(Concat),
+    /// Rows of a table, picked by an integer input.
+    Lookup(Lookup),
+}
+
+impl Layer {
+    /// The layer's family.
+    pub fn family(&self) -> Family {
+        match self {
+            Layer::Dense(_) | Layer::Sum(_) => Family::Linear,
+            Layer::Affine(_) => Family::Affine,
+            Layer::Activation(_) => Family::Pointwise,
+            Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_) => Family::Routing,
+            Layer::Lookup(_) => Family::Lookup,
+        }
+    }
+
+    /// The tensors that the layer holds.
+    pub fn parameters(&self) -> Vec<&Arc<Tensor>> {
+        match self {
+            Layer::Dense(dense) => std::iter::once(dense.weight()).chain(dense.bias()).collect(),
+            Layer::Affine(affine) => vec![affine.scale(), affine.offset()],
+            Layer::Lookup(lookup) => vec![lookup.table()],
+            Layer::Sum(_) | Layer::Activation(_) | Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_) => {
+                Vec::new()
+            }
+        }
+    }
+
+    /// The layer's kind as composites and reports name it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Layer::Dense(_) => "dense",
+            Layer::Sum(_) => "sum",
+            Layer::Affine(_) => "affine",
+            Layer::Activation(activation) => activation.name(),
+            Layer::Reshape(_) => "reshape",
+            Layer::Transpose(_) => "transpose",
+            Layer::Concat(_) => "concat",
+            Layer::Lookup(_) => "lookup",
+        }
+    }
+
+    /// The shape of one sample's output.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) with both shapes if the inputs do not fit the layer.
+    pub fn output_shape(&self, inputs: &[&Shape]) -> Result<Shape> {
+        match self {
+            Layer::Dense(dense) => dense.output_shape(only(inputs)?),
+            Layer::Sum(sum) => sum.output_shape(inputs),
+            Layer::Affine(affine) => affine.output_shape(only(inputs)?),
+            Layer::Activation(_) => Ok(only(inputs)?.clone()),
+            Layer::Reshape(reshape) => reshape.output_shape(only(inputs)?),
+            Layer::Transpose(transpose) => transpose.output_shape(only(inputs)?),
+            Layer::Concat(concat) => concat.output_shape(inputs),
+            Layer::Lookup(lookup) => Ok(lookup.output_shape(only(inputs)?)),
+        }
+    }
+}
+
+fn only<'a>(inputs: &[&'a Shape]) -> Result<&'a Shape> {
+    match inputs {
+        [shape] => Ok(shape),
+        _ => Err(Error::shape(format!("the layer takes one input, not {}", inputs.len()))),
+    }
+}

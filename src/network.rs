@@ -1,0 +1,438 @@
+//! The network that is explained: a directed acyclic graph of values, each made by one layer.
+//!
+//! Shapes are those of one sample. The batch is an axis in front of every value that no layer names, so that
+//! samples cannot mix by construction.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::layers::{Activation, Affine, Concat, Dense, Layer, Lookup, Reshape, Sum, Transpose, sum::Sign};
+use crate::tensor::{Shape, Tensor};
+
+/// A value of a [`Network`]: an input or what a layer makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(pub(crate) usize);
+
+/// A layer's position in a [`Network`]'s topological order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LayerId(pub(crate) usize);
+
+impl ValueId {
+    /// The value's position in [`Network::values`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+impl LayerId {
+    /// The layer's position in [`Network::layers`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// A value's name and the shape of one sample.
+#[derive(Debug, Clone)]
+pub struct Value {
+    /// The name that the model gave it.
+    pub name: String,
+    /// The shape of one sample.
+    pub shape: Shape,
+}
+
+/// What an input holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputKind {
+    /// Real numbers: relevance reaches them.
+    Float,
+    /// Integers: relevance stops where they are looked up.
+    Integer,
+}
+
+/// An input of the network.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// The value it fills.
+    pub value: ValueId,
+    /// What it holds.
+    pub kind: InputKind,
+}
+
+/// A layer with its place in the graph.
+#[derive(Debug, Clone)]
+pub struct LayerNode {
+    /// The name that the model gave the node, unique within the network.
+    pub name: String,
+    /// What it computes.
+    pub layer: Layer,
+    /// The activations it reads, in order.
+    pub inputs: Vec<ValueId>,
+    /// The value it makes.
+    pub output: ValueId,
+}
+
+/// A last function that the model has and the explained network leaves out, as the field does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// Softmax over the last axis.
+    Softmax,
+    /// The logarithm of softmax.
+    LogSoftmax,
+    /// The logistic function of each output.
+    Sigmoid,
+}
+
+/// How the model's own tensors carry the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchAxis {
+    /// The model's leading axis is the batch: any number of samples.
+    Leading,
+    /// The model knows one sample only; relprop puts an axis in front.
+    Absent,
+    /// The model has a leading batch axis of a fixed extent that could not be rewritten; only that extent works.
+    Fixed(usize),
+}
+
+/// A directed acyclic graph of layers from inputs to one output, in topological order.
+#[derive(Debug, Clone)]
+pub struct Network {
+    inputs: Vec<Input>,
+    values: Vec<Value>,
+    layers: Vec<LayerNode>,
+    output: ValueId,
+    link: Option<Link>,
+    batch: BatchAxis,
+    notes: Vec<String>,
+}
+
+impl Network {
+    /// A builder for networks made in code.
+    pub fn builder() -> NetworkBuilder {
+        NetworkBuilder::default()
+    }
+
+    /// The inputs, in the model's order.
+    pub fn inputs(&self) -> &[Input] {
+        &self.inputs
+    }
+
+    /// Every value; a [`ValueId`] is a position here.
+    pub fn values(&self) -> &[Value] {
+        &self.values
+    }
+
+    /// The value behind an id.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.values[id.0]
+    }
+
+    /// The shape of one sample of a value.
+    pub fn shape(&self, id: ValueId) -> &Shape {
+        &self.values[id.0].shape
+    }
+
+    /// The layers in topological order; a [`LayerId`] is a position here.
+    pub fn layers(&self) -> &[LayerNode] {
+        &self.layers
+    }
+
+    /// The layer behind an id.
+    pub fn layer(&self, id: LayerId) -> &LayerNode {
+        &self.layers[id.0]
+    }
+
+    /// The layers in topological order with their ids.
+    pub fn layer_ids(&self) -> impl DoubleEndedIterator<Item = (LayerId, &LayerNode)> {
+        self.layers.iter().enumerate().map(|(index, node)| (LayerId(index), node))
+    }
+
+    /// The explained output (logits).
+    pub fn output(&self) -> ValueId {
+        self.output
+    }
+
+    /// The model's last function, if it was left out.
+    pub fn link(&self) -> Option<Link> {
+        self.link
+    }
+
+    /// How the model's own tensors carry the batch.
+    pub fn batch(&self) -> BatchAxis {
+        self.batch
+    }
+
+    /// What was changed or left out on the way from the model, one sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The value of a name.
+    pub fn find_value(&self, name: &str) -> Option<ValueId> {
+        self.values.iter().position(|value| value.name == name).map(ValueId)
+    }
+
+    /// The layer of a name.
+    pub fn find_layer(&self, name: &str) -> Option<LayerId> {
+        self.layers.iter().position(|node| node.name == name).map(LayerId)
+    }
+
+    /// The layer that makes a value; none for inputs.
+    pub fn producer(&self, value: ValueId) -> Option<LayerId> {
+        self.layers.iter().position(|node| node.output == value).map(LayerId)
+    }
+
+    /// For each value, the layers that read it and at which of their inputs, in topological order.
+    pub fn readers(&self) -> Vec<Vec<(LayerId, usize)>> {
+        let mut readers = vec![Vec::new(); self.values.len()];
+        for (id, node) in self.layer_ids() {
+            for (slot, input) in node.inputs.iter().enumerate() {
+                readers[input.0].push((id, slot));
+            }
+        }
+        readers
+    }
+
+    /// Bytes of the parameters as float32.
+    pub fn parameter_bytes(&self) -> usize {
+        let mut seen = std::collections::HashSet::new();
+        let mut bytes = 0;
+        for tensor in self.layers.iter().flat_map(|node| node.layer.parameters()) {
+            if seen.insert(Arc::as_ptr(tensor)) {
+                bytes += tensor.count() * size_of::<f32>();
+            }
+        }
+        bytes
+    }
+}
+
+/// Builds a [`Network`] layer by layer; each call checks shapes and returns the new value.
+///
+/// ```
+/// use relprop::{Network, Tensor};
+///
+/// let mut builder = Network::builder();
+/// let x = builder.input("x", [4]);
+/// let z = builder.dense("fc1", x, Tensor::from_fn([2, 4], |i| i as f32), None)?;
+/// let a = builder.relu("relu", z)?;
+/// let y = builder.dense("fc2", a, Tensor::from_fn([1, 2], |_| 1.0), Some(Tensor::vector(vec![0.5])))?;
+/// let network = builder.build(y)?;
+/// assert_eq!(network.layers().len(), 3);
+/// # Ok::<(), relprop::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct NetworkBuilder {
+    inputs: Vec<Input>,
+    values: Vec<Value>,
+    layers: Vec<LayerNode>,
+    names: HashMap<String, usize>,
+    link: Option<Link>,
+    batch: Option<BatchAxis>,
+    notes: Vec<String>,
+}
+
+impl NetworkBuilder {
+    /// An input of real numbers; `shape` is one sample's.
+    pub fn input(&mut self, name: impl Into<String>, shape: impl Into<Shape>) -> ValueId {
+        self.add_input(name.into(), shape.into(), InputKind::Float)
+    }
+
+    /// An input of integers; relevance stops where it is looked up.
+    pub fn integer_input(&mut self, name: impl Into<String>, shape: impl Into<Shape>) -> ValueId {
+        self.add_input(name.into(), shape.into(), InputKind::Integer)
+    }
+
+    fn add_input(&mut self, name: String, shape: Shape, kind: InputKind) -> ValueId {
+        let value = ValueId(self.values.len());
+        self.values.push(Value { name, shape });
+        self.inputs.push(Input { value, kind });
+        value
+    }
+
+    /// z = x Wᵀ + b: weight `[outputs, inputs]`, bias `[outputs]`.
+    ///
+    /// # Errors
+    /// If weight, bias and input do not fit together.
+    pub fn dense(&mut self, name: &str, input: ValueId, weight: Tensor, bias: Option<Tensor>) -> Result<ValueId> {
+        let dense = Dense::new(weight, bias.map(Arc::new)).map_err(|error| error.at(name))?;
+        self.layer(name, Layer::Dense(dense), vec![input])
+    }
+
+    /// max(x, 0).
+    ///
+    /// # Errors
+    /// If `input` is no value of this builder.
+    pub fn relu(&mut self, name: &str, input: ValueId) -> Result<ValueId> {
+        self.activation(name, input, Activation::Relu)
+    }
+
+    /// An elementwise function.
+    ///
+    /// # Errors
+    /// If `input` is no value of this builder.
+    pub fn activation(&mut self, name: &str, input: ValueId, activation: Activation) -> Result<ValueId> {
+        self.layer(name, Layer::Activation(activation), vec![input])
+    }
+
+    /// The sum of values of one shape.
+    ///
+    /// # Errors
+    /// If the shapes differ.
+    pub fn sum(&mut self, name: &str, inputs: &[ValueId]) -> Result<ValueId> {
+        let sum = Sum::new(vec![Sign::Plus; inputs.len()]).map_err(|error| error.at(name))?;
+        self.layer(name, Layer::Sum(sum), inputs.to_vec())
+    }
+
+    /// s ⊙ x + o, broadcast to the sample.
+    ///
+    /// # Errors
+    /// If scale or offset do not broadcast to the input's shape.
+    pub fn affine(&mut self, name: &str, input: ValueId, scale: Tensor, offset: Tensor) -> Result<ValueId> {
+        self.layer(name, Layer::Affine(Affine::new(scale, offset)), vec![input])
+    }
+
+    /// The same elements under another sample shape.
+    ///
+    /// # Errors
+    /// If the counts differ.
+    pub fn reshape(&mut self, name: &str, input: ValueId, shape: impl Into<Shape>) -> Result<ValueId> {
+        self.layer(name, Layer::Reshape(Reshape::new(shape)), vec![input])
+    }
+
+    /// The sample's axes reordered.
+    ///
+    /// # Errors
+    /// If `order` is no permutation of the input's axes.
+    pub fn transpose(&mut self, name: &str, input: ValueId, order: Vec<usize>) -> Result<ValueId> {
+        let transpose = Transpose::new(order).map_err(|error| error.at(name))?;
+        self.layer(name, Layer::Transpose(transpose), vec![input])
+    }
+
+    /// Values joined along an axis of the sample.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn concat(&mut self, name: &str, inputs: &[ValueId], axis: usize) -> Result<ValueId> {
+        self.layer(name, Layer::Concat(Concat::new(axis)), inputs.to_vec())
+    }
+
+    /// Rows of `table` (`[entries, …row]`) picked by an integer input.
+    ///
+    /// # Errors
+    /// If the table has no entry, or `input` is no integer input.
+    pub fn lookup(&mut self, name: &str, input: ValueId, table: Tensor) -> Result<ValueId> {
+        let lookup = Lookup::new(table).map_err(|error| error.at(name))?;
+        self.layer(name, Layer::Lookup(lookup), vec![input])
+    }
+
+    /// Any layer; what the named methods call.
+    ///
+    /// # Errors
+    /// If an input is not of this builder, has the wrong kind, or the shapes do not fit the layer.
+    pub fn layer(&mut self, name: &str, layer: Layer, inputs: Vec<ValueId>) -> Result<ValueId> {
+        if let Some(stranger) = inputs.iter().find(|input| input.0 >= self.values.len()) {
+            return Err(Error::argument(format!("value {} belongs to another network", stranger.0)).at(name));
+        }
+        let looks_up = matches!(layer, Layer::Lookup(_));
+        for input in &inputs {
+            let is_integer = self.inputs.iter().any(|known| known.value == *input && known.kind == InputKind::Integer);
+            if is_integer != looks_up {
+                let (value, kind) = (&self.values[input.0].name, layer.kind());
+                let message = if looks_up {
+                    format!("a lookup needs an integer input, but `{value}` holds real numbers")
+                } else {
+                    format!("`{value}` is an integer input, which only a lookup can read, not a {kind} layer")
+                };
+                return Err(Error::argument(message).at(name));
+            }
+        }
+        let shapes: Vec<&Shape> = inputs.iter().map(|input| &self.values[input.0].shape).collect();
+        let shape = layer.output_shape(&shapes).map_err(|error| error.at(name))?;
+        let name = self.unique(name);
+        let output = ValueId(self.values.len());
+        self.values.push(Value { name: name.clone(), shape });
+        self.layers.push(LayerNode { name, layer, inputs, output });
+        Ok(output)
+    }
+
+    fn unique(&mut self, name: &str) -> String {
+        let uses = self.names.entry(name.to_owned()).or_default();
+        *uses += 1;
+        if *uses == 1 { name.to_owned() } else { format!("{name}_{uses}") }
+    }
+
+    /// Names a value as the model does; by default a value has its layer's name.
+    pub fn rename(&mut self, value: ValueId, name: impl Into<String>) {
+        self.values[value.0].name = name.into();
+    }
+
+    /// The shape of one sample of a value.
+    pub fn shape(&self, value: ValueId) -> &Shape {
+        &self.values[value.0].shape
+    }
+
+    /// Records that the model ends in a function which the explained network leaves out.
+    pub fn link(&mut self, link: Option<Link>) {
+        self.link = link;
+    }
+
+    /// Records how the model's own tensors carry the batch; [`BatchAxis::Leading`] unless told.
+    pub fn batch(&mut self, batch: BatchAxis) {
+        self.batch = Some(batch);
+    }
+
+    /// Records a sentence for the user about what was changed or left out.
+    pub fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+
+    /// The network up to `output`; layers and inputs that it does not depend on are dropped.
+    ///
+    /// # Errors
+    /// If `output` is not of this builder, or no layer makes it.
+    pub fn build(self, output: ValueId) -> Result<Network> {
+        if !self.layers.iter().any(|node| node.output == output) {
+            return Err(Error::argument("the output of a network is a value that one of its layers makes"));
+        }
+        let mut needed = vec![false; self.values.len()];
+        needed[output.0] = true;
+        for node in self.layers.iter().rev() {
+            if needed[node.output.0] {
+                node.inputs.iter().for_each(|input| needed[input.0] = true);
+            }
+        }
+        let mut moved = vec![ValueId(0); self.values.len()];
+        let mut values = Vec::new();
+        for (index, value) in self.values.into_iter().enumerate() {
+            if needed[index] {
+                moved[index] = ValueId(values.len());
+                values.push(value);
+            }
+        }
+        let layers = self
+            .layers
+            .into_iter()
+            .filter(|node| needed[node.output.0])
+            .map(|node| LayerNode {
+                inputs: node.inputs.iter().map(|input| moved[input.0]).collect(),
+                output: moved[node.output.0],
+                ..node
+            })
+            .collect();
+        let inputs = self
+            .inputs
+            .into_iter()
+            .filter(|input| needed[input.value.0])
+            .map(|input| Input { value: moved[input.value.0], ..input })
+            .collect();
+        Ok(Network {
+            inputs,
+            values,
+            layers,
+            output: moved[output.0],
+            link: self.link,
+            batch: self.batch.unwrap_or(BatchAxis::Leading),
+            notes: self.notes,
+        })
+    }
+}
