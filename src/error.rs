@@ -112,6 +112,19 @@ impl Error {
     }
 }
 
+/// An error for a name that is not there, with the nearest known one.
+pub(crate) fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> Error {
+    let known: Vec<&str> = known.into_iter().collect();
+    let near = known.iter().max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
+    let error = Error::argument(format!("there is no {what} `{name}`"));
+    const LISTED: usize = 12;
+    match near {
+        None => error,
+        Some(near) if known.len() > LISTED => error.help(format!("the nearest name is `{near}`")),
+        Some(near) => error.help(format!("did you mean `{near}`? known are {}", known.join(", "))),
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;

@@ -1,11 +1,15 @@
 //! Layer-wise Relevance Propagation (LRP) for ONNX models.
 
-
+pub mod composite;
 pub mod error;
 pub mod layers;
 pub mod network;
+pub mod rules;
+pub mod start;
 pub mod tensor;
 
+pub use composite::Composite;
 pub use error::{Error, ErrorKind, Result};
 pub use network::{Network, NetworkBuilder};
+pub use start::{Start, Targets};
 pub use tensor::{Shape, Tensor};

@@ -1,0 +1,21 @@
+//! The box rule (zᴮ), for the layer that reads an input with known bounds l ≤ x ≤ h.
+//!
+//! R_j = Σ_i (x_j w_ij − l_j w_ij⁺ − h_j w_ij⁻) R_i / stab(Σ_j …)        (Montavon et al. 2017, Explaining NonLinear
+//! Classification Decisions with Deep Taylor Decomposition)
+//!
+//! The bias cancels between the three terms.
+
+use super::{BiasPart, Bounds, InputPart, LinearRule, Stabilizer, WeightPart, divided, minus, plus};
+
+impl LinearRule {
+    /// The box rule for inputs within `bounds`.
+    pub fn zbox(bounds: Bounds, stabilizer: Stabilizer) -> Self {
+        let terms = vec![
+            plus(InputPart::Whole, WeightPart::WHOLE),
+            minus(InputPart::Low, WeightPart::POSITIVE),
+            minus(InputPart::High, WeightPart::NEGATIVE),
+        ];
+        let groups = vec![divided(terms, BiasPart::Absent, stabilizer)];
+        LinearRule { name: "box".to_owned(), groups, bounds: Some(bounds) }
+    }
+}
