@@ -4,6 +4,8 @@ pub mod composite;
 pub mod error;
 pub mod layers;
 pub mod network;
+pub mod reference;
+pub mod relevance;
 pub mod rules;
 pub mod start;
 pub mod tensor;

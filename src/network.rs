@@ -389,10 +389,13 @@ impl NetworkBuilder {
     /// The network up to `output`; layers and inputs that it does not depend on are dropped.
     ///
     /// # Errors
-    /// If `output` is not of this builder, or no layer makes it.
+    /// If `output` is not of this builder, no layer makes it, or a value has no elements.
     pub fn build(self, output: ValueId) -> Result<Network> {
         if !self.layers.iter().any(|node| node.output == output) {
             return Err(Error::argument("the output of a network is a value that one of its layers makes"));
+        }
+        if let Some(empty) = self.values.iter().find(|value| value.shape.count() == 0) {
+            return Err(Error::shape(format!("value `{}` of shape {} has no elements", empty.name, empty.shape)));
         }
         let mut needed = vec![false; self.values.len()];
         needed[output.0] = true;

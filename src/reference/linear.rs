@@ -1,0 +1,191 @@
+//! Any rule on any linear layer, from the formula of [`crate::rules`].
+
+use super::{Given, Step};
+use crate::layers::Layer;
+use crate::relevance::LayerSums;
+use crate::rules::{BiasPart, Group, InputPart, LinearRule, Mask, Quotient, Share, Stabilizer, WeightPart};
+
+/// One weight: output element, input slot, input element, w.
+type Connection = (usize, usize, usize, f64);
+
+impl Step<'_> {
+    pub(super) fn linear(&self, rule: &LinearRule) -> Given {
+        let mut shares: Vec<Vec<f64>> =
+            (0..self.node.inputs.len()).map(|slot| vec![0.0; self.input(slot).len()]).collect();
+        let mut sums = LayerSums { at_output: self.arriving.iter().sum(), ..LayerSums::default() };
+        let connections = self.connections();
+        let bounds = Bounds::of(rule, self);
+        for group in &rule.groups {
+            self.group(group, &connections, &bounds, &mut shares, &mut sums);
+        }
+        sums.at_input = shares.iter().flatten().sum();
+        sums.nonfinite = shares.iter().flatten().filter(|share| !share.is_finite()).count() as u64;
+        sums.close();
+        Given { shares, sums: Some(sums) }
+    }
+
+    fn group(
+        &self,
+        group: &Group,
+        connections: &[Connection],
+        bounds: &Bounds,
+        shares: &mut [Vec<f64>],
+        sums: &mut LayerSums,
+    ) {
+        let outputs = self.arriving.len();
+        let factor = f64::from(group.factor);
+        let bias: Vec<f64> = self.bias().iter().map(|&b| bias_part(group.bias, b)).collect();
+        let mut d = bias.clone();
+        for &(i, slot, j, w) in connections {
+            for term in &group.terms {
+                let x = bounds.input_part(term.input, self.input(slot)[j], slot, j);
+                d[i] += f64::from(term.sign.factor()) * x * weight_part(term.weight, w);
+            }
+        }
+        let damped = match group.quotient {
+            Quotient::Divided(stabilizer) => stabilize(stabilizer, &d),
+            Quotient::Plain => d.clone(),
+        };
+        let q: Vec<f64> = (0..outputs)
+            .map(|i| match (is_served(group.mask, self.output()[i]), group.quotient) {
+                (false, _) => 0.0,
+                (true, Quotient::Plain) => self.arriving[i],
+                (true, Quotient::Divided(_)) if damped[i] == 0.0 => 0.0,
+                (true, Quotient::Divided(_)) => self.arriving[i] / damped[i],
+            })
+            .collect();
+        for &(i, slot, j, w) in connections {
+            for term in &group.terms {
+                let x = bounds.input_part(term.input, self.input(slot)[j], slot, j);
+                shares[slot][j] += factor * f64::from(term.sign.factor()) * x * weight_part(term.weight, w) * q[i];
+            }
+        }
+        if matches!(group.quotient, Quotient::Plain) {
+            return;
+        }
+        let held: Vec<f64> = (0..outputs).map(|i| factor * (bias[i] + damped[i] - d[i]) * q[i]).collect();
+        match group.share {
+            Share::Absorbed => {
+                sums.bias += (0..outputs).map(|i| factor * bias[i] * q[i]).sum::<f64>();
+                sums.epsilon += (0..outputs).map(|i| factor * (damped[i] - d[i]) * q[i]).sum::<f64>();
+            }
+            Share::Redistributed => {
+                let mut fan_in = vec![0.0; outputs];
+                connections.iter().for_each(|&(i, ..)| fan_in[i] += 1.0);
+                connections.iter().for_each(|&(i, slot, j, _)| shares[slot][j] += held[i] / fan_in[i]);
+            }
+        }
+    }
+
+    fn connections(&self) -> Vec<Connection> {
+        match &self.node.layer {
+            Layer::Dense(dense) => {
+                let (inputs, weight) = (dense.inputs(), dense.weight().data());
+                let rows = self.arriving.len() / dense.outputs();
+                let mut connections = Vec::with_capacity(rows * weight.len());
+                for row in 0..rows {
+                    for (position, &w) in weight.iter().enumerate() {
+                        let (i, j) = (position / inputs, position % inputs);
+                        connections.push((row * dense.outputs() + i, 0, row * inputs + j, f64::from(w)));
+                    }
+                }
+                connections
+            }
+            Layer::Sum(sum) => sum
+                .signs()
+                .iter()
+                .enumerate()
+                .flat_map(|(slot, sign)| (0..self.arriving.len()).map(move |i| (i, slot, i, f64::from(sign.factor()))))
+                .collect(),
+            Layer::Affine(affine) => {
+                let scale = self.spread(affine.scale());
+                scale.into_iter().enumerate().map(|(i, s)| (i, 0, i, s)).collect()
+            }
+            Layer::Activation(_) | Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_) | Layer::Lookup(_) => {
+                Vec::new()
+            }
+        }
+    }
+
+    /// b of every output element.
+    fn bias(&self) -> Vec<f64> {
+        let outputs = self.arriving.len();
+        match &self.node.layer {
+            Layer::Dense(dense) => match dense.bias() {
+                Some(bias) => bias.data().iter().copied().map(f64::from).cycle().take(outputs).collect(),
+                None => vec![0.0; outputs],
+            },
+            Layer::Affine(affine) => self.spread(affine.offset()),
+            Layer::Sum(_) => vec![0.0; outputs],
+            Layer::Activation(_) | Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_) | Layer::Lookup(_) => {
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// The bounds of the box rule, spread over the layer's input.
+struct Bounds {
+    low: Vec<f64>,
+    high: Vec<f64>,
+}
+
+impl Bounds {
+    fn of(rule: &LinearRule, step: &Step<'_>) -> Self {
+        match &rule.bounds {
+            None => Bounds { low: Vec::new(), high: Vec::new() },
+            Some(bounds) => Bounds { low: step.spread(&bounds.low), high: step.spread(&bounds.high) },
+        }
+    }
+
+    fn input_part(&self, part: InputPart, x: f64, slot: usize, element: usize) -> f64 {
+        debug_assert!(slot == 0 || self.low.is_empty(), "bounds are those of a layer with one input");
+        match part {
+            InputPart::Whole => x,
+            InputPart::Positive => x.max(0.0),
+            InputPart::Negative => x.min(0.0),
+            InputPart::Low => self.low[element],
+            InputPart::High => self.high[element],
+            InputPart::One => 1.0,
+        }
+    }
+}
+
+fn weight_part(part: WeightPart, w: f64) -> f64 {
+    match part {
+        WeightPart::Scaled { positive, negative } => {
+            w.max(0.0) * f64::from(positive) + w.min(0.0) * f64::from(negative)
+        }
+        WeightPart::Squared => w * w,
+        WeightPart::One => 1.0,
+    }
+}
+
+fn bias_part(part: BiasPart, b: f64) -> f64 {
+    match part {
+        BiasPart::Absent => 0.0,
+        BiasPart::Scaled { positive, negative } => b.max(0.0) * f64::from(positive) + b.min(0.0) * f64::from(negative),
+        BiasPart::Squared => b * b,
+    }
+}
+
+fn is_served(mask: Mask, z: f64) -> bool {
+    match mask {
+        Mask::Everywhere => true,
+        Mask::Positive => z > 0.0,
+        Mask::Negative => z < 0.0,
+    }
+}
+
+fn stabilize(stabilizer: Stabilizer, d: &[f64]) -> Vec<f64> {
+    let sign = |d: f64| if d >= 0.0 { 1.0 } else { -1.0 };
+    let epsilon = f64::from(stabilizer.epsilon());
+    match stabilizer {
+        Stabilizer::Absolute(_) => d.iter().map(|&d| d + epsilon * sign(d)).collect(),
+        Stabilizer::Clip(_) => d.iter().map(|&d| sign(d) * d.abs().max(epsilon)).collect(),
+        Stabilizer::Rms(_) => {
+            let rms = (d.iter().map(|d| d * d).sum::<f64>() / d.len() as f64).sqrt();
+            d.iter().map(|&d| d + epsilon * rms * sign(d)).collect()
+        }
+    }
+}

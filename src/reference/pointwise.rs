@@ -1,0 +1,99 @@
+//! Elementwise layers: values, derivatives, and their rules.
+
+use super::{Given, Step};
+use crate::layers::{Activation, Affine, GeluForm};
+use crate::relevance::LayerSums;
+use crate::rules::PointwiseRule;
+use crate::tensor::Tensor;
+
+/// f(x) of an activation.
+pub fn value(activation: &Activation, x: f64) -> f64 {
+    match activation {
+        Activation::Relu => x.max(0.0),
+        Activation::LeakyRelu { slope } => {
+            if x >= 0.0 {
+                x
+            } else {
+                f64::from(*slope) * x
+            }
+        }
+        Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+        Activation::Tanh => x.tanh(),
+        Activation::Gelu(GeluForm::Erf) => 0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2)),
+        Activation::Gelu(GeluForm::Tanh) => 0.5 * x * (1.0 + gelu_inner(x).tanh()),
+        Activation::Erf => libm::erf(x),
+    }
+}
+
+/// f′(x) of an activation; at a kink the derivative from below, as PyTorch has it.
+pub fn derivative(activation: &Activation, x: f64) -> f64 {
+    use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
+    match activation {
+        Activation::Relu => f64::from(u8::from(x > 0.0)),
+        Activation::LeakyRelu { slope } => {
+            if x > 0.0 {
+                1.0
+            } else {
+                f64::from(*slope)
+            }
+        }
+        Activation::Sigmoid => {
+            let y = value(activation, x);
+            y * (1.0 - y)
+        }
+        Activation::Tanh => 1.0 - x.tanh().powi(2),
+        Activation::Gelu(GeluForm::Erf) => {
+            let cumulative = 0.5 * (1.0 + libm::erf(x * FRAC_1_SQRT_2));
+            let density = 0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2 * (-0.5 * x * x).exp();
+            cumulative + x * density
+        }
+        Activation::Gelu(GeluForm::Tanh) => {
+            let t = gelu_inner(x).tanh();
+            let inner_slope = (2.0 / std::f64::consts::PI).sqrt() * (1.0 + 3.0 * 0.044715 * x * x);
+            0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner_slope
+        }
+        Activation::Erf => FRAC_2_SQRT_PI * (-x * x).exp(),
+    }
+}
+
+fn gelu_inner(x: f64) -> f64 {
+    (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)
+}
+
+impl Step<'_> {
+    pub(super) fn activation(&self, activation: &Activation, rule: PointwiseRule) -> Given {
+        self.elementwise(match rule {
+            PointwiseRule::Pass => self.arriving.to_vec(),
+            PointwiseRule::Gradient => {
+                self.arriving.iter().zip(self.input(0)).map(|(r, &x)| r * derivative(activation, x)).collect()
+            }
+        })
+    }
+
+    pub(super) fn affine(&self, affine: &Affine, rule: PointwiseRule) -> Given {
+        self.elementwise(match rule {
+            PointwiseRule::Pass => self.arriving.to_vec(),
+            PointwiseRule::Gradient => {
+                self.arriving.iter().zip(self.spread(affine.scale())).map(|(r, s)| r * s).collect()
+            }
+        })
+    }
+
+    fn elementwise(&self, share: Vec<f64>) -> Given {
+        let mut sums = LayerSums {
+            at_output: self.arriving.iter().sum(),
+            at_input: share.iter().sum(),
+            nonfinite: share.iter().filter(|share| !share.is_finite()).count() as u64,
+            ..LayerSums::default()
+        };
+        sums.close();
+        Given { shares: vec![share], sums: Some(sums) }
+    }
+
+    /// A parameter broadcast over the layer's first input.
+    pub(super) fn spread(&self, parameter: &Tensor) -> Vec<f64> {
+        let shape = self.network.shape(self.node.inputs[0]);
+        let spread = parameter.broadcast_to(shape).expect("the network checked that its parameters fit");
+        spread.data().iter().copied().map(f64::from).collect()
+    }
+}
