@@ -4,6 +4,7 @@ pub mod composite;
 pub mod error;
 pub mod layers;
 pub mod network;
+pub mod plan;
 pub mod reference;
 pub mod relevance;
 pub mod rules;

@@ -1,0 +1,146 @@
+//! Where buffers lie: buffers that are never needed together share a slot.
+//!
+//! A step's target and everything it reads are needed together, so no step reads and writes one slot: each slot can be
+//! a buffer of its own on a device that forbids that.
+
+use super::{Buffer, BufferId, Role, Rows, Step, Target};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Memory that several buffers use one after another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Elements for each sample: the widest of its buffers.
+    pub width: usize,
+}
+
+/// The slot of each scratch buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placements {
+    /// The slots.
+    pub slots: Vec<Slot>,
+    slot_of: Vec<Option<usize>>,
+}
+
+impl Placements {
+    pub(super) fn new(buffers: &[Buffer], steps: &[Step], logits: BufferId, targets: usize) -> Self {
+        let lives = lifetimes(buffers, steps, logits);
+        let mut order: Vec<usize> = (0..buffers.len()).filter(|&index| lives[index].is_some()).collect();
+        order.sort_by_key(|&index| lives[index].expect("filtered").0);
+        let mut slots: Vec<Slot> = Vec::new();
+        let mut busy_until: Vec<usize> = Vec::new();
+        let mut slot_of = vec![None; buffers.len()];
+        for index in order {
+            let (first, last) = lives[index].expect("filtered");
+            let width = width_a_sample(&buffers[index], targets);
+            let free = (0..slots.len()).filter(|&slot| busy_until[slot] < first);
+            // The closest fit keeps wide slots for wide buffers.
+            let slot = free.min_by_key(|&slot| slots[slot].width.abs_diff(width)).unwrap_or_else(|| {
+                slots.push(Slot { width: 0 });
+                busy_until.push(0);
+                slots.len() - 1
+            });
+            slots[slot].width = slots[slot].width.max(width);
+            busy_until[slot] = last;
+            slot_of[index] = Some(slot);
+        }
+        Placements { slots, slot_of }
+    }
+
+    /// The slot of a buffer; none for buffers that the caller owns.
+    pub fn slot(&self, buffer: BufferId) -> Option<usize> {
+        self.slot_of[buffer.index()]
+    }
+
+    /// Bytes of scratch memory for each sample.
+    pub fn bytes_per_sample(&self) -> usize {
+        self.slots.iter().map(|slot| slot.width * size_of::<f32>()).sum()
+    }
+
+    /// How many samples fit a target's memory.
+    pub(super) fn samples_within(&self, target: &Target) -> Result<usize> {
+        let per_sample = self.bytes_per_sample().max(1);
+        let widest = self.slots.iter().map(|slot| slot.width * size_of::<f32>()).max().unwrap_or(0).max(1);
+        let samples = target.samples.min(target.budget / per_sample).min(target.binding / widest);
+        if samples == 0 {
+            return Err(Error::new(
+                ErrorKind::Limit,
+                format!(
+                    "one sample needs {per_sample} bytes of scratch memory, {widest} in one buffer; \
+                     {} and {} are allowed",
+                    target.budget, target.binding
+                ),
+            )
+            .help("allow more memory, or ask for fewer targets"));
+        }
+        Ok(samples)
+    }
+}
+
+fn width_a_sample(buffer: &Buffer, targets: usize) -> usize {
+    match buffer.rows {
+        Rows::Sample => buffer.width,
+        Rows::Target => buffer.width * targets,
+    }
+}
+
+/// For each scratch buffer that is used, the first step that writes it and the last that needs it.
+fn lifetimes(buffers: &[Buffer], steps: &[Step], logits: BufferId) -> Vec<Option<(usize, usize)>> {
+    let mut lives: Vec<Option<(usize, usize)>> = vec![None; buffers.len()];
+    for (position, step) in steps.iter().enumerate() {
+        for buffer in step.reads().chain([step.target]) {
+            if buffers[buffer.index()].role == Role::Scratch {
+                let life = lives[buffer.index()].get_or_insert((position, position));
+                life.1 = position;
+            }
+        }
+    }
+    if let Some(life) = &mut lives[logits.index()] {
+        life.1 = steps.len();
+    }
+    lives
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Operand, Work};
+
+    fn chain_of(widths: &[usize]) -> (Vec<Buffer>, Vec<Step>) {
+        let buffer = |(index, &width): (usize, &usize)| Buffer {
+            name: index.to_string(),
+            rows: Rows::Sample,
+            width,
+            role: Role::Scratch,
+        };
+        let step = |index: usize| Step {
+            layer: None,
+            work: Work::Elementwise,
+            source: index.checked_sub(1).map(|from| Operand::whole(BufferId(from))),
+            chain: Vec::new(),
+            target: BufferId(index),
+        };
+        (widths.iter().enumerate().map(buffer).collect(), (0..widths.len()).map(step).collect())
+    }
+
+    #[test]
+    fn a_chain_needs_two_slots_and_no_step_reads_the_slot_it_writes() {
+        let (buffers, steps) = chain_of(&[4, 8, 4, 8, 4]);
+        let placements = Placements::new(&buffers, &steps, BufferId(4), 1);
+        assert_eq!(placements.slots, [Slot { width: 4 }, Slot { width: 8 }]);
+        for step in &steps {
+            for read in step.reads() {
+                assert_ne!(placements.slot(read), placements.slot(step.target));
+            }
+        }
+    }
+
+    #[test]
+    fn a_target_too_small_for_one_sample_is_an_error() {
+        let (buffers, steps) = chain_of(&[4, 8]);
+        let placements = Placements::new(&buffers, &steps, BufferId(1), 1);
+        let fits = |budget, binding| placements.samples_within(&Target { budget, binding, samples: 100 });
+        assert_eq!(fits(96, 96).unwrap(), 2);
+        assert_eq!(fits(1000, 96).unwrap(), 3);
+        assert_eq!(fits(47, 96).unwrap_err().kind(), ErrorKind::Limit);
+    }
+}

@@ -1,0 +1,118 @@
+//! What a plan costs: operations, bytes and dispatches, beside the least that is possible.
+
+use super::{Buffer, BufferId, Plan, Role, Rows, Step, Work};
+use crate::layers::Layer;
+use crate::network::Network;
+
+/// What one step does for a number of samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StepCost {
+    /// Floating-point operations of products: 2 · rows · inputs · outputs.
+    pub operations: u64,
+    /// Bytes read from buffers.
+    pub read: u64,
+    /// Bytes written to buffers.
+    pub written: u64,
+    /// Bytes of weights.
+    pub weights: u64,
+}
+
+impl StepCost {
+    /// All bytes moved.
+    pub fn bytes(&self) -> u64 {
+        self.read + self.written + self.weights
+    }
+}
+
+/// What a plan does for a number of samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cost {
+    /// Steps that products need.
+    pub products: usize,
+    /// All other steps.
+    pub others: usize,
+    /// Floating-point operations of products.
+    pub operations: u64,
+    /// Floating-point operations of the forward pass's products.
+    pub forward_operations: u64,
+    /// Bytes moved.
+    pub bytes: u64,
+    /// The least bytes possible: each weight read once a use, each stored z written once and read twice, each
+    /// relevance between two products written once and read once, input and output once.
+    pub least_bytes: u64,
+}
+
+impl Plan {
+    /// What a step does for `samples` samples.
+    pub fn step_cost(&self, network: &Network, step: &Step, samples: usize) -> StepCost {
+        let bytes = |buffer: BufferId| {
+            let Buffer { rows, width, .. } = &self.buffers[buffer.index()];
+            (self.rows(*rows, samples) * width * size_of::<f32>()) as u64
+        };
+        let mut reads: Vec<BufferId> = step.reads().collect();
+        reads.sort_unstable();
+        reads.dedup();
+        let mut cost = StepCost { read: reads.into_iter().map(bytes).sum(), ..StepCost::default() };
+        cost.written = match step.work {
+            Work::Measure(_) => 0,
+            Work::Strips { count, length, .. } => {
+                (self.rows(self.buffers[step.target.index()].rows, samples) * count * length * size_of::<f32>()) as u64
+            }
+            _ => bytes(step.target),
+        };
+        if let (Work::Product { .. }, Some(layer)) = (&step.work, step.layer)
+            && let Layer::Dense(dense) = &network.layer(layer).layer
+        {
+            let target = &self.buffers[step.target.index()];
+            let rows = self.rows(target.rows, samples) * network.shape(network.layer(layer).output).count();
+            cost.operations = 2 * (rows * dense.inputs()) as u64;
+            cost.weights = (dense.weight().count() * size_of::<f32>()) as u64;
+        }
+        cost
+    }
+
+    /// What the plan does for `samples` samples in one chunk.
+    pub fn cost(&self, network: &Network, samples: usize) -> Cost {
+        let mut cost = Cost::default();
+        for (position, step) in self.steps.iter().enumerate() {
+            let of_step = self.step_cost(network, step, samples);
+            let is_product = matches!(step.work, Work::Product { .. });
+            cost.products += usize::from(is_product);
+            cost.others += usize::from(!is_product);
+            cost.operations += of_step.operations;
+            cost.forward_operations += if position < self.forward { of_step.operations } else { 0 };
+            cost.bytes += of_step.bytes();
+            cost.least_bytes += of_step.weights;
+        }
+        cost.least_bytes += self.least_buffer_bytes(samples);
+        cost
+    }
+
+    /// Bytes of values written once by a product and read twice, of quotients between products, of inputs and results.
+    fn least_buffer_bytes(&self, samples: usize) -> u64 {
+        let mut bytes = 0;
+        for buffer in &self.buffers {
+            let index = BufferId(self.buffers.iter().position(|other| std::ptr::eq(other, buffer)).unwrap_or_default());
+            let is_used = self.steps.iter().any(|step| step.target == index || step.reads().any(|read| read == index));
+            let made_by_product =
+                self.steps.iter().any(|step| step.target == index && matches!(step.work, Work::Product { .. }));
+            let uses = match (buffer.role, buffer.rows) {
+                _ if !is_used => 0,
+                (Role::Input(_) | Role::Index(_) | Role::Result(_), _) => 1,
+                (Role::Scratch, Rows::Sample) if made_by_product => 3,
+                (Role::Scratch, Rows::Target) if made_by_product => 2,
+                (Role::Scratch | Role::Sums, _) => 0,
+            };
+            bytes += uses * self.rows(buffer.rows, samples) * buffer.width * size_of::<f32>();
+        }
+        bytes as u64
+    }
+
+    /// How many rows a buffer has for `samples` samples.
+    pub fn rows(&self, rows: Rows, samples: usize) -> usize {
+        match rows {
+            Rows::Sample => samples,
+            Rows::Target => samples * self.targets,
+        }
+    }
+}

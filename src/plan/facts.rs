@@ -1,0 +1,135 @@
+//! What is known of values without seeing data, and which of it the planner may use.
+
+use super::Ask;
+use crate::composite::Assignment;
+use crate::layers::{Activation, Layer, sum::Sign};
+use crate::network::{LayerId, Network, ValueId};
+use crate::rules::{PointwiseRule, Rule};
+
+/// Which facts the planner may use to remove work. All by default; each can be switched off to judge it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Facts {
+    /// x ≥ 0: terms with x⁻ fall, x⁺ is x.
+    pub nonnegative: bool,
+    /// R vanishes where z < 0: groups that serve only negative outputs fall.
+    pub dead_below_zero: bool,
+    /// The plain term's z is the forward pass's own.
+    pub reuse_forward: bool,
+    /// Elementwise work joins the step before it.
+    pub fuse: bool,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Facts { nonnegative: true, dead_below_zero: true, reuse_forward: true, fuse: true }
+    }
+}
+
+/// What holds for each value of a network.
+#[derive(Debug)]
+pub(super) struct Known {
+    nonnegative: Vec<bool>,
+    dead_below_zero: Vec<bool>,
+    /// Whether relevance is wanted at the value: it is an input, kept, or depends on such a value.
+    wanted: Vec<bool>,
+}
+
+impl Known {
+    pub(super) fn new(network: &Network, rules: &Assignment, ask: &Ask) -> Self {
+        let none = || vec![false; network.values().len()];
+        Known {
+            nonnegative: if ask.facts.nonnegative { nonnegative(network) } else { none() },
+            dead_below_zero: if ask.facts.dead_below_zero { dead_below_zero(network, rules) } else { none() },
+            wanted: wanted(network, ask),
+        }
+    }
+
+    /// x ≥ 0 for every sample.
+    pub(super) fn is_nonnegative(&self, value: ValueId) -> bool {
+        self.nonnegative[value.index()]
+    }
+
+    /// Relevance is zero wherever the value is below zero.
+    pub(super) fn is_dead_below_zero(&self, value: ValueId) -> bool {
+        self.dead_below_zero[value.index()]
+    }
+
+    /// Relevance is wanted at the value or before it.
+    pub(super) fn is_wanted(&self, value: ValueId) -> bool {
+        self.wanted[value.index()]
+    }
+}
+
+fn wanted(network: &Network, ask: &Ask) -> Vec<bool> {
+    let mut wanted = vec![false; network.values().len()];
+    for input in network.inputs() {
+        wanted[input.value.index()] = input.kind == crate::network::InputKind::Float;
+    }
+    for node in network.layers() {
+        let before = !matches!(node.layer, Layer::Lookup(_)) && node.inputs.iter().any(|input| wanted[input.index()]);
+        wanted[node.output.index()] |= before || ask.keep.contains(&node.output);
+    }
+    wanted
+}
+
+fn nonnegative(network: &Network) -> Vec<bool> {
+    let mut known = vec![false; network.values().len()];
+    for node in network.layers() {
+        let all = || node.inputs.iter().all(|input| known[input.index()]);
+        known[node.output.index()] = match &node.layer {
+            Layer::Activation(Activation::Relu | Activation::Sigmoid) => true,
+            Layer::Activation(
+                Activation::LeakyRelu { .. } | Activation::Tanh | Activation::Erf | Activation::Gelu(_),
+            )
+            | Layer::Reshape(_)
+            | Layer::Transpose(_)
+            | Layer::Concat(_) => all(),
+            Layer::Sum(sum) => all() && sum.signs().iter().all(|sign| *sign == Sign::Plus),
+            Layer::Dense(_) | Layer::Affine(_) | Layer::Lookup(_) => false,
+        };
+    }
+    known
+}
+
+/// R vanishes where a value is 0: every reader multiplies by x, or passes to a value for which it holds, and nothing
+/// is injected there. R vanishes below zero: every reader is a rectifier whose output has the first fact, or whose
+/// derivative kills it.
+fn dead_below_zero(network: &Network, rules: &Assignment) -> Vec<bool> {
+    let readers = network.readers();
+    let mut zero_at_zero = vec![false; network.values().len()];
+    let mut dead = vec![false; network.values().len()];
+    let mut order: Vec<ValueId> = network.inputs().iter().map(|input| input.value).collect();
+    order.extend(network.layers().iter().map(|node| node.output));
+    for &value in order.iter().rev() {
+        if value == network.output() {
+            continue;
+        }
+        let of_reader = |(id, _): &(LayerId, usize)| reader_facts(network, rules, *id, &zero_at_zero, &dead);
+        let facts: Vec<(bool, bool)> = readers[value.index()].iter().map(of_reader).collect();
+        zero_at_zero[value.index()] = facts.iter().all(|(zero, _)| *zero);
+        dead[value.index()] = facts.iter().all(|(_, dead)| *dead);
+    }
+    dead
+}
+
+/// Whether a layer's share of relevance at its input is zero where the input is zero, and where it is below zero.
+fn reader_facts(network: &Network, rules: &Assignment, id: LayerId, zero: &[bool], dead: &[bool]) -> (bool, bool) {
+    let node = network.layer(id);
+    let output = node.output.index();
+    match (&node.layer, rules.rule(id)) {
+        (_, Some(Rule::Linear(rule))) => (rule.vanishes_with_input(), false),
+        (Layer::Activation(activation), Some(Rule::Pointwise(rule))) => match (activation, rule) {
+            (Activation::Relu, PointwiseRule::Gradient) => (true, true),
+            (Activation::Relu, PointwiseRule::Pass) => (zero[output], zero[output]),
+            (Activation::LeakyRelu { slope }, PointwiseRule::Pass) if *slope > 0.0 => (zero[output], dead[output]),
+            (Activation::Tanh | Activation::Gelu(_) | Activation::Erf, PointwiseRule::Pass) => (zero[output], false),
+            (Activation::LeakyRelu { .. }, PointwiseRule::Pass | PointwiseRule::Gradient)
+            | (Activation::Sigmoid, PointwiseRule::Pass | PointwiseRule::Gradient)
+            | (Activation::Tanh | Activation::Gelu(_) | Activation::Erf, PointwiseRule::Gradient) => (false, false),
+        },
+        (Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_), _) => (zero[output], dead[output]),
+        (Layer::Dense(_) | Layer::Sum(_) | Layer::Affine(_) | Layer::Activation(_) | Layer::Lookup(_), _) => {
+            (false, false)
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The forward pass: one step a layer that computes, none for layers that only name elements anew.
+
+use super::{Builder, Direction, Op, Operand, Parameter, Role, Rows, Work};
+use crate::error::Result;
+use crate::layers::Layer;
+use crate::network::{LayerId, LayerNode, ValueId};
+use crate::rules::{BiasPart, WeightPart};
+
+impl Builder<'_> {
+    pub(super) fn forward(&mut self) -> Result<()> {
+        for (id, node) in self.network.layer_ids() {
+            let read = self.forward_layer(id, node);
+            self.values[node.output.index()] = Some(read);
+        }
+        self.store_output();
+        Ok(())
+    }
+
+    /// Plans one layer and says how its value is read.
+    fn forward_layer(&mut self, id: LayerId, node: &LayerNode) -> Operand {
+        let source = self.operand(node.inputs[0]);
+        match &node.layer {
+            Layer::Dense(dense) => {
+                let bias = Parameter::Bias { layer: id, part: BiasPart::WHOLE };
+                let chain = dense.bias().map(|_| Op::AddParameter(bias)).into_iter().collect();
+                let work = Work::Product { direction: Direction::Forward, weight: WeightPart::WHOLE };
+                self.compute(id, node.output, work, source, chain)
+            }
+            Layer::Sum(sum) => {
+                let first = sum.signs()[0].factor();
+                let mut chain: Vec<Op> = (first != 1.0).then_some(Op::Scale(first)).into_iter().collect();
+                for (sign, &input) in sum.signs().iter().zip(&node.inputs).skip(1) {
+                    chain.push(Op::Add { operand: self.operand(input), factor: sign.factor() });
+                }
+                self.compute(id, node.output, Work::Elementwise, source, chain)
+            }
+            Layer::Affine(_) => {
+                let chain = vec![
+                    Op::MultiplyParameter(Parameter::Scale { layer: id, part: WeightPart::WHOLE }),
+                    Op::AddParameter(Parameter::Bias { layer: id, part: BiasPart::WHOLE }),
+                ];
+                self.compute(id, node.output, Work::Elementwise, source, chain)
+            }
+            Layer::Activation(activation) => match source.activation {
+                None => Operand { activation: Some(*activation), ..source },
+                Some(_) => self.compute(id, node.output, Work::Elementwise, source, vec![Op::Activate(*activation)]),
+            },
+            Layer::Reshape(_) => source,
+            Layer::Transpose(transpose) => {
+                let dims = self.network.shape(node.inputs[0]).dims().to_vec();
+                let work = Work::Transpose { dims, order: transpose.order().to_vec() };
+                self.compute(id, node.output, work, source, Vec::new())
+            }
+            Layer::Concat(concat) => {
+                let target = self.value_buffer(node.output);
+                for strips in self.strips(node, concat.axis()) {
+                    let source = self.operand(strips.input);
+                    let work = Work::Strips {
+                        count: strips.count,
+                        length: strips.length,
+                        source: (strips.length, 0),
+                        target: (strips.total, strips.offset),
+                    };
+                    self.step(id, work, source, Vec::new(), target);
+                }
+                Operand::whole(target)
+            }
+            Layer::Lookup(_) => self.compute(id, node.output, Work::Lookup, source, Vec::new()),
+        }
+    }
+
+    fn compute(&mut self, id: LayerId, value: ValueId, work: Work, source: Operand, chain: Vec<Op>) -> Operand {
+        let target = self.value_buffer(value);
+        self.step(id, work, source, chain, target);
+        Operand::whole(target)
+    }
+
+    fn value_buffer(&mut self, value: ValueId) -> super::BufferId {
+        let name = self.network.value(value).name.clone();
+        self.buffer(name, Rows::Sample, self.width(value), Role::Scratch)
+    }
+
+    /// The logits are read by the start and by the caller, so they are stored as they are.
+    fn store_output(&mut self) {
+        let output = self.network.output();
+        let read = self.operand(output);
+        let is_scratch = self.buffers[read.buffer.index()].role == Role::Scratch;
+        if !read.is_whole() || !is_scratch {
+            let target = self.value_buffer(output);
+            let layer = self.network.producer(output).expect("a layer makes the output");
+            self.step(layer, Work::Elementwise, read, Vec::new(), target);
+            self.values[output.index()] = Some(Operand::whole(target));
+        }
+    }
+
+    /// Where each input of a concat lies in its output.
+    pub(super) fn strips(&self, node: &LayerNode, axis: usize) -> Vec<Strips> {
+        let length = |value: ValueId| self.network.shape(value).dims()[axis..].iter().product::<usize>();
+        let total = length(node.output);
+        let count = self.width(node.output) / total;
+        let mut offset = 0;
+        let mut strips = Vec::with_capacity(node.inputs.len());
+        for &input in &node.inputs {
+            strips.push(Strips { input, count, length: length(input), total, offset });
+            offset += length(input);
+        }
+        strips
+    }
+}
+
+/// Where one input of a concat lies in its output.
+pub(super) struct Strips {
+    pub(super) input: ValueId,
+    pub(super) count: usize,
+    pub(super) length: usize,
+    pub(super) total: usize,
+    pub(super) offset: usize,
+}

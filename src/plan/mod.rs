@@ -1,0 +1,170 @@
+//! Network and rules → [`Plan`]: steps and buffers as pure data.
+//!
+//! A step computes rows (a product with a weight, a move, or nothing), passes them through a chain of elementwise
+//! operations, and writes one buffer. The forward pass leaves the pre-activations z that relevance needs; activations
+//! are derived from them when read. The plan knows no device and none of the data's numbers, so that tests can build
+//! it for invented devices, and it prints itself.
+
+mod buffers;
+mod cost;
+mod facts;
+mod forward;
+mod fuse;
+mod print;
+mod relevance;
+mod step;
+
+use crate::composite::Assignment;
+use crate::error::{Error, Result};
+use crate::network::{InputKind, LayerId, Network, ValueId};
+
+pub use buffers::{Placements, Slot};
+pub use cost::{Cost, StepCost};
+pub use facts::Facts;
+pub use step::{
+    Beside, Buffer, BufferId, Denominator, Direction, Measure, Op, Operand, Parameter, Role, Rows, Step, Work,
+};
+
+/// What is asked of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Ask {
+    /// K: targets a sample. They share the forward pass.
+    pub targets: usize,
+    /// Values whose relevance is wanted besides the inputs'.
+    pub keep: Vec<ValueId>,
+    /// Whether each layer's sums are measured.
+    pub report: bool,
+    /// Which facts the planner may use to remove work.
+    pub facts: Facts,
+}
+
+impl Default for Ask {
+    fn default() -> Self {
+        Ask { targets: 1, keep: Vec::new(), report: false, facts: Facts::default() }
+    }
+}
+
+/// What an executor demands of a plan's memory: plain data, so that tests build plans for invented devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Bytes that all scratch memory of a chunk may take.
+    pub budget: usize,
+    /// Bytes that one buffer may take.
+    pub binding: usize,
+    /// The most samples a chunk may hold.
+    pub samples: usize,
+}
+
+impl Target {
+    /// A target without limits.
+    pub const UNLIMITED: Target = Target { budget: usize::MAX, binding: usize::MAX, samples: usize::MAX };
+}
+
+/// Steps over buffers that explain a batch of samples. Sizes are per sample: any number of samples runs.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// K: targets a sample.
+    pub targets: usize,
+    /// The buffers that steps read and write.
+    pub buffers: Vec<Buffer>,
+    /// The steps in order; `forward` of them make the forward pass.
+    pub steps: Vec<Step>,
+    /// How many of the steps are the forward pass.
+    pub forward: usize,
+    /// The buffer of the explained output's logits.
+    pub logits: BufferId,
+    /// Values whose relevance the plan delivers, with their buffers: the float inputs first, then the kept ones.
+    pub results: Vec<(ValueId, BufferId)>,
+    /// Where each buffer lies.
+    pub placements: Placements,
+    /// How many samples are computed together.
+    pub chunk: usize,
+}
+
+/// Plans the explanation of a network under the rules of its layers.
+///
+/// # Errors
+/// [`ErrorKind::Argument`](crate::ErrorKind::Argument) if no target is asked for, or a kept value is not of the network;
+/// [`ErrorKind::Limit`](crate::ErrorKind::Limit) if not even one sample fits the target's memory.
+pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) -> Result<Plan> {
+    if ask.targets == 0 {
+        return Err(Error::argument("a plan needs at least one target a sample"));
+    }
+    if let Some(stranger) = ask.keep.iter().find(|value| value.index() >= network.values().len()) {
+        return Err(Error::argument(format!("value {} belongs to another network", stranger.index())));
+    }
+    let facts = facts::Known::new(network, rules, ask);
+    let mut builder = Builder::new(network, rules, ask, facts);
+    builder.forward()?;
+    let forward = builder.steps.len();
+    builder.relevance()?;
+    let logits = builder.logits();
+    let Builder { mut buffers, mut steps, results, .. } = builder;
+    let mut forward = forward;
+    if ask.facts.fuse {
+        fuse::fuse(&mut buffers, &mut steps, &mut forward);
+    }
+    let placements = Placements::new(&buffers, &steps, logits, ask.targets);
+    let chunk = placements.samples_within(target)?;
+    Ok(Plan { targets: ask.targets, buffers, steps, forward, logits, results, placements, chunk })
+}
+
+/// A plan in the making.
+struct Builder<'a> {
+    network: &'a Network,
+    rules: &'a Assignment,
+    ask: &'a Ask,
+    known: facts::Known,
+    buffers: Vec<Buffer>,
+    steps: Vec<Step>,
+    /// How each value is read in the forward pass, once it is computed.
+    values: Vec<Option<Operand>>,
+    results: Vec<(ValueId, BufferId)>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(network: &'a Network, rules: &'a Assignment, ask: &'a Ask, known: facts::Known) -> Self {
+        let mut builder = Builder {
+            network,
+            rules,
+            ask,
+            known,
+            buffers: Vec::new(),
+            steps: Vec::new(),
+            values: vec![None; network.values().len()],
+            results: Vec::new(),
+        };
+        for (position, input) in network.inputs().iter().enumerate() {
+            let value = network.value(input.value);
+            let role = match input.kind {
+                InputKind::Float => Role::Input(position),
+                InputKind::Integer => Role::Index(position),
+            };
+            let buffer = builder.buffer(value.name.clone(), Rows::Sample, value.shape.count(), role);
+            builder.values[input.value.index()] = Some(Operand::whole(buffer));
+        }
+        builder
+    }
+
+    fn buffer(&mut self, name: String, rows: Rows, width: usize, role: Role) -> BufferId {
+        self.buffers.push(Buffer { name, rows, width, role });
+        BufferId(self.buffers.len() - 1)
+    }
+
+    fn width(&self, value: ValueId) -> usize {
+        self.network.shape(value).count()
+    }
+
+    fn step(&mut self, layer: LayerId, work: Work, source: Operand, chain: Vec<Op>, target: BufferId) {
+        self.steps.push(Step { layer: Some(layer), work, source: Some(source), chain, target });
+    }
+
+    /// How a computed value is read.
+    fn operand(&self, value: ValueId) -> Operand {
+        self.values[value.index()].expect("layers are in topological order")
+    }
+
+    fn logits(&self) -> BufferId {
+        self.operand(self.network.output()).buffer
+    }
+}

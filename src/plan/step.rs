@@ -1,0 +1,303 @@
+//! The vocabulary of a plan: buffers, operands, elementwise operations and steps.
+
+use crate::layers::Activation;
+use crate::network::LayerId;
+use crate::rules::{BiasPart, InputPart, Mask, Stabilizer, WeightPart};
+
+/// A buffer of a [`Plan`](super::Plan).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferId(pub(super) usize);
+
+impl BufferId {
+    /// The buffer's position in [`Plan::buffers`](super::Plan::buffers).
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// How many rows a buffer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rows {
+    /// One a sample.
+    Sample,
+    /// One a sample and target: row sample·K + target.
+    Target,
+}
+
+/// What a buffer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The float input of a position, owned by the caller.
+    Input(usize),
+    /// The integer input of a position, owned by the caller.
+    Index(usize),
+    /// Made and read by steps.
+    Scratch,
+    /// The result of a position in [`Plan::results`](super::Plan::results), owned by the caller.
+    Result(usize),
+    /// The sums of a step that measures; it holds no rows.
+    Sums,
+}
+
+/// A buffer: `rows` × `width` float32 elements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buffer {
+    /// For reports: what it holds.
+    pub name: String,
+    /// How many rows.
+    pub rows: Rows,
+    /// Elements a row.
+    pub width: usize,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// A buffer as it is read: through an activation, then a part.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Operand {
+    /// Where the elements are.
+    pub buffer: BufferId,
+    /// The function applied on reading, so that a = f(z) is not stored beside z.
+    pub activation: Option<Activation>,
+    /// The part taken after the activation: whole, positive or negative.
+    pub part: InputPart,
+}
+
+impl Operand {
+    /// A buffer as it is.
+    pub fn whole(buffer: BufferId) -> Self {
+        Operand { buffer, activation: None, part: InputPart::Whole }
+    }
+
+    /// Whether elements are read as they are.
+    pub fn is_whole(&self) -> bool {
+        self.activation.is_none() && self.part == InputPart::Whole
+    }
+}
+
+/// Numbers that come from a layer's parameters and its rule; one a column. Executors compute them once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Parameter {
+    /// b̃ of a layer, repeated over its rows.
+    Bias {
+        /// The layer.
+        layer: LayerId,
+        /// Which part of the bias.
+        part: BiasPart,
+    },
+    /// s of an affine layer, changed as a weight is.
+    Scale {
+        /// The layer.
+        layer: LayerId,
+        /// Which part of s.
+        part: WeightPart,
+    },
+    /// The lowest value of the layer's input.
+    Low(LayerId),
+    /// The highest value of the layer's input.
+    High(LayerId),
+    /// The part of a group's denominator that holds no x, with b̃, less what `beside` already counts.
+    Constant {
+        /// The layer.
+        layer: LayerId,
+        /// The position of the group in its rule.
+        group: usize,
+        /// What the rest of the denominator already holds.
+        beside: Beside,
+    },
+}
+
+/// What the data-dependent part of a denominator already holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// Products without a bias, or nothing.
+    Products,
+    /// The forward pass's own z, and so b.
+    ForwardOutput,
+}
+
+/// What a quotient divides by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Denominator {
+    /// d, computed for each sample.
+    Buffer(BufferId),
+    /// d is the same for every sample.
+    Parameter(Parameter),
+}
+
+/// An elementwise operation on the element v of a row on its way to the target.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Op {
+    /// v ← factor · v.
+    Scale(f32),
+    /// v ← v + p.
+    AddParameter(Parameter),
+    /// v ← v · p.
+    MultiplyParameter(Parameter),
+    /// v ← f(v).
+    Activate(Activation),
+    /// v ← the part of v.
+    Part(InputPart),
+    /// v ← v + factor · operand.
+    Add {
+        /// What is added.
+        operand: Operand,
+        /// Its factor.
+        factor: f32,
+    },
+    /// v ← v · operand.
+    Multiply(Operand),
+    /// v ← v · f′(z).
+    MultiplyDerivative {
+        /// f.
+        activation: Activation,
+        /// z.
+        at: Operand,
+    },
+    /// v ← v where z has the mask's sign, 0 elsewhere.
+    Mask {
+        /// z.
+        by: Operand,
+        /// The sign.
+        mask: Mask,
+    },
+    /// v ← v / stab(d); 0 where the stabilised denominator is exactly 0.
+    Divide {
+        /// d.
+        by: Denominator,
+        /// stab.
+        stabilizer: Stabilizer,
+        /// The rms of d for each row, if `stabilizer` needs it and d is computed.
+        rms: Option<BufferId>,
+    },
+    /// v ← v · (stab(d) − d): what the stabiliser absorbs.
+    MultiplyDamping {
+        /// d.
+        by: Denominator,
+        /// stab.
+        stabilizer: Stabilizer,
+        /// The rms of d for each row, if `stabilizer` needs it and d is computed.
+        rms: Option<BufferId>,
+    },
+}
+
+impl Op {
+    /// The buffers that the operation reads.
+    pub fn reads(&self) -> impl Iterator<Item = BufferId> {
+        let (first, second) = match self {
+            Op::Scale(_) | Op::AddParameter(_) | Op::MultiplyParameter(_) | Op::Activate(_) | Op::Part(_) => {
+                (None, None)
+            }
+            Op::Add { operand, .. } | Op::Multiply(operand) => (Some(operand.buffer), None),
+            Op::MultiplyDerivative { at, .. } => (Some(at.buffer), None),
+            Op::Mask { by, .. } => (Some(by.buffer), None),
+            Op::Divide { by, rms, .. } | Op::MultiplyDamping { by, rms, .. } => match by {
+                Denominator::Buffer(buffer) => (Some(*buffer), *rms),
+                Denominator::Parameter(_) => (None, *rms),
+            },
+        };
+        first.into_iter().chain(second)
+    }
+
+    /// The parameters that the operation reads.
+    pub fn parameter(&self) -> Option<Parameter> {
+        match self {
+            Op::AddParameter(parameter) | Op::MultiplyParameter(parameter) => Some(*parameter),
+            Op::Divide { by: Denominator::Parameter(parameter), .. }
+            | Op::MultiplyDamping { by: Denominator::Parameter(parameter), .. } => Some(*parameter),
+            Op::Divide { by: Denominator::Buffer(_), .. }
+            | Op::MultiplyDamping { by: Denominator::Buffer(_), .. }
+            | Op::Scale(_)
+            | Op::Activate(_)
+            | Op::Part(_)
+            | Op::Add { .. }
+            | Op::Multiply(_)
+            | Op::MultiplyDerivative { .. }
+            | Op::Mask { .. } => None,
+        }
+    }
+}
+
+/// Which way a product goes through a layer's weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// x W̃ᵀ.
+    Forward,
+    /// q W̃.
+    Backward,
+}
+
+/// What a step measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Measure {
+    /// Relevance that arrives at the layer's output.
+    AtOutput,
+    /// Relevance that the layer gives to an input; non-finite elements are counted too.
+    AtInput,
+    /// Relevance that the bias absorbs.
+    Bias,
+    /// Relevance that the stabiliser absorbs.
+    Epsilon,
+}
+
+/// How a step's rows come to be, before the chain.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// Source rows times a dense layer's weight.
+    Product {
+        /// Which way.
+        direction: Direction,
+        /// W̃.
+        weight: WeightPart,
+    },
+    /// The source as it is.
+    Elementwise,
+    /// The source's axes reordered within each row.
+    Transpose {
+        /// The shape of a source row.
+        dims: Vec<usize>,
+        /// Axis `i` of the target is axis `order[i]` of the source.
+        order: Vec<usize>,
+    },
+    /// Strips copied from each source row into each target row; the rest of the target is left as it is.
+    Strips {
+        /// How many strips a row has.
+        count: usize,
+        /// Elements a strip.
+        length: usize,
+        /// Distance of strips in the source and the offset of the first.
+        source: (usize, usize),
+        /// Distance of strips in the target and the offset of the first.
+        target: (usize, usize),
+    },
+    /// Rows of the layer's table, picked by the source.
+    Lookup,
+    /// Relevance at the output, from the logits in the source.
+    Start,
+    /// The root mean square of each source row.
+    Rms,
+    /// The sum of the source's elements after the chain, added to the layer's sums.
+    Measure(Measure),
+}
+
+/// One step: `work` on `source`, then `chain`, written to `target`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// The layer that the step serves; none for the start.
+    pub layer: Option<LayerId>,
+    /// How rows come to be.
+    pub work: Work,
+    /// What is read.
+    pub source: Option<Operand>,
+    /// What happens to each element on its way to the target.
+    pub chain: Vec<Op>,
+    /// What is written.
+    pub target: BufferId,
+}
+
+impl Step {
+    /// The buffers that the step reads, with repetitions.
+    pub fn reads(&self) -> impl Iterator<Item = BufferId> + '_ {
+        self.source.iter().map(|source| source.buffer).chain(self.chain.iter().flat_map(Op::reads))
+    }
+}
