@@ -1,7 +1,9 @@
 //! Layer-wise Relevance Propagation (LRP) for ONNX models.
 
 pub mod composite;
+pub mod cpu;
 pub mod error;
+pub mod explain;
 pub mod layers;
 pub mod network;
 pub mod plan;
@@ -13,6 +15,8 @@ pub mod tensor;
 
 pub use composite::Composite;
 pub use error::{Error, ErrorKind, Result};
+pub use explain::{Backend, Explainer, Input, Options, Request};
 pub use network::{Network, NetworkBuilder};
+pub use relevance::Relevance;
 pub use start::{Start, Targets};
 pub use tensor::{Shape, Tensor};

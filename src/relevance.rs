@@ -1,5 +1,70 @@
 //! What an explanation gives: relevance, the logits and targets it is for, and each layer's sums.
 
+use crate::tensor::Tensor;
+
+/// The relevance of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Relevance {
+    /// The relevance of each float input: `[samples, …sample]`, or `[samples, targets, …sample]` where several targets
+    /// were asked for; without the leading axis where one sample was given without it.
+    pub inputs: Vec<Named>,
+    /// The relevance of each value that was asked for by name, shaped likewise.
+    pub kept: Vec<Named>,
+    /// The explained outputs: `[samples, …output]`.
+    pub logits: Tensor,
+    /// Which output each relevance is for: `[samples, targets]`.
+    pub targets: Tensor<usize>,
+    /// What each layer did with its relevance, if a report was asked for.
+    pub report: Option<Report>,
+}
+
+impl Relevance {
+    /// The relevance of the first float input.
+    ///
+    /// # Panics
+    /// If the network has no float input; [`Explainer::explain`](crate::Explainer::explain) gives an error then.
+    pub fn input(&self) -> &Tensor {
+        &self.inputs[0].relevance
+    }
+
+    /// The logit of each target: `[samples, targets]`.
+    pub fn scores(&self) -> Tensor {
+        let outputs = self.logits.count() / self.logits.rows().max(1);
+        let per_sample = self.targets.count() / self.logits.rows().max(1);
+        let logits = self.logits.data();
+        Tensor::from_fn(self.targets.shape().clone(), |position| {
+            logits[position / per_sample * outputs + self.targets.data()[position]]
+        })
+    }
+}
+
+/// A value's name and its relevance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Named {
+    /// The name that the model gave the value.
+    pub name: String,
+    /// Its relevance.
+    pub relevance: Tensor,
+}
+
+/// What each layer did with the relevance that arrived, over all samples and targets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The layers that took a rule, from the input on.
+    pub layers: Vec<LayerReport>,
+}
+
+/// A layer's line of a [`Report`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerReport {
+    /// The layer's name.
+    pub name: String,
+    /// The rule it got, with its parameters.
+    pub rule: String,
+    /// What became of its relevance.
+    pub sums: LayerSums,
+}
+
 /// What one layer did with the relevance that arrived: it measures, it never alters.
 ///
 /// at_output = at_input + bias + epsilon + dropped.
@@ -20,6 +85,14 @@ pub struct LayerSums {
 }
 
 impl LayerSums {
+    /// Whether all relevance is accounted for: at most a thousandth of what the sums move was dropped.
+    ///
+    /// A thousandth is far above the rounding of float32 sums and far below what a rule that does not conserve loses.
+    pub fn conserves(&self) -> bool {
+        let moved = self.at_output.abs() + self.at_input.abs() + self.bias.abs() + self.epsilon.abs();
+        self.nonfinite == 0 && self.dropped.abs() <= 1e-3 * moved
+    }
+
     /// Sets the rest from the other sums.
     pub(crate) fn close(&mut self) {
         self.dropped = self.at_output - self.at_input - self.bias - self.epsilon;

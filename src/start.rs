@@ -75,7 +75,7 @@ impl Targets {
     }
 
     /// The targets of one sample, from its logits.
-    pub fn of_sample(&self, sample: usize, logits: &[f32]) -> Vec<usize> {
+    pub fn of_sample(&self, sample: usize, logits: &[f64]) -> Vec<usize> {
         match self {
             Targets::ArgMax => vec![arg_max(logits)],
             Targets::Class(index) => vec![*index],
@@ -93,7 +93,7 @@ impl Targets {
 }
 
 /// The position of the largest value, the first of equals; NaN is never the largest.
-fn arg_max(values: &[f32]) -> usize {
+fn arg_max(values: &[f64]) -> usize {
     let mut best = 0;
     for (index, &value) in values.iter().enumerate() {
         if value > values[best] || values[best].is_nan() {
@@ -121,11 +121,11 @@ pub enum Start {
 }
 
 impl Start {
-    /// Fills `relevance` (one entry an output) for one target of a sample.
+    /// The relevance at every output for one target of a sample, from its logits.
     ///
-    /// [`Start::Given`] is not a function of the logits: its rows are copied by the caller.
-    pub(crate) fn fill(&self, logits: &[f32], target: usize, link: Option<Link>, relevance: &mut [f32]) {
-        relevance.fill(0.0);
+    /// [`Start::Given`] is not a function of the logits: its rows are taken as they are, and this gives zeros.
+    pub fn of_sample(&self, logits: &[f64], target: usize, link: Option<Link>) -> Vec<f64> {
+        let mut relevance = vec![0.0; logits.len()];
         match self {
             Start::Logit => relevance[target] = logits[target],
             Start::One => relevance[target] = 1.0,
@@ -139,21 +139,22 @@ impl Start {
             }
             Start::Given(_) => {}
         }
+        relevance
     }
 }
 
-fn strongest_other(logits: &[f32], target: usize) -> Option<usize> {
+fn strongest_other(logits: &[f64], target: usize) -> Option<usize> {
     let others = (0..logits.len()).filter(|&index| index != target);
     others.reduce(|best, index| if logits[index] > logits[best] { index } else { best })
 }
 
-fn probability(logits: &[f32], target: usize, link: Option<Link>) -> f32 {
+fn probability(logits: &[f64], target: usize, link: Option<Link>) -> f64 {
     match link {
-        Some(Link::Sigmoid) => (1.0 / (1.0 + (-f64::from(logits[target])).exp())) as f32,
+        Some(Link::Sigmoid) => 1.0 / (1.0 + (-logits[target]).exp()),
         Some(Link::Softmax | Link::LogSoftmax) | None => {
-            let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let sum: f64 = logits.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
-            (f64::from(logits[target] - largest).exp() / sum) as f32
+            let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = logits.iter().map(|logit| (logit - largest).exp()).sum();
+            (logits[target] - largest).exp() / sum
         }
     }
 }
@@ -201,20 +202,16 @@ mod tests {
 
     #[test]
     fn contrast_explains_the_difference_to_the_strongest_other() {
-        let mut relevance = [9.0; 3];
-        Start::Contrast.fill(&[1.0, 4.0, 2.0], 1, None, &mut relevance);
-        assert_eq!(relevance, [0.0, 4.0, -2.0]);
-        Start::Contrast.fill(&[1.0, 4.0, 2.0], 2, None, &mut relevance);
-        assert_eq!(relevance, [0.0, -4.0, 2.0]);
+        assert_eq!(Start::Contrast.of_sample(&[1.0, 4.0, 2.0], 1, None), [0.0, 4.0, -2.0]);
+        assert_eq!(Start::Contrast.of_sample(&[1.0, 4.0, 2.0], 2, None), [0.0, -4.0, 2.0]);
     }
 
     #[test]
     fn probability_follows_the_link() {
-        let mut relevance = [0.0; 2];
-        Start::Probability.fill(&[0.0, 0.0], 0, Some(Link::Softmax), &mut relevance);
-        approx::assert_relative_eq!(relevance[0], 0.5);
-        Start::Probability.fill(&[1000.0, 3.0], 1, Some(Link::Sigmoid), &mut relevance);
-        approx::assert_relative_eq!(relevance[1], 1.0 / (1.0 + (-3.0_f32).exp()));
+        let softmax = Start::Probability.of_sample(&[0.0, 0.0], 0, Some(Link::Softmax));
+        approx::assert_relative_eq!(softmax[0], 0.5);
+        let sigmoid = Start::Probability.of_sample(&[1000.0, 3.0], 1, Some(Link::Sigmoid));
+        approx::assert_relative_eq!(sigmoid[1], 1.0 / (1.0 + (-3.0_f64).exp()));
     }
 
     #[test]

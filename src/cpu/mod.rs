@@ -1,0 +1,368 @@
+//! The CPU executor of a [`Plan`]: chunks of samples in parallel, each through all steps while its rows are in cache.
+//!
+//! A chunk's rows never meet another chunk's, and every row's bits depend on that row alone, so results do not change
+//! with the number of threads, the size of chunks or a sample's neighbours.
+
+mod chain;
+mod gemm;
+mod memory;
+mod moves;
+mod parameters;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use crate::composite::Assignment;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layers::Layer;
+use crate::network::{LayerId, Network};
+use crate::plan::{Direction, Measure, Operand, Plan, Rows, Step, Work};
+use crate::relevance::LayerSums;
+use crate::rules::WeightPart;
+use crate::start::{Start, Targets};
+
+use chain::Chain;
+use gemm::{PackedRows, PackedWeight, ROW_BLOCK};
+use memory::{Memory, Source};
+use parameters::Parameters;
+
+/// Rows of relevance that a chunk aims at: enough to reuse each weight, few enough to stay in cache.
+const CHUNK_ROWS: usize = ROW_BLOCK;
+
+/// The instruction set that products run on.
+pub fn instruction_set() -> &'static str {
+    gemm::instruction_set()
+}
+
+/// A network's packed weights and the threads that explain with them. Shared between plans and callers.
+#[derive(Debug)]
+pub struct Cpu {
+    weights: Mutex<HashMap<WeightKey, Arc<PackedWeight>>>,
+    #[cfg(feature = "threads")]
+    pool: rayon::ThreadPool,
+}
+
+type WeightKey = (LayerId, Direction, [u32; 3]);
+
+/// A plan with everything it reads resolved.
+#[derive(Debug)]
+pub struct Prepared {
+    plan: Plan,
+    parameters: Parameters,
+    /// The packed weight of each step that is a product.
+    weights: Vec<Option<Arc<PackedWeight>>>,
+}
+
+/// One chunk of a batch: what goes in and where results go.
+struct Chunk<'a> {
+    first: usize,
+    samples: usize,
+    inputs: Vec<Source<'a>>,
+    results: Vec<&'a mut [f32]>,
+    logits: &'a mut [f32],
+    targets: &'a mut [usize],
+}
+
+/// A batch to explain, and the memory for its results.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// Number of samples.
+    pub samples: usize,
+    /// The inputs in the network's order: `samples` rows each.
+    pub floats: Vec<Option<&'a [f32]>>,
+    /// The integer inputs in the network's order.
+    pub integers: Vec<Option<&'a [i64]>>,
+    /// Which outputs are explained.
+    pub targets: &'a Targets,
+    /// How much relevance each begins with.
+    pub start: &'a Start,
+    /// For each result of the plan, `samples` × K rows.
+    pub results: Vec<&'a mut [f32]>,
+    /// `samples` rows of logits.
+    pub logits: &'a mut [f32],
+    /// `samples` × K targets.
+    pub explained: &'a mut [usize],
+}
+
+impl Cpu {
+    /// An executor on `threads` threads; as many as the machine has cores if none is given.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Limit`] if the threads cannot be started.
+    pub fn new(threads: Option<usize>) -> Result<Self> {
+        #[cfg(not(feature = "threads"))]
+        let _ = threads;
+        Ok(Cpu {
+            weights: Mutex::default(),
+            #[cfg(feature = "threads")]
+            pool: rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build().map_err(|error| {
+                Error::new(ErrorKind::Limit, format!("the threads cannot be started: {error}"))
+                    .help("ask for fewer threads")
+            })?,
+        })
+    }
+
+    /// How many threads it runs on.
+    pub fn threads(&self) -> usize {
+        #[cfg(feature = "threads")]
+        return self.pool.current_num_threads();
+        #[cfg(not(feature = "threads"))]
+        1
+    }
+
+    /// Packs the weights that a plan reads and resolves its parameters.
+    ///
+    /// # Errors
+    /// If a parameter does not fit its layer.
+    pub fn prepare(&self, network: &Network, rules: &Assignment, plan: Plan) -> Result<Prepared> {
+        let parameters = Parameters::new(network, rules, &plan)?;
+        let weights = plan.steps.iter().map(|step| self.weight(network, step)).collect::<Result<_>>()?;
+        Ok(Prepared { plan, parameters, weights })
+    }
+
+    fn weight(&self, network: &Network, step: &Step) -> Result<Option<Arc<PackedWeight>>> {
+        let (Work::Product { direction, weight }, Some(layer)) = (&step.work, step.layer) else { return Ok(None) };
+        let Layer::Dense(dense) = &network.layer(layer).layer else {
+            return Err(Error::internal("only a dense layer is a product"));
+        };
+        let bits = match *weight {
+            WeightPart::Scaled { positive, negative } => [0, positive.to_bits(), negative.to_bits()],
+            WeightPart::Squared => [1, 0, 0],
+            WeightPart::One => [2, 0, 0],
+        };
+        let mut packed = self.weights.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let entry = packed.entry((layer, *direction, bits)).or_insert_with(|| {
+            let (inputs, outputs, w) = (dense.inputs(), dense.outputs(), dense.weight().data());
+            Arc::new(match direction {
+                Direction::Forward => PackedWeight::new(inputs, outputs, |k, n| weight.of(w[n * inputs + k])),
+                Direction::Backward => PackedWeight::new(outputs, inputs, |k, n| weight.of(w[k * inputs + n])),
+            })
+        });
+        Ok(Some(Arc::clone(entry)))
+    }
+
+    /// Explains a batch, or runs it forward only; gives each layer's sums where the plan measures them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Data`] if an integer input points outside its table.
+    pub fn run(
+        &self,
+        network: &Network,
+        prepared: &Prepared,
+        batch: Batch<'_>,
+        forward_only: bool,
+    ) -> Result<Vec<LayerSums>> {
+        let (targets, start) = (batch.targets, batch.start);
+        let work = |scratch: &mut Scratch, chunk: Chunk<'_>| {
+            Run { network, prepared, targets, start }.chunk(chunk, scratch, forward_only)
+        };
+        let chunks = self.cut(network, prepared, batch);
+        #[cfg(feature = "threads")]
+        let parts: Vec<Result<Vec<LayerSums>>> = self.pool.install(|| {
+            use rayon::prelude::*;
+            chunks.into_par_iter().map_init(Scratch::default, work).collect()
+        });
+        #[cfg(not(feature = "threads"))]
+        let parts: Vec<Result<Vec<LayerSums>>> = {
+            let mut scratch = Scratch::default();
+            chunks.into_iter().map(|chunk| work(&mut scratch, chunk)).collect()
+        };
+        let mut total = vec![LayerSums::default(); network.layers().len()];
+        for part in parts {
+            total.iter_mut().zip(&part?).for_each(|(total, part)| total.add(part));
+        }
+        total.iter_mut().for_each(LayerSums::close);
+        Ok(total)
+    }
+
+    /// Cuts a batch into chunks of samples: as many as the plan allows, but enough for every thread.
+    fn cut<'a>(&self, network: &Network, prepared: &Prepared, batch: Batch<'a>) -> Vec<Chunk<'a>> {
+        let plan = &prepared.plan;
+        let for_cache = (CHUNK_ROWS / plan.targets).max(1);
+        let for_threads = batch.samples.div_ceil(self.threads()).max(1);
+        let samples = plan.chunk.min(for_cache).min(for_threads);
+        let width = |position: usize| network.shape(network.inputs()[position].value).count();
+        let outputs = plan.buffers[plan.logits.index()].width;
+        let mut results: Vec<_> = (batch.results.into_iter().zip(&plan.results))
+            .map(|(result, (_, buffer))| result.chunks_mut(samples * plan.targets * plan.buffers[buffer.index()].width))
+            .collect();
+        let logits = batch.logits.chunks_mut(samples * outputs);
+        let targets = batch.explained.chunks_mut(samples * plan.targets);
+        let mut first = 0;
+        let mut chunks = Vec::new();
+        for (logits, targets) in logits.zip(targets) {
+            let taken = samples.min(batch.samples - first);
+            let inputs = (0..network.inputs().len()).map(|position| {
+                let range = first * width(position)..(first + taken) * width(position);
+                match (batch.floats[position], batch.integers[position]) {
+                    (Some(floats), _) => Source::Float(&floats[range]),
+                    (None, Some(integers)) => Source::Integer(&integers[range]),
+                    (None, None) => unreachable!("every input is given"),
+                }
+            });
+            let results = results.iter_mut().map(|result| result.next().unwrap_or_default()).collect();
+            chunks.push(Chunk { first, samples: taken, inputs: inputs.collect(), results, logits, targets });
+            first += taken;
+        }
+        chunks
+    }
+}
+
+/// Memory that a thread keeps from chunk to chunk.
+#[derive(Default)]
+struct Scratch {
+    slots: Vec<Vec<f32>>,
+    rows: PackedRows,
+    row: Vec<f32>,
+}
+
+/// What every chunk of a batch shares.
+struct Run<'a> {
+    network: &'a Network,
+    prepared: &'a Prepared,
+    targets: &'a Targets,
+    start: &'a Start,
+}
+
+impl Run<'_> {
+    fn chunk(&self, chunk: Chunk<'_>, scratch: &mut Scratch, forward_only: bool) -> Result<Vec<LayerSums>> {
+        let plan = &self.prepared.plan;
+        let Chunk { first, samples, inputs, results, logits, targets } = chunk;
+        let Scratch { slots, rows, row } = scratch;
+        let mut sums = vec![LayerSums::default(); self.network.layers().len()];
+        let mut memory = Memory::new(plan, samples, &inputs, results, slots);
+        let steps = if forward_only { plan.forward } else { plan.steps.len() };
+        for (position, step) in plan.steps[..steps].iter().enumerate() {
+            if position == plan.forward {
+                self.choose_targets(first, memory.read(plan.logits), targets);
+            }
+            let mut taken = memory.take(step.target);
+            let known = &plan.buffers[step.target.index()];
+            let chain = Chain {
+                plan,
+                memory: &memory,
+                parameters: &self.prepared.parameters,
+                ops: &step.chain,
+                rows: known.rows,
+            };
+            let count = memory.rows(known.rows);
+            let target = &mut taken.elements()[..if known.width == 0 { 0 } else { count * known.width }];
+            match &step.work {
+                Work::Product { .. } => {
+                    let weight = self.prepared.weights[position].as_ref().expect("prepared with the plan");
+                    product(&chain, step, weight, target, rows, row);
+                }
+                Work::Start => {
+                    self.start(first, memory.read(plan.logits), targets, target);
+                    chain_rows(&chain, known.width, target, row);
+                }
+                Work::Measure(measure) => {
+                    let layer = step.layer.expect("a measure is of a layer");
+                    self.measure(&chain, step, *measure, &mut sums[layer.index()], row);
+                }
+                Work::Lookup => {
+                    let layer = step.layer.expect("a lookup is a layer");
+                    let source = step.source.expect("a lookup reads an input");
+                    let node = self.network.layer(layer);
+                    let Layer::Lookup(lookup) = &node.layer else {
+                        return Err(Error::internal("only a lookup layer looks up"));
+                    };
+                    moves::lookup(lookup, memory.indices(source.buffer), target)
+                        .map_err(|error| error.at(&node.name))?;
+                    chain_rows(&chain, known.width, target, row);
+                }
+                Work::Elementwise | Work::Transpose { .. } | Work::Strips { .. } | Work::Rms => {
+                    moves::apply(&chain, step, known.width, target, row);
+                }
+            }
+            memory.put_back(taken);
+        }
+        logits.copy_from_slice(memory.read(plan.logits));
+        Ok(sums)
+    }
+
+    fn choose_targets(&self, first: usize, logits: &[f32], targets: &mut [usize]) {
+        let plan = &self.prepared.plan;
+        let outputs = plan.buffers[plan.logits.index()].width;
+        for (sample, targets) in targets.chunks_exact_mut(plan.targets).enumerate() {
+            let logits = widened(&logits[sample * outputs..][..outputs]);
+            targets.copy_from_slice(&self.targets.of_sample(first + sample, &logits));
+        }
+    }
+
+    fn start(&self, first: usize, logits: &[f32], targets: &[usize], relevance: &mut [f32]) {
+        let plan = &self.prepared.plan;
+        let outputs = plan.buffers[plan.logits.index()].width;
+        if let Start::Given(given) = self.start {
+            let from = first * plan.targets * outputs;
+            relevance.copy_from_slice(&given.data()[from..from + relevance.len()]);
+            return;
+        }
+        let of_sample = relevance.chunks_exact_mut(outputs * plan.targets).zip(targets.chunks_exact(plan.targets));
+        for ((relevance, targets), logits) in of_sample.zip(logits.chunks_exact(outputs)) {
+            let logits = widened(logits);
+            for (row, &target) in relevance.chunks_exact_mut(outputs).zip(targets) {
+                let start = self.start.of_sample(&logits, target, self.network.link());
+                row.iter_mut().zip(start).for_each(|(r, start)| *r = start as f32);
+            }
+        }
+    }
+
+    fn measure(&self, chain: &Chain<'_>, step: &Step, measure: Measure, sums: &mut LayerSums, scratch: &mut Vec<f32>) {
+        let source = step.source.expect("a measure reads relevance");
+        let width = self.prepared.plan.buffers[source.buffer.index()].width;
+        let chain = Chain { rows: Rows::Target, ..*chain };
+        let mut v = vec![0.0; width];
+        for (row, elements) in chain.memory.read(source.buffer).chunks_exact(width).enumerate() {
+            v.copy_from_slice(elements);
+            chain.apply(row, 0, &mut v, scratch);
+            let sum: f64 = v.iter().copied().map(f64::from).sum();
+            match measure {
+                Measure::AtOutput => sums.at_output += sum,
+                Measure::AtInput => {
+                    sums.at_input += sum;
+                    sums.nonfinite += v.iter().filter(|v| !v.is_finite()).count() as u64;
+                }
+                Measure::Bias => sums.bias += sum,
+                Measure::Epsilon => sums.epsilon += sum,
+            }
+        }
+    }
+}
+
+fn widened(logits: &[f32]) -> Vec<f64> {
+    logits.iter().copied().map(f64::from).collect()
+}
+
+/// Rows of the source times a weight; the chain runs over each block of rows while it is in cache.
+fn product(
+    chain: &Chain<'_>,
+    step: &Step,
+    weight: &PackedWeight,
+    target: &mut [f32],
+    packed: &mut PackedRows,
+    scratch: &mut Vec<f32>,
+) {
+    let source: Operand = step.source.expect("a product reads rows");
+    let rows = chain.memory.read(source.buffer);
+    let (depth, columns) = (weight.depth(), weight.columns());
+    let width = chain.plan.buffers[step.target.index()].width;
+    for (block, target) in target.chunks_mut(ROW_BLOCK * columns).enumerate() {
+        let rows = &rows[block * ROW_BLOCK * depth..];
+        packed.pack(target.len() / columns, depth, |row, out| {
+            out.copy_from_slice(&rows[row * depth..][..depth]);
+            chain::read_through(&source, out);
+        });
+        gemm::multiply(packed, weight, target);
+        for (row, elements) in target.chunks_exact_mut(columns).enumerate() {
+            let at = (block * ROW_BLOCK + row) * columns;
+            chain.apply(at / width, at % width, elements, scratch);
+        }
+    }
+}
+
+fn chain_rows(chain: &Chain<'_>, width: usize, target: &mut [f32], scratch: &mut Vec<f32>) {
+    for (row, elements) in target.chunks_exact_mut(width).enumerate() {
+        chain.apply(row, 0, elements, scratch);
+    }
+}

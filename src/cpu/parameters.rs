@@ -1,0 +1,139 @@
+//! Numbers that steps read beside data: one a column, computed once a plan.
+
+use crate::composite::Assignment;
+use crate::error::{Error, Result};
+use crate::layers::Layer;
+use crate::network::{LayerId, Network};
+use crate::plan::{Beside, Op, Parameter, Plan};
+use crate::rules::{BiasPart, Group, InputPart, LinearRule, Rule, WeightPart};
+use crate::tensor::Tensor;
+
+/// The parameters of a plan, each as wide as the rows it stands beside.
+#[derive(Debug)]
+pub(super) struct Parameters {
+    columns: Vec<(Parameter, Vec<f32>)>,
+}
+
+impl Parameters {
+    pub(super) fn new(network: &Network, rules: &Assignment, plan: &Plan) -> Result<Self> {
+        let mut columns: Vec<(Parameter, Vec<f32>)> = Vec::new();
+        for parameter in plan.steps.iter().flat_map(|step| &step.chain).filter_map(Op::parameter) {
+            if columns.iter().all(|(known, _)| *known != parameter) {
+                columns.push((parameter, resolve(network, rules, &parameter)?));
+            }
+        }
+        Ok(Parameters { columns })
+    }
+
+    /// The columns of a parameter from `from` on.
+    pub(super) fn columns(&self, parameter: &Parameter, from: usize) -> &[f32] {
+        let found = self.columns.iter().find(|(known, _)| known == parameter);
+        &found.expect("every parameter of the plan was resolved").1[from..]
+    }
+
+    /// The root mean square over a parameter's columns.
+    pub(super) fn rms(&self, parameter: &Parameter) -> f32 {
+        let columns = self.columns(parameter, 0);
+        let squares: f64 = columns.iter().map(|&p| f64::from(p) * f64::from(p)).sum();
+        (squares / columns.len() as f64).sqrt() as f32
+    }
+}
+
+fn resolve(network: &Network, rules: &Assignment, parameter: &Parameter) -> Result<Vec<f32>> {
+    match *parameter {
+        Parameter::Bias { layer, part } => Ok(bias(network, layer, part)?.into_iter().map(|b| b as f32).collect()),
+        Parameter::Scale { layer, part } => {
+            let Layer::Affine(affine) = &network.layer(layer).layer else {
+                return Err(Error::internal("only an affine layer has a scale"));
+            };
+            let scale = spread(network, layer, affine.scale())?;
+            Ok(scale.data().iter().map(|&s| part.of(s)).collect())
+        }
+        Parameter::Low(layer) => bound(network, rules, layer, InputPart::Low),
+        Parameter::High(layer) => bound(network, rules, layer, InputPart::High),
+        Parameter::Constant { layer, group, beside } => constant(network, rules, layer, group, beside),
+    }
+}
+
+/// A parameter of a layer broadcast over its first input.
+fn spread(network: &Network, layer: LayerId, tensor: &Tensor) -> Result<Tensor> {
+    tensor.broadcast_to(network.shape(network.layer(layer).inputs[0]))
+}
+
+/// b̃ of a layer for each element of its output.
+fn bias(network: &Network, layer: LayerId, part: BiasPart) -> Result<Vec<f64>> {
+    let node = network.layer(layer);
+    let width = network.shape(node.output).count();
+    let of = |b: f32| f64::from(part.of(b));
+    match &node.layer {
+        Layer::Dense(dense) => Ok(match dense.bias() {
+            Some(bias) => bias.data().iter().map(|&b| of(b)).cycle().take(width).collect(),
+            None => vec![0.0; width],
+        }),
+        Layer::Affine(affine) => Ok(spread(network, layer, affine.offset())?.data().iter().map(|&b| of(b)).collect()),
+        Layer::Sum(_)
+        | Layer::Activation(_)
+        | Layer::Reshape(_)
+        | Layer::Transpose(_)
+        | Layer::Concat(_)
+        | Layer::Lookup(_) => Ok(vec![0.0; width]),
+    }
+}
+
+fn linear_rule(rules: &Assignment, layer: LayerId) -> Result<&LinearRule> {
+    match rules.rule(layer) {
+        Some(Rule::Linear(rule)) => Ok(rule),
+        _ => Err(Error::internal("only a linear rule has a denominator")),
+    }
+}
+
+fn bound(network: &Network, rules: &Assignment, layer: LayerId, part: InputPart) -> Result<Vec<f32>> {
+    let bounds = linear_rule(rules, layer)?.bounds.as_ref().ok_or_else(|| Error::internal("the rule has no bounds"))?;
+    let bound = if part == InputPart::Low { &bounds.low } else { &bounds.high };
+    Ok(spread(network, layer, bound)?.into_data())
+}
+
+/// Σ σ W̃ x̃ over the terms that hold no x, with b̃, less the b that the forward pass's z holds already.
+fn constant(network: &Network, rules: &Assignment, layer: LayerId, group: usize, beside: Beside) -> Result<Vec<f32>> {
+    let group: &Group = &linear_rule(rules, layer)?.groups[group];
+    let mut d = bias(network, layer, group.bias)?;
+    if beside == Beside::ForwardOutput {
+        let own = bias(network, layer, BiasPart::WHOLE)?;
+        d.iter_mut().zip(own).for_each(|(d, b)| *d -= b);
+    }
+    for term in &group.terms {
+        let x = match term.input {
+            InputPart::Whole | InputPart::Positive | InputPart::Negative => continue,
+            InputPart::One => vec![1.0; network.shape(network.layer(layer).inputs[0]).count()],
+            InputPart::Low | InputPart::High => bound(network, rules, layer, term.input)?,
+        };
+        add_product(network, layer, &x, term.weight, f64::from(term.sign.factor()), &mut d)?;
+    }
+    Ok(d.into_iter().map(|d| d as f32).collect())
+}
+
+fn add_product(network: &Network, layer: LayerId, x: &[f32], part: WeightPart, sign: f64, d: &mut [f64]) -> Result<()> {
+    match &network.layer(layer).layer {
+        Layer::Dense(dense) => {
+            for (x, d) in x.chunks_exact(dense.inputs()).zip(d.chunks_exact_mut(dense.outputs())) {
+                for (d, weights) in d.iter_mut().zip(dense.weight().data().chunks_exact(dense.inputs())) {
+                    let products = weights.iter().zip(x).map(|(&w, &x)| f64::from(part.of(w)) * f64::from(x));
+                    *d += sign * products.sum::<f64>();
+                }
+            }
+        }
+        Layer::Sum(sum) => {
+            let weight: f64 = sum.signs().iter().map(|sign| f64::from(part.of(sign.factor()))).sum();
+            d.iter_mut().zip(x).for_each(|(d, &x)| *d += sign * weight * f64::from(x));
+        }
+        Layer::Affine(affine) => {
+            let scale = spread(network, layer, affine.scale())?;
+            let products = scale.data().iter().zip(x).map(|(&s, &x)| f64::from(part.of(s)) * f64::from(x));
+            d.iter_mut().zip(products).for_each(|(d, product)| *d += sign * product);
+        }
+        Layer::Activation(_) | Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_) | Layer::Lookup(_) => {
+            return Err(Error::internal("only a linear layer has a denominator"));
+        }
+    }
+    Ok(())
+}
