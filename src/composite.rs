@@ -5,7 +5,8 @@ use glob::Pattern;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::Family;
 use crate::network::{LayerId, LayerNode, Network};
-use crate::rules::{LinearRule, PointwiseRule, Rule, Stabilizer};
+use crate::rules::{InputPart, LinearRule, PointwiseRule, Rule, Stabilizer};
+use crate::tensor::Shape;
 
 /// Which layers an entry of a composite is for.
 #[derive(Debug, Clone, PartialEq)]
@@ -186,12 +187,13 @@ impl Composite {
     ///
     /// # Errors
     /// [`ErrorKind::Argument`] naming the layer if no entry is for it or its rule is not for its family, or if a
-    /// pattern of names matches no layer.
+    /// pattern of names matches no layer, or a rule lacks its bounds; [`ErrorKind::Shape`] if bounds do not fit the
+    /// layer's input.
     pub fn assign(&self, network: &Network) -> Result<Assignment> {
         let first = first_linear_layers(network);
         let mut choices = Vec::with_capacity(network.layers().len());
         for (id, node) in network.layer_ids() {
-            choices.push(self.choose(node, first[id.index()])?);
+            choices.push(self.choose(network, node, first[id.index()])?);
         }
         for (selector, _) in &self.entries {
             let Selector::Name(pattern) = selector else { continue };
@@ -203,7 +205,7 @@ impl Composite {
         Ok(Assignment { choices, finish: self.finish })
     }
 
-    fn choose(&self, node: &LayerNode, is_first: bool) -> Result<Option<Choice>> {
+    fn choose(&self, network: &Network, node: &LayerNode, is_first: bool) -> Result<Option<Choice>> {
         let family = node.layer.family();
         if matches!(family, Family::Routing | Family::Lookup) {
             return Ok(None);
@@ -228,7 +230,27 @@ impl Composite {
             let message = format!("a {} layer cannot take the rule {}", node.layer.kind(), rule.describe());
             return Err(Error::argument(message).at(&node.name).help("give it a rule of its family"));
         }
+        if let Rule::Linear(rule) = rule {
+            check_bounds(rule, network.shape(node.inputs[0])).map_err(|error| error.at(&node.name))?;
+        }
         Ok(Some(Choice { rule: rule.clone(), reason: selector.describe() }))
+    }
+}
+
+/// Bounds are there where a term reads them, and fit the layer's input.
+fn check_bounds(rule: &LinearRule, shape: &Shape) -> Result<()> {
+    let is_bound = |input| matches!(input, InputPart::Low | InputPart::High);
+    match &rule.bounds {
+        Some(bounds) => {
+            bounds.low.broadcast_to(shape).map_err(|error| error.context("lower bound"))?;
+            bounds.high.broadcast_to(shape).map_err(|error| error.context("upper bound"))?;
+            Ok(())
+        }
+        None if rule.groups.iter().flat_map(|group| &group.terms).any(|term| is_bound(term.input)) => {
+            Err(Error::argument(format!("the rule {} reads the bounds of its input but has none", rule.name))
+                .help("give the rule its bounds"))
+        }
+        None => Ok(()),
     }
 }
 
@@ -329,5 +351,22 @@ mod tests {
         let rule = Rule::Linear(LinearRule::zero());
         let composite = Composite::preset("epsilon").unwrap().with_first(Selector::name("fc9").unwrap(), rule);
         assert!(composite.assign(&two_layers()).unwrap_err().advice().unwrap().contains("fc"));
+    }
+
+    #[test]
+    fn bounds_that_are_missing_or_do_not_fit_are_refused() {
+        let boxed = |width: usize| {
+            let bound = std::sync::Arc::new(Tensor::zeros([width]));
+            LinearRule::zbox(crate::rules::Bounds { low: bound.clone(), high: bound }, Stabilizer::DEFAULT)
+        };
+        let assign = |rule: LinearRule| {
+            let composite = Composite::preset("epsilon").unwrap();
+            composite.with_first(Selector::First, Rule::Linear(rule)).assign(&two_layers())
+        };
+        assert!(assign(boxed(2)).is_ok());
+        let error = assign(boxed(3)).unwrap_err();
+        assert_eq!((error.node(), error.kind()), (Some("fc1"), ErrorKind::Shape));
+        let error = assign(LinearRule { bounds: None, ..boxed(2) }).unwrap_err();
+        assert_eq!((error.node(), error.kind()), (Some("fc1"), ErrorKind::Argument));
     }
 }

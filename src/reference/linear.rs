@@ -38,7 +38,7 @@ impl Step<'_> {
         let mut d = bias.clone();
         for &(i, slot, j, w) in connections {
             for term in &group.terms {
-                let x = bounds.input_part(term.input, self.input(slot)[j], slot, j);
+                let x = bounds.input_part(term.input, self.input(slot)[j], j);
                 d[i] += f64::from(term.sign.factor()) * x * weight_part(term.weight, w);
             }
         }
@@ -56,7 +56,7 @@ impl Step<'_> {
             .collect();
         for &(i, slot, j, w) in connections {
             for term in &group.terms {
-                let x = bounds.input_part(term.input, self.input(slot)[j], slot, j);
+                let x = bounds.input_part(term.input, self.input(slot)[j], j);
                 shares[slot][j] += factor * f64::from(term.sign.factor()) * x * weight_part(term.weight, w) * q[i];
             }
         }
@@ -124,7 +124,8 @@ impl Step<'_> {
     }
 }
 
-/// The bounds of the box rule, spread over the layer's input.
+/// The bounds of the box rule, spread over the layer's input. They hold for every input of a sum, which all have one
+/// shape.
 struct Bounds {
     low: Vec<f64>,
     high: Vec<f64>,
@@ -138,8 +139,7 @@ impl Bounds {
         }
     }
 
-    fn input_part(&self, part: InputPart, x: f64, slot: usize, element: usize) -> f64 {
-        debug_assert!(slot == 0 || self.low.is_empty(), "bounds are those of a layer with one input");
+    fn input_part(&self, part: InputPart, x: f64, element: usize) -> f64 {
         match part {
             InputPart::Whole => x,
             InputPart::Positive => x.max(0.0),
