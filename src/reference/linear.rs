@@ -60,9 +60,6 @@ impl Step<'_> {
                 shares[slot][j] += factor * f64::from(term.sign.factor()) * x * weight_part(term.weight, w) * q[i];
             }
         }
-        if matches!(group.quotient, Quotient::Plain) {
-            return;
-        }
         let held: Vec<f64> = (0..outputs).map(|i| factor * (bias[i] + damped[i] - d[i]) * q[i]).collect();
         match group.share {
             Share::Absorbed => {
