@@ -179,7 +179,8 @@ fn stabilize(stabilizer: Stabilizer, d: &[f64]) -> Vec<f64> {
     let epsilon = f64::from(stabilizer.epsilon());
     match stabilizer {
         Stabilizer::Absolute(_) => d.iter().map(|&d| d + epsilon * sign(d)).collect(),
-        Stabilizer::Clip(_) => d.iter().map(|&d| sign(d) * d.abs().max(epsilon)).collect(),
+        // Not `max`, which would turn NaN into ε.
+        Stabilizer::Clip(_) => d.iter().map(|&d| if d.abs() < epsilon { sign(d) * epsilon } else { d }).collect(),
         Stabilizer::Rms(_) => {
             let rms = (d.iter().map(|d| d * d).sum::<f64>() / d.len() as f64).sqrt();
             d.iter().map(|&d| d + epsilon * rms * sign(d)).collect()
