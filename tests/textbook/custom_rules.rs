@@ -92,6 +92,16 @@ fn redistributed_bias_and_epsilon_conserve_on_every_linear_layer() {
 }
 
 #[test]
+fn a_weight_of_zero_connects_its_input_all_the_same() {
+    let network = neurons(&[[0.0, 2.0]], &[1.0]);
+    let (flat, _) = apply(&network, LinearRule::flat(NONE), [3.0, 0.5], &[4.0]);
+    assert_close(&flat, &[2.0, 2.0], EXACT, "flat");
+    let shared = rule(vec![Group { share: Share::Redistributed, ..whole() }]);
+    let (found, _) = apply(&network, shared, [3.0, 0.5], &[4.0]);
+    assert_close(&found, &[1.0, 3.0], EXACT, "half of the bias each");
+}
+
+#[test]
 fn redistributed_gamma_conserves_where_no_output_is_zero() {
     let mut gamma = LinearRule::gamma(0.25, Stabilizer::Absolute(0.5));
     gamma.groups.iter_mut().for_each(|group| group.share = Share::Redistributed);
@@ -264,7 +274,7 @@ fn rules_that_say_they_vanish_with_the_input_do_and_the_others_do_not() {
         let claims = rule.vanishes_with_input();
         vanishing += usize::from(claims);
         let (found, _) = apply(&network, rule, [0.0, 1.0], &[2.0, 3.0]);
-        assert_eq!(found[0].to_bits() << 1 == 0, claims, "{formula:?}: {found:?}");
+        assert_eq!(approx::abs_diff_eq!(found[0], 0.0, epsilon = 0.0), claims, "{formula:?}: {found:?}");
     }
     assert!(vanishing > 0 && vanishing < formulas::all().len());
 }

@@ -230,7 +230,8 @@ fn relevances_of_a_value_read_twice_add() {
     let network = builder.build(joined).unwrap();
     let (input, start) = (numbers.dyadics(4), numbers.dyadics(9));
     let composite = everywhere(LinearRule::epsilon(Stabilizer::Absolute(0.5)));
-    let explain = |start: Vec<f64>| at_inputs(&network, &explained(&network, &composite, &[input.clone()], &start));
+    let explain =
+        |start: Vec<f64>| at_inputs(&network, &explained(&network, &composite, std::slice::from_ref(&input), &start));
     let alone = |keep: std::ops::Range<usize>| {
         explain(start.iter().enumerate().map(|(i, r)| if keep.contains(&i) { *r } else { 0.0 }).collect())
     };
