@@ -1,0 +1,127 @@
+"""Times relprop, PyTorch's gradient x input, zennit and captum, one repetition of each in turn, and prints a Markdown table.
+
+Every tool is a process of its own, so that peak memory is its own and no allocator is shared.
+relprop's is target/release/examples/peer_worker, which takes MODEL.onnx INPUT.npy COMPOSITE THREADS
+and speaks the lines of torch_worker.py.
+"""
+
+import argparse
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+import work
+
+HERE = pathlib.Path(__file__).resolve().parent
+RELPROP = HERE.parents[1] / "target/release/examples/peer_worker"
+PROBE_TOLERANCE = 0.10
+
+
+class Worker:
+    def __init__(self, command):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if self.process.stdout.readline().strip() != "ready":
+            sys.exit(f"{' '.join(map(str, command))} did not get ready")
+
+    def ask(self, line):
+        print(line, file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline().strip()
+        if not answer:
+            sys.exit(f"{self.process.args} ended at `{line}`")
+        return answer
+
+    def seconds(self, line):
+        return float(self.ask(line))
+
+    def quit(self):
+        print("quit", file=self.process.stdin, flush=True)
+        self.process.wait()
+
+
+def peer(tool, folder, source, threads):
+    command = [sys.executable, HERE / "torch_worker.py", tool, folder / "mlp.onnx", folder / source, "epsilon", str(threads)]
+    return Worker(command)
+
+
+def worst_difference(a, b):
+    return float((np.linalg.norm(a - b, axis=1) / np.linalg.norm(b, axis=1)).max())
+
+
+def measure(workers, repeats):
+    times = {tool: {"forward": [], "explain": []} for tool in workers}
+    # The first repetition warms caches and pools and is thrown away.
+    for repetition in range(repeats + 1):
+        for tool, worker in workers.items():
+            for line in ["forward", "explain"]:
+                seconds = worker.seconds(line)
+                if repetition > 0:
+                    times[tool][line].append(seconds)
+    return times
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--batch", type=int, default=4096)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--without-relprop", action="store_true", help="time the other tools only")
+    options = parser.parse_args()
+    if not options.without_relprop and not RELPROP.exists():
+        sys.exit("peer_worker is not built: cargo build --release --example peer_worker, or --without-relprop")
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        work.write(folder, options.batch)
+        inputs = sum((folder / name).stat().st_size for name in ["mlp.onnx", "input.npy"])
+
+        exact = peer("zennit-float64", folder, "few.npy", options.threads)
+        exact.ask("explain")
+        exact.ask(f"save {folder / 'exact.npy'} 64")
+        exact.quit()
+        exact = np.load(folder / "exact.npy")
+
+        workers = {tool: peer(tool, folder, "input.npy", options.threads) for tool in ["torch", "zennit", "captum"]}
+        if not options.without_relprop:
+            command = [RELPROP, folder / "mlp.onnx", folder / "input.npy", "epsilon", str(options.threads)]
+            workers = {"relprop": Worker(command), **workers}
+        probe = peer("torch", folder, "few.npy", options.threads)
+
+        before = probe.seconds("probe")
+        times = measure(workers, options.repeats)
+        after = probe.seconds("probe")
+
+        names = {"torch": "PyTorch gradient x input", "zennit": "zennit 1.0.0 epsilon", "captum": "captum 0.9.0 epsilon"}
+        best = {tool: {line: min(t) for line, t in lines.items()} for tool, lines in times.items()}
+        print(f"MLP {'-'.join(map(str, work.WIDTHS))}, batch {options.batch}, {options.threads} threads, best of {options.repeats}\n")
+        print("| tool | forward s | explain s | times zennit's speed | explain / own forward | peak MB | beyond model and input MB | worst against float64 |")
+        print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+        for tool, worker in workers.items():
+            few = folder / f"{tool}.npy"
+            worker.ask(f"save {few} 64")
+            peak = int(worker.ask("peak"))
+            forward, explain = best[tool]["forward"], best[tool]["explain"]
+            cells = [
+                names.get(tool, tool),
+                f"{forward:.3f}",
+                f"{explain:.3f}",
+                f"{best['zennit']['explain'] / explain:.2f}",
+                f"{explain / forward:.2f}",
+                f"{peak / 1e6:.0f}",
+                f"{(peak - inputs) / 1e6:.0f}",
+                f"{worst_difference(np.load(few).astype(np.float64), exact):.1e}",
+            ]
+            print(f"| {' | '.join(cells)} |")
+            worker.quit()
+        probe.quit()
+
+    moved = abs(after - before) / before
+    print(f"\nProduct of 2048 x 2048 x 2048: {before:.1f} GFLOP/s before, {after:.1f} after ({100 * moved:.1f} % moved)")
+    if moved > PROBE_TOLERANCE:
+        sys.exit("void: the machine's own speed moved by more than 10 %; run again when it is quiet")
+
+
+if __name__ == "__main__":
+    main()
