@@ -20,10 +20,10 @@ pub(super) struct DraftValue {
 #[derive(Debug, Clone)]
 pub(super) enum StepOp {
     Layer(Layer),
-    /// Softmax or its logarithm; `last` says whether it runs over the sample's last axis alone.
+    /// Softmax or its logarithm, over `width` adjacent elements at a time; none if they are not adjacent.
     Softmax {
         log: bool,
-        last: bool,
+        width: Option<usize>,
     },
 }
 

@@ -23,10 +23,10 @@ pub(super) fn leave_out(draft: &mut Draft) {
                 note(draft, index, Some(Link::Sigmoid));
                 return replace(draft, reader, value, input);
             }
-            StepOp::Softmax { log, last } => {
-                let width = |value: DraftId| draft.values[value].shape.dims().last().copied();
+            StepOp::Softmax { log, width } => {
+                let last = draft.values[draft.output].shape.dims().last().copied();
                 let link = if log { Link::LogSoftmax } else { Link::Softmax };
-                let link = (last && width(draft.output) == width(value)).then_some(link);
+                let link = (width.is_some() && width == last).then_some(link);
                 note(draft, index, link);
                 return replace(draft, reader, value, input);
             }

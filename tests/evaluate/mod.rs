@@ -67,17 +67,19 @@ fn forward(network: &Network, inputs: Vec<Vec<f64>>) -> Vec<f64> {
     }
     let output = &values[network.output().index()];
     let width = network.shape(network.output()).dims().last().copied().unwrap_or(1);
-    let softmax = |row: &[f64]| -> Vec<f64> {
-        let max = row.iter().copied().fold(f64::MIN, f64::max);
-        let sum: f64 = row.iter().map(|x| (x - max).exp()).sum();
-        row.iter().map(|x| (x - max).exp() / sum).collect()
-    };
     match network.link() {
         None => output.clone(),
         Some(Link::Sigmoid) => output.iter().map(|&x| activate(&Activation::Sigmoid, x)).collect(),
         Some(Link::Softmax) => output.chunks(width).flat_map(softmax).collect(),
         Some(Link::LogSoftmax) => output.chunks(width).flat_map(softmax).map(f64::ln).collect(),
     }
+}
+
+/// Softmax of one row.
+pub fn softmax(row: &[f64]) -> Vec<f64> {
+    let max = row.iter().copied().fold(f64::MIN, f64::max);
+    let sum: f64 = row.iter().map(|x| (x - max).exp()).sum();
+    row.iter().map(|x| (x - max).exp() / sum).collect()
 }
 
 fn activate(activation: &Activation, x: f64) -> f64 {

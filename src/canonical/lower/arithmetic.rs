@@ -120,7 +120,7 @@ impl Lowering<'_> {
         let mut dims = vec![one; out.len() - x.dims.len()];
         dims.extend_from_slice(&x.dims);
         let shape = self.sample(&dims)?;
-        let mut act = Act { id: self.reshaped(node, x.id, &shape)?, dims };
+        let mut act = Act::new(self.reshaped(node, x.id, &shape)?, dims);
         for axis in 0..out.len() {
             if act.dims[axis] == out[axis] {
                 continue;

@@ -38,7 +38,7 @@ impl Lowering<'_> {
             let dims = self.input_dims(value, options)?;
             let shape = self.sample(&dims).map_err(|error| error.context(format!("input `{}`", value.name)))?;
             let id = self.draft.add_value(&value.name, shape);
-            let act = Act { id, dims };
+            let act = Act::new(id, dims);
             let (kind, fact) = match value.element {
                 ElementType::Float => (InputKind::Float, Fact::Activation(act)),
                 ElementType::Integer if only_cast_to_float(nodes, input) => {

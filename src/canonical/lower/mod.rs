@@ -43,6 +43,15 @@ struct Act {
     id: DraftId,
     /// The extents of the model's own tensor, batch included.
     dims: Vec<Extent>,
+    /// A transpose that is still to come because it moves the batch inwards: axis `i` of the model's tensor is axis
+    /// `turned[i]` of what `id` holds. Only another transpose may follow.
+    turned: Option<Vec<usize>>,
+}
+
+impl Act {
+    fn new(id: DraftId, dims: Vec<Extent>) -> Self {
+        Act { id, dims, turned: None }
+    }
 }
 
 /// What is known about a value of the graph.
@@ -100,6 +109,9 @@ pub(super) fn lower(graph: &Graph, nodes: &[Node], output: ValueId, options: &Op
         lowering.facts[result.index()] = Some(fact);
     }
     match lowering.facts[output.index()].take() {
+        Some(Fact::Activation(act)) if act.turned.is_some() => {
+            return lowering.sample(&act.dims).map(|_| lowering.draft);
+        }
         Some(Fact::Activation(act)) if lowering.draft.producer(act.id).is_some() => lowering.draft.output = act.id,
         Some(Fact::Activation(_)) => return Err(lowering.not_explainable(output, "is an input itself")),
         Some(fact) => return Err(lowering.not_explainable(output, &format!("is {}", fact.describe()))),
@@ -151,6 +163,10 @@ impl Lowering<'_> {
     /// The activation in input `slot`.
     fn activation(&self, node: &Node, slot: usize) -> Result<Act> {
         match self.input(node, slot)? {
+            Fact::Activation(act) if act.turned.is_some() => Err(self
+                .sample(&act.dims)
+                .err()
+                .unwrap_or_else(|| self.unsupported(node, "of this value is not supported"))),
             Fact::Activation(act) => Ok(act),
             Fact::Index(_) => Err(self.unsupported(node, "cannot be applied to an integer input")),
             Fact::Float(_) | Fact::Integer(_) | Fact::Opaque(_) => {
@@ -223,11 +239,12 @@ impl Lowering<'_> {
         if spans_batch {
             return Err(self.unsupported(node, "over the batch axis mixes samples"));
         }
-        let alone = behind.iter().all(|&dim| dim == Extent::fixed(1));
-        let last = axis + 1 == x.dims.len() || (to_end && alone && x.dims.len() == axis + 1);
+        let contiguous = to_end || behind.iter().all(|&dim| dim == Extent::fixed(1));
+        let over = extent::product(&x.dims[axis..]).and_then(Extent::known).filter(|_| contiguous);
+        let width = over.and_then(|width| usize::try_from(width).ok());
         let output = self.draft.add_value(&node.name, self.draft.values[x.id].shape.clone());
-        self.push(node, "", StepOp::Softmax { log, last }, vec![x.id], output);
-        Ok(Fact::Activation(Act { id: output, dims: x.dims }))
+        self.push(node, "", StepOp::Softmax { log, width }, vec![x.id], output);
+        Ok(Fact::Activation(Act::new(output, x.dims)))
     }
 
     fn axis(&self, node: &Node, axis: i64, dims: &[Extent]) -> Result<usize> {
@@ -274,7 +291,7 @@ impl Lowering<'_> {
         let output = self.draft.add_value(self.part_name(node, part), shape);
         self.push(node, part, StepOp::Layer(layer), inputs.to_vec(), output);
         let id = self.reshaped(node, output, &want)?;
-        Ok(Fact::Activation(Act { id, dims }))
+        Ok(Fact::Activation(Act::new(id, dims)))
     }
 
     /// Adds a layer inside a node's translation.

@@ -119,7 +119,7 @@ impl Lowering<'_> {
         act.dims.remove(axis);
         let shape = self.sample(&act.dims)?;
         let id = self.reshaped(node, act.id, &shape)?;
-        Ok(Fact::Activation(Act { id, dims: act.dims }))
+        Ok(Fact::Activation(Act::new(id, act.dims)))
     }
 
     /// x Wᵀ + b over x's last axis, with W `[outputs, inputs]`.

@@ -8,16 +8,17 @@ use crate::graph::{Node, Op};
 impl Lowering<'_> {
     pub(super) fn reshape(&mut self, node: &Node) -> Result<Fact> {
         match self.input(node, 0)? {
-            Fact::Activation(x) => {
+            Fact::Activation(_) => {
+                let x = self.activation(node, 0)?;
                 let dims = self.reshaped_dims(node, &x.dims)?;
                 let want = self.sample(&dims)?;
-                Ok(Fact::Activation(Act { id: self.reshaped(node, x.id, &want)?, dims }))
+                Ok(Fact::Activation(Act::new(self.reshaped(node, x.id, &want)?, dims)))
             }
             // A lookup puts the reshape behind itself, because only lookups read integers.
             Fact::Index(x) => {
                 let dims = self.reshaped_dims(node, &x.dims)?;
                 self.sample(&dims)?;
-                Ok(Fact::Index(Act { id: x.id, dims }))
+                Ok(Fact::Index(Act::new(x.id, dims)))
             }
             Fact::Float(_) | Fact::Integer(_) | Fact::Opaque(_) => {
                 Err(self.unsupported(node, "of this constant is not supported"))

@@ -11,7 +11,9 @@ use crate::tensor::Tensor;
 
 impl Lowering<'_> {
     pub(super) fn transpose(&mut self, node: &Node, order: Option<&[i64]>) -> Result<Fact> {
-        let x = self.activation(node, 0)?;
+        let Fact::Activation(x) = self.input(node, 0)? else {
+            return Err(self.unsupported(node, "of this value is not supported"));
+        };
         let order = self.order(node, order, x.dims.len())?;
         self.permuted(node, "", &x, &order).map(Fact::Activation)
     }
@@ -32,16 +34,24 @@ impl Lowering<'_> {
             .help("the file is damaged or was edited by hand; export the model again"))
     }
 
-    /// x with its axes in `order`; the batch must stay outermost.
+    /// x with its axes in `order`.
+    ///
+    /// A transpose that moves the batch inwards is kept back, until another one brings the batch out again.
     pub(super) fn permuted(&mut self, node: &Node, part: &str, x: &Act, order: &[usize]) -> Result<Act> {
         let dims: Vec<Extent> = order.iter().map(|&axis| x.dims[axis]).collect();
-        self.sample(&dims)?;
-        let batch = extent::batch_axis(&x.dims).filter(|&batch| x.dims[batch].factor() == 1);
+        let order: Vec<usize> = match &x.turned {
+            None => order.to_vec(),
+            Some(turned) => order.iter().map(|&axis| turned[axis]).collect(),
+        };
+        if self.sample(&dims).is_err() {
+            return Ok(Act { id: x.id, dims, turned: Some(order) });
+        }
+        let batch = extent::batch_axis(&dims).filter(|&batch| dims[batch].factor() == 1).map(|batch| order[batch]);
         let rank_before = |axis: usize| axis - usize::from(batch.is_some_and(|batch| batch < axis));
         let kept = order.iter().filter(|&&axis| Some(axis) != batch);
         let order: Vec<usize> = kept.map(|&axis| rank_before(axis)).collect();
         if order.iter().copied().eq(0..order.len()) {
-            return Ok(Act { id: x.id, dims });
+            return Ok(Act::new(x.id, dims));
         }
         self.emit_act(node, part, Layer::Transpose(Transpose::new(order)?), &[x.id], dims)
     }
