@@ -82,18 +82,6 @@ class Skip(nn.Module):
         return self.add(self.linear(x), x)
 
 
-class Side(nn.Module):
-    """Two linear layers side by side, joined."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer1 = nn.Linear(2, 2, bias=False)
-        self.layer2 = nn.Linear(2, 2, bias=False)
-
-    def forward(self, x):
-        return torch.cat([self.layer1(x), self.layer2(x)], 1)
-
-
 def known():
     zeros = lambda n: torch.zeros(n, dtype=torch.int64)
     x = torch.tensor([[1.0, 2.0, 3.0], [3.0, 6.0, 9.0]])
@@ -120,29 +108,7 @@ def known():
     write("captum_known_skip", model, golden.load(model, Skip()), x, torch.tensor([1]), 1e-9, "target 1", [[10.0, 18.0]])
 
 
-def concat():
-    """zennit-crp's toy, answered by zennit itself: relevance starts as a tensor."""
-    from by_zennit import epsilon
-
-    model = f"{ONNX}/known_concat.onnx"
-    x = torch.tensor([[-1.0, 1.0]])
-    begin = torch.tensor([[1.0, 4.0, 5.0, 0.0]])
-    tensors = {"input": x.numpy(), "target": torch.tensor([0]).numpy(), "start": begin.numpy(), "start64": begin.double().numpy()}
-    for bits, kind in [("", torch.float32), ("64", torch.float64)]:
-        network = golden.load(model, Side()).to(kind)
-        leaf = x.to(kind).requires_grad_()
-        with epsilon(1e-6).context(network) as hooked:
-            output = hooked(leaf)
-            (relevance,) = torch.autograd.grad(output, leaf, begin.to(kind))
-        tensors |= {f"logits{bits}": output.detach().numpy(), f"relevance{bits}": relevance.numpy()}
-    assert torch.allclose(relevance, torch.tensor([[-11.0, 21.0]], dtype=torch.float64), atol=1e-4), relevance
-    tensors["known"] = torch.tensor([[-11.0, 21.0]]).numpy()
-    note = "known answer (-11, 21) for start (1, 4, 5, 0) at the concatenation; target unused"
-    golden.write("zennit_known_concat", tensors, "zennit", "1.0.0", "none", model, "epsilon", "1e-6", "1e-6", "tensor", note)
-
-
 def main():
     warnings.filterwarnings("ignore")
     networks()
     known()
-    concat()

@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import onnx
 import torch
 import zennit.types
 from torch import nn
@@ -240,8 +241,69 @@ def demo():
     write("zennit_demo_epsilon_folded", model, folded, {"image": image}, "epsilon", seed="none", notes=note)
 
 
+class Side(nn.Module):
+    """Two linear layers side by side, joined."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer1 = nn.Linear(2, 2, bias=False)
+        self.layer2 = nn.Linear(2, 2, bias=False)
+
+    def forward(self, x):
+        return torch.cat([self.layer1(x), self.layer2(x)], 1)
+
+
+def from_tensor(name, model, make, x, begin, known, note):
+    """One batch under epsilon 1e-6 with relevance started as a tensor; the answer must be the known one."""
+    tensors = {"input": x.numpy(), "start": begin.numpy(), "start64": begin.double().numpy(), "known": np.float32(known)}
+    for bits, kind in [("", torch.float32), ("64", torch.float64)]:
+        network = golden.load(model, make()).to(kind)
+        leaf = x.to(kind).requires_grad_()
+        with epsilon(1e-6).context(network) as hooked:
+            logits = hooked(leaf)
+            (relevance,) = torch.autograd.grad(logits, leaf, begin.to(kind))
+        tensors |= {f"logits{bits}": logits.detach().numpy(), f"relevance{bits}": relevance.numpy()}
+    assert np.allclose(tensors["relevance64"], known, atol=1e-4), tensors["relevance64"]
+    golden.write(name, tensors, "zennit", "1.0.0", "none", model, "epsilon", "1e-6", "1e-6", "tensor", note)
+
+
+def known():
+    begin = torch.tensor([[1.0, 4.0, 5.0, 0.0]])
+    note = "known answer (-11, 21) for start (1, 4, 5, 0) at the concatenation"
+    from_tensor("zennit_known_concat", f"{ONNX}/known_concat.onnx", Side, torch.tensor([[-1.0, 1.0]]), begin, [[-11, 21]], note)
+    x = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    note = "no batch axis; LRP-0 from 1 is (0.2, -1, 2.4, -0.2)"
+    model = f"{ONNX}/tutorial_dynamo.onnx"
+    from_tensor("zennit_tutorial", model, networks.Tutorial, x, torch.ones(1), [0.2, -1, 2.4, -0.2], note)
+
+
+def hidden():
+    """Relevance of every value between the layers, under the value's ONNX name."""
+    model = f"{ONNX}/mlp_dynamo.onnx"
+    values = [node.output[0] for node in onnx.load(golden.ROOT / model).graph.node][:-1]
+    inputs = rows(20, torch.Generator().manual_seed(SEED))
+    tensors = {"input": inputs["x"].numpy()}
+    for bits, kind in [("", torch.float32), ("64", torch.float64)]:
+        network = golden.load(model, Mlp([20, 33, 17, 5])).to(kind)
+        with epsilon(1e-6).context(network):
+            at = [inputs["x"].to(kind).requires_grad_()]
+            for layer in network.layers:
+                at.append(layer(at[-1]))
+            logits = at.pop()
+            target = logits.argmax(1)
+            r = start("logit", logits.detach(), target)
+            relevance = torch.autograd.grad(logits, at, r)
+        tensors |= {f"logits{bits}": logits.detach().numpy(), f"start{bits}": r.numpy(), f"relevance{bits}": relevance[0].numpy()}
+        tensors |= {f"relevance{bits}.{value}": r.numpy() for value, r in zip(values, relevance[1:], strict=True)}
+    tensors["target"] = target.numpy()
+    note = "relevance.VALUE is relevance at that value of the model; targets: argmax"
+    golden.write("zennit_mlp_hidden", tensors, "zennit", "1.0.0", SEED, model, "epsilon", "1e-6", "1e-6", "logit", note)
+
+
 def main():
     mlps()
     activations()
     structure()
+    hidden()
+    known()
     demo()
