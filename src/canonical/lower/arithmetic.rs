@@ -80,6 +80,16 @@ impl Lowering<'_> {
                 .help("the file is damaged or was edited by hand; export the model again")
         };
         let out = extent::broadcast(&x.dims, &dims).ok_or_else(misfit)?;
+        if let Some(turned) = &x.turned {
+            if out != x.dims {
+                return Err(misfit());
+            }
+            let held = self.with_constant(node, &x.held(), &turned_back(constant, turned)?, parts)?;
+            return match held {
+                Fact::Activation(act) => Ok(Fact::Activation(act.behind(x.turned.clone()))),
+                other => Ok(other),
+            };
+        }
         let x = self.expanded(node, x, &out)?;
         let constant = self.constant_of_sample(constant, &out).ok_or_else(misfit)?;
         let scale = simplified(constant.map(|&c| parts(c).0));
@@ -139,6 +149,17 @@ impl Lowering<'_> {
         }
         Ok(act)
     }
+}
+
+/// A constant for a value behind a transpose, in the axes of the value before it.
+fn turned_back(constant: &Tensor, turned: &[usize]) -> Result<Tensor> {
+    let mut shape = vec![1; turned.len() - constant.shape().rank()];
+    shape.extend_from_slice(constant.shape().dims());
+    let mut inverse = vec![0; turned.len()];
+    for (axis, &held) in turned.iter().enumerate() {
+        inverse[held] = axis;
+    }
+    Ok(constant.clone().reshape(shape)?.transpose(&inverse))
 }
 
 /// A tensor of equal elements as a scalar.

@@ -52,6 +52,23 @@ impl Act {
     fn new(id: DraftId, dims: Vec<Extent>) -> Self {
         Act { id, dims, turned: None }
     }
+
+    /// The activation as it is held, without the transpose that is still to come.
+    fn held(&self) -> Act {
+        let Some(turned) = &self.turned else { return self.clone() };
+        let mut dims = self.dims.clone();
+        for (&axis, &dim) in turned.iter().zip(&self.dims) {
+            dims[axis] = dim;
+        }
+        Act::new(self.id, dims)
+    }
+
+    /// The activation behind a transpose that is still to come.
+    fn behind(self, turned: Option<Vec<usize>>) -> Act {
+        let Some(turned) = turned else { return self };
+        let dims = turned.iter().map(|&axis| self.dims[axis]).collect();
+        Act { id: self.id, dims, turned: Some(turned) }
+    }
 }
 
 /// What is known about a value of the graph.
@@ -186,8 +203,11 @@ impl Lowering<'_> {
             Op::Sum => self.sum(node),
             Op::Neg => self.scaled(node, -1.0),
             Op::Activation(activation) => {
-                let x = self.activation(node, 0)?;
-                self.emit(node, "", Layer::Activation(*activation), &[x.id], x.dims)
+                let Fact::Activation(x) = self.input(node, 0)? else {
+                    return Err(self.unsupported(node, "of this value is not supported"));
+                };
+                let y = self.emit_act(node, "", Layer::Activation(*activation), &[x.id], x.held().dims)?;
+                Ok(Fact::Activation(y.behind(x.turned)))
             }
             Op::Softmax { axis, to_end, log } => self.softmax(node, *axis, *to_end, *log),
             Op::Scaler { offset, scale } => self.scaler(node, offset, scale),
