@@ -1,11 +1,19 @@
 //! Layer-wise Relevance Propagation (LRP) for ONNX models.
 
+pub mod canonical;
 pub mod composite;
 pub mod cpu;
 pub mod error;
 pub mod explain;
+pub mod graph;
+#[cfg(feature = "files")]
+pub mod input;
 pub mod layers;
 pub mod network;
+#[cfg(feature = "onnx")]
+pub mod onnx;
+#[cfg(feature = "files")]
+pub mod output;
 pub mod plan;
 pub mod reference;
 pub mod relevance;

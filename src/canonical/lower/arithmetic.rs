@@ -1,0 +1,171 @@
+//! Elementwise sums and products: of activations, and of activations with constants.
+
+use std::sync::Arc;
+
+use super::{Act, Extent, Fact, Lowering};
+use crate::canonical::extent;
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{Arithmetic, Node};
+use crate::layers::sum::Sign;
+use crate::layers::{Concat, Layer, Sum};
+use crate::tensor::{Shape, Tensor};
+
+/// Copies that a broadcast activation may be joined from.
+const MAX_COPIES: usize = 1024;
+
+impl Lowering<'_> {
+    pub(super) fn arithmetic(&mut self, node: &Node, op: Arithmetic) -> Result<Fact> {
+        let (a, b) = (self.input(node, 0)?, self.input(node, 1)?);
+        match (op, a, b) {
+            (Arithmetic::Add, Fact::Activation(x), Fact::Activation(y)) => self.signed_sum(node, x, y, Sign::Plus),
+            (Arithmetic::Sub, Fact::Activation(x), Fact::Activation(y)) => self.signed_sum(node, x, y, Sign::Minus),
+            (Arithmetic::Add, Fact::Activation(x), Fact::Float(c))
+            | (Arithmetic::Add, Fact::Float(c), Fact::Activation(x)) => self.with_constant(node, &x, &c, |c| (1.0, c)),
+            (Arithmetic::Sub, Fact::Activation(x), Fact::Float(c)) => self.with_constant(node, &x, &c, |c| (1.0, -c)),
+            (Arithmetic::Sub, Fact::Float(c), Fact::Activation(x)) => self.with_constant(node, &x, &c, |c| (-1.0, c)),
+            (Arithmetic::Mul, Fact::Activation(x), Fact::Float(c))
+            | (Arithmetic::Mul, Fact::Float(c), Fact::Activation(x)) => self.with_constant(node, &x, &c, |c| (c, 0.0)),
+            (Arithmetic::Div, Fact::Activation(x), Fact::Float(c)) => {
+                self.with_constant(node, &x, &c, |c| (1.0 / c, 0.0))
+            }
+            (Arithmetic::Div, Fact::Float(_), Fact::Activation(_)) => {
+                Err(self.unsupported(node, "of a constant by an activation is not supported yet"))
+            }
+            (Arithmetic::Mul | Arithmetic::Div, Fact::Activation(_), Fact::Activation(_)) => {
+                Err(self.unsupported(node, "of two activations is not supported yet"))
+            }
+            (_, _, Fact::Float(_) | Fact::Integer(_) | Fact::Activation(_) | Fact::Index(_) | Fact::Opaque(_)) => {
+                Err(self.unsupported(node, "of these values is not supported"))
+            }
+        }
+    }
+
+    pub(super) fn sum(&mut self, node: &Node) -> Result<Fact> {
+        let mut total = self.input(node, 0)?;
+        for slot in 1..node.inputs.len() {
+            total = match (total, self.input(node, slot)?) {
+                (Fact::Activation(x), Fact::Activation(y)) => self.signed_sum(node, x, y, Sign::Plus)?,
+                (Fact::Activation(x), Fact::Float(c)) | (Fact::Float(c), Fact::Activation(x)) => {
+                    self.with_constant(node, &x, &c, |c| (1.0, c))?
+                }
+                (Fact::Float(a), Fact::Float(b)) => Fact::Float(Arc::new(super::constants::zip(&a, &b, |a, b| a + b)?)),
+                _ => return Err(self.unsupported(node, "of these values is not supported")),
+            };
+        }
+        Ok(total)
+    }
+
+    pub(super) fn scaled(&mut self, node: &Node, factor: f32) -> Result<Fact> {
+        let x = self.activation(node, 0)?;
+        self.affine(node, "", &x, Tensor::scalar(factor), Tensor::scalar(0.0))
+    }
+
+    pub(super) fn scaler(&mut self, node: &Node, offset: &Tensor, scale: &Tensor) -> Result<Fact> {
+        let x = self.activation(node, 0)?;
+        let shift = super::constants::zip(offset, scale, |offset, scale| -offset * scale)?;
+        self.affine(node, "", &x, scale.clone(), shift)
+    }
+
+    /// x and a constant, as the factor and the offset that `parts` makes of each constant element.
+    pub(super) fn with_constant(
+        &mut self,
+        node: &Node,
+        x: &Act,
+        constant: &Tensor,
+        parts: impl Fn(f32) -> (f32, f32),
+    ) -> Result<Fact> {
+        let dims = constant.shape().dims().iter().map(|&dim| Extent::fixed(dim as i64)).collect::<Vec<_>>();
+        let misfit = || {
+            Error::shape(format!("{} and a constant {} do not broadcast", extent::show(&x.dims), constant.shape()))
+                .help("the file is damaged or was edited by hand; export the model again")
+        };
+        let out = extent::broadcast(&x.dims, &dims).ok_or_else(misfit)?;
+        if let Some(turned) = &x.turned {
+            if out != x.dims {
+                return Err(misfit());
+            }
+            let held = self.with_constant(node, &x.held(), &turned_back(constant, turned)?, parts)?;
+            return match held {
+                Fact::Activation(act) => Ok(Fact::Activation(act.behind(x.turned.clone()))),
+                other => Ok(other),
+            };
+        }
+        let x = self.expanded(node, x, &out)?;
+        let constant = self.constant_of_sample(constant, &out).ok_or_else(misfit)?;
+        let scale = simplified(constant.map(|&c| parts(c).0));
+        let offset = simplified(constant.map(|&c| parts(c).1));
+        self.affine(node, "", &x, scale, offset)
+    }
+
+    /// A constant that broadcasts to a tensor of extents `dims`, in the axes of one sample.
+    fn constant_of_sample(&self, constant: &Tensor, dims: &[Extent]) -> Option<Tensor> {
+        let lead = dims.len().checked_sub(constant.shape().rank())?;
+        let mut shape = vec![1; lead];
+        shape.extend_from_slice(constant.shape().dims());
+        if let Some(batch) = extent::batch_axis(dims) {
+            if shape[batch] != 1 {
+                return None;
+            }
+            if dims[batch].factor() == 1 {
+                shape.remove(batch);
+            }
+        }
+        let lead = shape.iter().take_while(|&&dim| dim == 1).count();
+        constant.clone().reshape(Shape::new(&shape[lead..])).ok()
+    }
+
+    pub(super) fn signed_sum(&mut self, node: &Node, x: Act, y: Act, sign: Sign) -> Result<Fact> {
+        let out = extent::broadcast(&x.dims, &y.dims).ok_or_else(|| {
+            Error::shape(format!("{} and {} do not broadcast", extent::show(&x.dims), extent::show(&y.dims)))
+                .help("the file is damaged or was edited by hand; export the model again")
+        })?;
+        let x = self.expanded(node, &x, &out)?;
+        let y = self.expanded(node, &y, &out)?;
+        self.emit(node, "", Layer::Sum(Sum::new(vec![Sign::Plus, sign])?), &[x.id, y.id], out)
+    }
+
+    /// x repeated along axes of 1 until it has the extents `out`.
+    fn expanded(&mut self, node: &Node, x: &Act, out: &[Extent]) -> Result<Act> {
+        let one = Extent::fixed(1);
+        let mut dims = vec![one; out.len() - x.dims.len()];
+        dims.extend_from_slice(&x.dims);
+        let shape = self.sample(&dims)?;
+        let mut act = Act::new(self.reshaped(node, x.id, &shape)?, dims);
+        for axis in 0..out.len() {
+            if act.dims[axis] == out[axis] {
+                continue;
+            }
+            let copies = out[axis].known().and_then(|copies| usize::try_from(copies).ok());
+            let sample_axis = extent::sample_axis(&act.dims, axis);
+            let (Some(copies @ 2..=MAX_COPIES), Some(sample_axis)) = (copies, sample_axis) else {
+                let message = format!("{} is not repeated to {}", extent::show(&x.dims), extent::show(out));
+                return Err(Error::new(ErrorKind::Unsupported, message)
+                    .help("export the model with both operands of this node in their full shape"));
+            };
+            let mut dims = act.dims.clone();
+            dims[axis] = out[axis];
+            let inputs = vec![act.id; copies];
+            act = self.emit_act(node, "expand", Layer::Concat(Concat::new(sample_axis)), &inputs, dims)?;
+        }
+        Ok(act)
+    }
+}
+
+/// A constant for a value behind a transpose, in the axes of the value before it.
+fn turned_back(constant: &Tensor, turned: &[usize]) -> Result<Tensor> {
+    let mut shape = vec![1; turned.len() - constant.shape().rank()];
+    shape.extend_from_slice(constant.shape().dims());
+    let mut inverse = vec![0; turned.len()];
+    for (axis, &held) in turned.iter().enumerate() {
+        inverse[held] = axis;
+    }
+    Ok(constant.clone().reshape(shape)?.transpose(&inverse))
+}
+
+/// A tensor of equal elements as a scalar.
+fn simplified(tensor: Tensor) -> Tensor {
+    match tensor.data() {
+        [first, rest @ ..] if rest.iter().all(|element| element == first) => Tensor::scalar(*first),
+        _ => tensor,
+    }
+}

@@ -1,0 +1,368 @@
+//! Pass 3: constants and shape computations are folded, the batch axis is proved, and nodes become layers.
+//!
+//! One walk in topological order does all three, because each needs the others: a reshape's target may be computed
+//! from an input's extents, and whether the batch stays outermost depends on that target. Every value is known as a
+//! constant, as integers that may hold the batch size N, or as an activation with extents in N. Where an operator
+//! would mix samples or move N inwards, the walk ends with an error that names the node.
+
+mod arithmetic;
+pub(super) mod constants;
+mod inputs;
+mod product;
+mod reshapes;
+mod routing;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Options;
+use super::draft::{Draft, DraftId, Step, StepOp};
+use super::extent::{self, Extent};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{Constant, ElementType, Graph, Node, Op, ValueId};
+use crate::layers::{Affine, Layer};
+use crate::tensor::{Shape, Tensor};
+
+pub(super) use inputs::{batch_of, needed_inputs};
+
+/// How the batch is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Axis 0 of every input is the batch N; a literal extent of it is rewritten to N.
+    Batched {
+        /// The extent in the file, if it is a number.
+        literal: Option<usize>,
+    },
+    /// Whole tensors are one sample; a symbolic batch gets the extent `batch`.
+    Whole { batch: usize },
+}
+
+/// A value made by the network from its inputs.
+#[derive(Debug, Clone)]
+struct Act {
+    id: DraftId,
+    /// The extents of the model's own tensor, batch included.
+    dims: Vec<Extent>,
+    /// A transpose that is still to come because it moves the batch inwards: axis `i` of the model's tensor is axis
+    /// `turned[i]` of what `id` holds. Only another transpose may follow.
+    turned: Option<Vec<usize>>,
+}
+
+impl Act {
+    fn new(id: DraftId, dims: Vec<Extent>) -> Self {
+        Act { id, dims, turned: None }
+    }
+
+    /// The activation as it is held, without the transpose that is still to come.
+    fn held(&self) -> Act {
+        let Some(turned) = &self.turned else { return self.clone() };
+        let mut dims = self.dims.clone();
+        for (&axis, &dim) in turned.iter().zip(&self.dims) {
+            dims[axis] = dim;
+        }
+        Act::new(self.id, dims)
+    }
+
+    /// The activation behind a transpose that is still to come.
+    fn behind(self, turned: Option<Vec<usize>>) -> Act {
+        let Some(turned) = turned else { return self };
+        let dims = turned.iter().map(|&axis| self.dims[axis]).collect();
+        Act { id: self.id, dims, turned: Some(turned) }
+    }
+}
+
+/// What is known about a value of the graph.
+#[derive(Debug, Clone)]
+enum Fact {
+    Float(Arc<Tensor>),
+    /// Integers (and truth values as 0 and 1) that may hold the batch size.
+    Integer(Arc<Tensor<Extent>>),
+    /// Real numbers that depend on the inputs.
+    Activation(Act),
+    /// Elements of an integer input.
+    Index(Act),
+    /// A constant of an element type that cannot be computed with.
+    Opaque(String),
+}
+
+impl Fact {
+    fn describe(&self) -> String {
+        match self {
+            Fact::Float(tensor) => format!("constant {}", tensor.shape()),
+            Fact::Integer(tensor) => format!("integer constant {}", tensor.shape()),
+            Fact::Activation(act) => extent::show(&act.dims),
+            Fact::Index(act) => format!("integer {}", extent::show(&act.dims)),
+            Fact::Opaque(element) => format!("constant of {element}"),
+        }
+    }
+}
+
+/// The state of the walk.
+struct Lowering<'g> {
+    graph: &'g Graph,
+    mode: Mode,
+    facts: Vec<Option<Fact>>,
+    draft: Draft,
+    /// Weights already transposed, so that shared ones stay shared.
+    transposed: HashMap<*const Tensor, Arc<Tensor>>,
+    /// Elements that constant folding has made so far.
+    folded: usize,
+}
+
+/// Turns `nodes` (in topological order) into a draft whose output is `output`.
+pub(super) fn lower(graph: &Graph, nodes: &[Node], output: ValueId, options: &Options, mode: Mode) -> Result<Draft> {
+    let facts = vec![None; graph.values.len()];
+    let mut lowering = Lowering { graph, mode, facts, draft: Draft::default(), transposed: HashMap::new(), folded: 0 };
+    lowering.add_inputs(nodes, output, options)?;
+    for node in nodes {
+        let before = lowering.draft.values.len();
+        let fact = lowering.node(node).map_err(|error| error.at(node.place()))?;
+        let Some(result) = node.outputs.first().copied().flatten() else { continue };
+        if let Fact::Activation(act) = &fact
+            && act.id >= before
+        {
+            lowering.draft.values[act.id].name = graph.value(result).name.clone();
+        }
+        lowering.facts[result.index()] = Some(fact);
+    }
+    match lowering.facts[output.index()].take() {
+        Some(Fact::Activation(act)) if act.turned.is_some() => {
+            return lowering.sample(&act.dims).map(|_| lowering.draft);
+        }
+        Some(Fact::Activation(act)) if lowering.draft.producer(act.id).is_some() => lowering.draft.output = act.id,
+        Some(Fact::Activation(_)) => return Err(lowering.not_explainable(output, "is an input itself")),
+        Some(fact) => return Err(lowering.not_explainable(output, &format!("is {}", fact.describe()))),
+        None => return Err(lowering.not_explainable(output, "does not depend on an input")),
+    }
+    lowering.draft.prune();
+    Ok(lowering.draft)
+}
+
+impl Lowering<'_> {
+    fn not_explainable(&self, output: ValueId, what: &str) -> Error {
+        let name = &self.graph.value(output).name;
+        Error::new(ErrorKind::Unsupported, format!("the output `{name}` {what}, so there is nothing to explain"))
+            .help("name another output of the model")
+    }
+
+    /// What a value is, constants included.
+    fn fact(&self, value: ValueId) -> Result<Fact> {
+        if let Some(fact) = &self.facts[value.index()] {
+            return Ok(fact.clone());
+        }
+        let value = self.graph.value(value);
+        match &value.constant {
+            Some(Constant::Float(tensor)) => Ok(Fact::Float(Arc::clone(tensor))),
+            Some(Constant::Integer(tensor)) => Ok(Fact::Integer(Arc::new(tensor.map(|&i| Extent::fixed(i))))),
+            Some(Constant::Bool(tensor)) => Ok(Fact::Integer(Arc::new(tensor.map(|&b| Extent::fixed(b.into()))))),
+            Some(Constant::Opaque { element, .. }) => Ok(Fact::Opaque(element.clone())),
+            None => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("`{}` is a second output of a node, which relprop does not compute", value.name),
+            )
+            .help("simplify the model, for example with onnxsim, or explain an output before this node")),
+        }
+    }
+
+    /// The fact of input `slot`; none if it is left out.
+    fn optional(&self, node: &Node, slot: usize) -> Result<Option<Fact>> {
+        node.inputs.get(slot).copied().flatten().map(|value| self.fact(value)).transpose()
+    }
+
+    /// The fact of input `slot`.
+    fn input(&self, node: &Node, slot: usize) -> Result<Fact> {
+        self.optional(node, slot)?.ok_or_else(|| {
+            Error::new(ErrorKind::Malformed, format!("the node lacks its input {slot}"))
+                .help("the file is damaged or was edited by hand; export the model again")
+        })
+    }
+
+    /// The activation in input `slot`.
+    fn activation(&self, node: &Node, slot: usize) -> Result<Act> {
+        match self.input(node, slot)? {
+            Fact::Activation(act) if act.turned.is_some() => Err(self
+                .sample(&act.dims)
+                .err()
+                .unwrap_or_else(|| self.unsupported(node, "of this value is not supported"))),
+            Fact::Activation(act) => Ok(act),
+            Fact::Index(_) => Err(self.unsupported(node, "cannot be applied to an integer input")),
+            Fact::Float(_) | Fact::Integer(_) | Fact::Opaque(_) => {
+                Err(self.unsupported(node, "of constants is not supported"))
+            }
+        }
+    }
+
+    fn node(&mut self, node: &Node) -> Result<Fact> {
+        if let Some(folded) = self.fold_constants(node)? {
+            return Ok(folded);
+        }
+        match &node.op {
+            Op::Gemm { alpha, beta, trans_a, trans_b } => self.gemm(node, *alpha, *beta, *trans_a, *trans_b),
+            Op::MatMul => self.matmul(node),
+            Op::Arithmetic(arithmetic) => self.arithmetic(node, *arithmetic),
+            Op::Sum => self.sum(node),
+            Op::Neg => self.scaled(node, -1.0),
+            Op::Activation(activation) => {
+                let Fact::Activation(x) = self.input(node, 0)? else {
+                    return Err(self.unsupported(node, "of this value is not supported"));
+                };
+                let y = self.emit_act(node, "", Layer::Activation(*activation), &[x.id], x.held().dims)?;
+                Ok(Fact::Activation(y.behind(x.turned)))
+            }
+            Op::Softmax { axis, to_end, log } => self.softmax(node, *axis, *to_end, *log),
+            Op::Scaler { offset, scale } => self.scaler(node, offset, scale),
+            Op::Identity | Op::ZipMap => self.input(node, 0),
+            Op::Cast(element) => self.cast(node, *element),
+            Op::Flatten { .. } | Op::Reshape { .. } | Op::Squeeze | Op::Unsqueeze => self.reshape(node),
+            Op::Transpose { order } => self.transpose(node, order.as_deref()),
+            Op::Concat { axis } => self.concat(node, *axis),
+            Op::Gather { axis } => self.gather(node, *axis),
+            Op::Shape { start, end } => self.shape_of(node, *start, *end),
+            Op::Size => self.size_of(node),
+            Op::Pow | Op::Slice | Op::Expand | Op::ReduceProd { .. } => {
+                Err(self.unsupported(node, "of activations is not supported yet"))
+            }
+            Op::Range | Op::ConstantOfShape(_) => {
+                Err(self.unsupported(node, "needs numbers that do not depend on the batch size or the inputs"))
+            }
+            Op::Unsupported { reason } if reason.is_empty() => Err(self.unsupported(node, "is not supported")),
+            Op::Unsupported { reason } => Err(self.unsupported(node, &format!("is not supported: {reason}"))),
+        }
+    }
+
+    fn unsupported(&self, node: &Node, why: &str) -> Error {
+        let inputs = node.inputs.iter().map(|input| match input.map(|value| self.fact(value)) {
+            Some(Ok(fact)) => fact.describe(),
+            Some(Err(_)) => "unknown".to_owned(),
+            None => "none".to_owned(),
+        });
+        let inputs: Vec<String> = inputs.collect();
+        Error::new(ErrorKind::Unsupported, format!("{} {why} (its inputs: {})", node.op_type, inputs.join(", "))).help(
+            "explain an output before this node, or export the model without it; the README lists what is supported",
+        )
+    }
+
+    fn cast(&self, node: &Node, to: ElementType) -> Result<Fact> {
+        match (self.input(node, 0)?, to) {
+            (Fact::Activation(act), ElementType::Float) => Ok(Fact::Activation(act)),
+            (Fact::Index(act), ElementType::Integer) => Ok(Fact::Index(act)),
+            _ => Err(self.unsupported(node, "between these element types is not supported")),
+        }
+    }
+
+    fn softmax(&mut self, node: &Node, axis: i64, to_end: bool, log: bool) -> Result<Fact> {
+        let x = self.activation(node, 0)?;
+        let axis = self.axis(node, axis, &x.dims)?;
+        let behind = &x.dims[axis + 1..];
+        let spans_batch =
+            extent::sample_axis(&x.dims, axis).is_none() || (to_end && extent::batch_axis(behind).is_some());
+        if spans_batch {
+            return Err(self.unsupported(node, "over the batch axis mixes samples"));
+        }
+        let contiguous = to_end || behind.iter().all(|&dim| dim == Extent::fixed(1));
+        let over = extent::product(&x.dims[axis..]).and_then(Extent::known).filter(|_| contiguous);
+        let width = over.and_then(|width| usize::try_from(width).ok());
+        let output = self.draft.add_value(&node.name, self.draft.values[x.id].shape.clone());
+        self.push(node, "", StepOp::Softmax { log, width }, vec![x.id], output);
+        Ok(Fact::Activation(Act::new(output, x.dims)))
+    }
+
+    fn axis(&self, node: &Node, axis: i64, dims: &[Extent]) -> Result<usize> {
+        extent::position(axis, dims.len()).ok_or_else(|| {
+            Error::shape(format!("axis {axis} does not fit an input of shape {}", extent::show(dims)))
+                .at(node.place())
+                .help("the file is damaged or was edited by hand; export the model again")
+        })
+    }
+
+    /// The shape of one sample of a tensor.
+    fn sample(&self, dims: &[Extent]) -> Result<Shape> {
+        /// Elements of one sample: 1 GiB as float32.
+        const MAX_COUNT: usize = 1 << 28;
+        let shape = match self.mode {
+            Mode::Batched { .. } => extent::sample_shape(dims),
+            Mode::Whole { .. } => {
+                dims.iter().map(|dim| usize::try_from(dim.known()?).ok()).collect::<Option<Vec<_>>>().map(Shape::new)
+            }
+        };
+        let shape = shape.ok_or_else(|| {
+            Error::new(ErrorKind::Unsupported, format!("in shape {} the batch is not outermost", extent::show(dims)))
+                .help("export the model with the batch as the leading axis of every value")
+        })?;
+        match shape.count() {
+            0 => Err(Error::shape(format!("a value of shape {} has no elements", extent::show(dims)))
+                .help("give every axis an extent of 1 or more")),
+            count if count > MAX_COUNT => Err(Error::new(
+                ErrorKind::Limit,
+                format!("one sample of shape {shape} has more than {MAX_COUNT} elements"),
+            )
+            .help("export the model with smaller inputs")),
+            _ => Ok(shape),
+        }
+    }
+
+    /// Adds a layer whose result, as the model sees it, has the extents `dims`.
+    ///
+    /// Where the layer's own output has the same elements under another shape, a reshape follows.
+    fn emit(&mut self, node: &Node, part: &str, layer: Layer, inputs: &[DraftId], dims: Vec<Extent>) -> Result<Fact> {
+        let want = self.sample(&dims)?;
+        let shapes: Vec<&Shape> = inputs.iter().map(|&input| &self.draft.values[input].shape).collect();
+        let shape = layer.output_shape(&shapes)?;
+        let output = self.draft.add_value(self.part_name(node, part), shape);
+        self.push(node, part, StepOp::Layer(layer), inputs.to_vec(), output);
+        let id = self.reshaped(node, output, &want)?;
+        Ok(Fact::Activation(Act::new(id, dims)))
+    }
+
+    /// Adds a layer inside a node's translation.
+    fn emit_act(
+        &mut self,
+        node: &Node,
+        part: &str,
+        layer: Layer,
+        inputs: &[DraftId],
+        dims: Vec<Extent>,
+    ) -> Result<Act> {
+        match self.emit(node, part, layer, inputs, dims)? {
+            Fact::Activation(act) => Ok(act),
+            Fact::Float(_) | Fact::Integer(_) | Fact::Index(_) | Fact::Opaque(_) => {
+                Err(Error::internal("a layer makes an activation"))
+            }
+        }
+    }
+
+    fn affine(&mut self, node: &Node, part: &str, x: &Act, scale: Tensor, offset: Tensor) -> Result<Fact> {
+        if let Some(bad) = scale.data().iter().chain(offset.data()).find(|element| !element.is_finite()) {
+            return Err(Error::new(ErrorKind::Data, format!("the node's constant factor or offset is {bad}"))
+                .help("look for a division by zero or a broken constant in the model"));
+        }
+        self.emit(node, part, Layer::Affine(Affine::new(scale, offset)), &[x.id], x.dims.clone())
+    }
+
+    /// `value` under the sample shape `want`, by a reshape where it differs.
+    fn reshaped(&mut self, node: &Node, value: DraftId, want: &Shape) -> Result<DraftId> {
+        let have = &self.draft.values[value].shape;
+        if have == want {
+            return Ok(value);
+        }
+        let layer = Layer::Reshape(crate::layers::Reshape::new(want.clone()));
+        layer.output_shape(&[have])?;
+        let part = if matches!(node.op, Op::Flatten { .. } | Op::Reshape { .. } | Op::Squeeze | Op::Unsqueeze) {
+            ""
+        } else {
+            "reshape"
+        };
+        let output = self.draft.add_value(self.part_name(node, part), want.clone());
+        self.push(node, part, StepOp::Layer(layer), vec![value], output);
+        Ok(output)
+    }
+
+    fn push(&mut self, node: &Node, part: &str, op: StepOp, inputs: Vec<DraftId>, output: DraftId) {
+        let name = self.part_name(node, part);
+        self.draft.steps.push(Step { name, place: node.place(), op, inputs, output });
+    }
+
+    fn part_name(&self, node: &Node, part: &str) -> String {
+        if part.is_empty() { node.name.clone() } else { format!("{}/{part}", node.name) }
+    }
+}

@@ -1,0 +1,127 @@
+//! [`Graph`] → [`Network`]: the model in the form that LRP's rules are defined for.
+//!
+//! Passes run in a fixed order, one file each:
+//! 1. `prune`: keep only what the explained output depends on.
+//! 2. `gelu`: find GELU spelled out in elementary operators.
+//! 3. `lower`: fold constants and shape computations, prove the batch axis, and turn nodes into layers.
+//! 4. `final_link`: leave out a last softmax or sigmoid.
+//! 5. `fold_affine`: merge elementwise factors and offsets into the dense layer before them.
+
+mod draft;
+mod extent;
+mod final_link;
+mod fold_affine;
+mod gelu;
+mod lower;
+mod prune;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{Dim, Graph, Node, ValueId};
+use crate::network::{BatchAxis, Network};
+use draft::Draft;
+use lower::Mode;
+
+/// What the caller decides about a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The output to explain, or any value inside the model; by default the first output of real numbers that
+    /// depends on an input.
+    pub output: Option<String>,
+    /// Extents of symbolic dimensions other than the batch, by the dimension's name (`seq`), or by input and axis
+    /// (`tokens:1`) where it has none.
+    pub dims: Vec<(String, usize)>,
+}
+
+impl Options {
+    /// Explains the output `name`.
+    #[must_use]
+    pub fn output(mut self, name: impl Into<String>) -> Self {
+        self.output = Some(name.into());
+        self
+    }
+
+    /// Gives the symbolic dimension `name` an extent.
+    #[must_use]
+    pub fn dim(mut self, name: impl Into<String>, extent: usize) -> Self {
+        self.dims.push((name.into(), extent));
+        self
+    }
+}
+
+/// Turns a model into the network that is explained.
+///
+/// Axis 0 of an input is taken as the batch if its extent is a symbol, or a number and the input has another axis.
+/// Where some node mixes samples or the batch is not outermost, the model's whole tensors become one sample
+/// ([`BatchAxis::Fixed`]) and a note names the node.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] with node, operator, opset and shapes for what relprop cannot explain,
+/// [`ErrorKind::Malformed`] for graphs that make no sense, [`ErrorKind::Argument`] for unknown names in `options`.
+pub fn canonicalize(graph: &Graph, options: &Options) -> Result<Network> {
+    check_dims(graph, options)?;
+    let output = prune::choose_output(graph, options.output.as_deref())?;
+    let mut nodes = prune::needed(graph, &graph.nodes, output)?;
+    if gelu::find(graph, &mut nodes) {
+        nodes = prune::needed(graph, &nodes, output)?;
+    }
+    let inputs = lower::needed_inputs(graph, &nodes, output);
+    let Some(batch) = lower::batch_of(graph, &inputs) else {
+        let draft = draft(graph, &nodes, output, options, Mode::Whole { batch: 1 })?;
+        return finish(graph, draft, BatchAxis::Absent);
+    };
+    let refusal = match draft(graph, &nodes, output, options, Mode::Batched { literal: batch.literal }) {
+        Ok(draft) => return finish(graph, draft, BatchAxis::Leading),
+        Err(refusal) => refusal,
+    };
+    let extent = batch.literal.unwrap_or(1);
+    let mut draft = draft(graph, &nodes, output, options, Mode::Whole { batch: extent })?;
+    let node = refusal.node().unwrap_or("the inputs");
+    draft.notes.push(format!(
+        "the batch axis could not be proved beyond {node} ({}); the model runs with a batch of exactly {extent}, as one sample",
+        refusal.message()
+    ));
+    finish(graph, draft, BatchAxis::Fixed(extent))
+}
+
+fn draft(graph: &Graph, nodes: &[Node], output: ValueId, options: &Options, mode: Mode) -> Result<Draft> {
+    let mut draft = lower::lower(graph, nodes, output, options, mode)?;
+    final_link::leave_out(&mut draft);
+    fold_affine::fold(&mut draft)?;
+    Ok(draft)
+}
+
+fn finish(graph: &Graph, mut draft: Draft, batch: BatchAxis) -> Result<Network> {
+    draft.notes.splice(0..0, graph.notes.iter().cloned());
+    draft.build(batch)
+}
+
+fn check_dims(graph: &Graph, options: &Options) -> Result<()> {
+    let mut known = Vec::new();
+    for &input in &graph.inputs {
+        let value = graph.value(input);
+        for (axis, dim) in value.dims.iter().flatten().enumerate() {
+            known.push(format!("{}:{axis}", value.name));
+            if let Dim::Named(name) = dim {
+                known.push(name.clone());
+            }
+        }
+    }
+    match options.dims.iter().find(|(name, extent)| !known.contains(name) || *extent == 0) {
+        None => Ok(()),
+        Some((name, 0)) => Err(Error::argument(format!("the dimension `{name}` cannot have extent 0"))),
+        Some((name, _)) => {
+            let help = match nearest(name, known.iter().map(String::as_str)) {
+                Some(known) => format!("did you mean `{known}`? "),
+                None => String::new(),
+            };
+            Err(Error::new(ErrorKind::Argument, format!("the model has no dimension `{name}`"))
+                .help(format!("{help}its inputs have: {}", known.join(", "))))
+        }
+    }
+}
+
+/// The known name that is most like `name`, if any is like it at all.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = known.map(|candidate| (strsim::jaro_winkler(name, candidate), candidate));
+    scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
+}

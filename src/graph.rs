@@ -1,0 +1,350 @@
+//! The model as its file has it: nodes, values and constants under the names that the model gave them.
+//!
+//! Operators are already free of opset differences ([`Op`]), but nothing is simplified yet, and an operator that
+//! relprop does not know is kept as [`Op::Unsupported`], so that it only matters where it is needed.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::layers::Activation;
+use crate::tensor::{Shape, Tensor};
+
+/// A value's position in [`Graph::values`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(usize);
+
+impl ValueId {
+    /// The value's position in [`Graph::values`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// The extent of an axis as a model declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dim {
+    /// A number.
+    Fixed(usize),
+    /// A symbol such as `batch` or `seq`.
+    Named(String),
+    /// Neither a number nor a symbol.
+    Unknown,
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dim::Fixed(extent) => write!(f, "{extent}"),
+            Dim::Named(name) => f.write_str(name),
+            Dim::Unknown => f.write_str("?"),
+        }
+    }
+}
+
+/// What a value's elements are, as far as relprop tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ElementType {
+    /// Real numbers of any width; computed in float32.
+    Float,
+    /// Integers of any width and sign.
+    Integer,
+    /// Truth values.
+    Bool,
+    /// Strings.
+    Text,
+    /// Anything else, and values whose type the model does not say.
+    Unknown,
+}
+
+/// A constant tensor of the model.
+#[derive(Debug, Clone)]
+pub enum Constant {
+    /// Real numbers, converted to float32.
+    Float(Arc<Tensor<f32>>),
+    /// Integers, widened to 64 bits.
+    Integer(Arc<Tensor<i64>>),
+    /// Truth values.
+    Bool(Arc<Tensor<bool>>),
+    /// A tensor whose element type relprop cannot hold (strings, complex numbers), by that type's name.
+    Opaque {
+        /// The element type's name in ONNX.
+        element: String,
+        /// Its shape.
+        shape: Shape,
+    },
+}
+
+impl Constant {
+    /// The tensor's shape.
+    pub fn shape(&self) -> &Shape {
+        match self {
+            Constant::Float(tensor) => tensor.shape(),
+            Constant::Integer(tensor) => tensor.shape(),
+            Constant::Bool(tensor) => tensor.shape(),
+            Constant::Opaque { shape, .. } => shape,
+        }
+    }
+}
+
+/// A named tensor of the model.
+#[derive(Debug, Clone)]
+pub struct Value {
+    /// The name that the model gave it.
+    pub name: String,
+    /// The declared element type.
+    pub element: ElementType,
+    /// The declared extents, outermost first, the batch among them; none if the model does not say.
+    pub dims: Option<Vec<Dim>>,
+    /// Its elements, if they are part of the model.
+    pub constant: Option<Constant>,
+}
+
+/// One operator of the model.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// The name that the model gave it, or `OpType_index` where it gave none.
+    pub name: String,
+    /// What it computes.
+    pub op: Op,
+    /// The operator's name in the file.
+    pub op_type: String,
+    /// The operator set that it belongs to; empty for ONNX's own.
+    pub domain: String,
+    /// The version of that operator set.
+    pub opset: i64,
+    /// What it reads; none for an optional input that is left out.
+    pub inputs: Vec<Option<ValueId>>,
+    /// What it makes; none for an output that nothing names.
+    pub outputs: Vec<Option<ValueId>>,
+}
+
+impl Node {
+    /// Name, operator and opset, for messages.
+    pub fn place(&self) -> String {
+        let domain = if self.domain.is_empty() { String::new() } else { format!("{}.", self.domain) };
+        format!("{} ({domain}{}, opset {})", self.name, self.op_type, self.opset)
+    }
+}
+
+/// An elementwise operation of two values with NumPy's broadcasting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// a + b.
+    Add,
+    /// a − b.
+    Sub,
+    /// a · b.
+    Mul,
+    /// a / b; integers are cut towards zero.
+    Div,
+}
+
+/// What a node computes, with attributes in one form for all opsets.
+///
+/// What ONNX moved from attributes to inputs over time (axes, slices) is always an input here.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// α A′ B′ + β C, with A′ and B′ transposed on demand.
+    Gemm {
+        /// The factor of the product.
+        alpha: f32,
+        /// The factor of C.
+        beta: f32,
+        /// Whether A is transposed first.
+        trans_a: bool,
+        /// Whether B is transposed first.
+        trans_b: bool,
+    },
+    /// NumPy's matmul.
+    MatMul,
+    /// An elementwise operation of two values.
+    Arithmetic(Arithmetic),
+    /// a to the power b, element by element.
+    Pow,
+    /// The sum of any number of values, with broadcasting.
+    Sum,
+    /// −x.
+    Neg,
+    /// An elementwise non-linear function.
+    Activation(Activation),
+    /// Softmax or its logarithm.
+    Softmax {
+        /// The axis; negative counts from the end.
+        axis: i64,
+        /// Whether it runs over all axes from `axis` to the last at once, as before opset 13.
+        to_end: bool,
+        /// Whether it is the logarithm of softmax.
+        log: bool,
+    },
+    /// (x − offset) · scale along the last axis.
+    Scaler {
+        /// What is subtracted: one number, or one a feature.
+        offset: Arc<Tensor>,
+        /// The factor: one number, or one a feature.
+        scale: Arc<Tensor>,
+    },
+    /// x itself (also dropout, which does nothing at inference).
+    Identity,
+    /// x as another element type.
+    Cast(ElementType),
+    /// x as a matrix, split before `axis`.
+    Flatten {
+        /// The first axis of the columns; negative counts from the end.
+        axis: i64,
+    },
+    /// Input 0 under the shape in input 1.
+    Reshape {
+        /// Whether 0 in the shape means the input's extent (else an empty axis).
+        zero_copies: bool,
+    },
+    /// Input 0 without the axes in input 1, or without any axis of 1.
+    Squeeze,
+    /// Input 0 with axes of 1 at the positions in input 1.
+    Unsqueeze,
+    /// Axes reordered.
+    Transpose {
+        /// Axis `i` of the output is axis `order[i]` of the input; reversed if none.
+        order: Option<Vec<i64>>,
+    },
+    /// Values joined along an axis.
+    Concat {
+        /// The axis; negative counts from the end.
+        axis: i64,
+    },
+    /// Slices of input 0 along `axis` at the positions in input 1.
+    Gather {
+        /// The axis; negative counts from the end.
+        axis: i64,
+    },
+    /// Input 0 from the starts in input 1 to the ends in 2, along the axes in 3, by the steps in 4.
+    Slice,
+    /// Input 0 repeated to the shape in input 1.
+    Expand,
+    /// The extents of a value.
+    Shape {
+        /// The first axis that is reported.
+        start: i64,
+        /// The axis before which the report ends; all if none.
+        end: Option<i64>,
+    },
+    /// The number of elements of a value.
+    Size,
+    /// Numbers from input 0 to input 1 by input 2.
+    Range,
+    /// A tensor of the shape in input 0, filled with one number.
+    ConstantOfShape(Constant),
+    /// The product over all or some axes (input 1); used on shapes.
+    ReduceProd {
+        /// Whether the axes stay as axes of 1.
+        keep_axes: bool,
+    },
+    /// Probabilities turned into a dictionary by class name.
+    ZipMap,
+    /// What relprop does not know.
+    Unsupported {
+        /// Why, in words; empty if the operator as such is unknown.
+        reason: String,
+    },
+}
+
+/// A model: nodes over values, some of them constant, some inputs, some outputs.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    /// Every value; a [`ValueId`] is a position here.
+    pub values: Vec<Value>,
+    /// The nodes in the file's order.
+    pub nodes: Vec<Node>,
+    /// The inputs that the caller fills, in the model's order.
+    pub inputs: Vec<ValueId>,
+    /// The outputs, in the model's order.
+    pub outputs: Vec<ValueId>,
+    /// The program that wrote the model, with its version.
+    pub producer: String,
+    /// The version of ONNX's own operator set.
+    pub opset: i64,
+    /// The SHA-256 of the model's bytes in hexadecimal, external data included.
+    pub digest: String,
+    /// What the reader wants the user to know, one sentence each.
+    pub notes: Vec<String>,
+    names: HashMap<String, ValueId>,
+}
+
+impl Graph {
+    /// The value behind an id.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.values[id.0]
+    }
+
+    /// The value of a name.
+    pub fn find(&self, name: &str) -> Option<ValueId> {
+        self.names.get(name).copied()
+    }
+
+    /// The value of a name, made if it is not there yet.
+    pub fn intern(&mut self, name: &str) -> ValueId {
+        if let Some(&id) = self.names.get(name) {
+            return id;
+        }
+        let id = ValueId(self.values.len());
+        self.values.push(Value { name: name.to_owned(), element: ElementType::Unknown, dims: None, constant: None });
+        self.names.insert(name.to_owned(), id);
+        id
+    }
+
+    /// Gives a value its type and extents.
+    pub fn declare(&mut self, id: ValueId, element: ElementType, dims: Option<Vec<Dim>>) {
+        let value = &mut self.values[id.0];
+        value.element = element;
+        value.dims = dims;
+    }
+
+    /// A new constant; `name` is made unique by a number if it is taken.
+    pub fn add_constant(&mut self, name: &str, constant: Constant) -> ValueId {
+        let mut unique = name.to_owned();
+        let mut count = 1;
+        while self.names.contains_key(&unique) {
+            count += 1;
+            unique = format!("{name}_{count}");
+        }
+        let id = self.intern(&unique);
+        self.values[id.0].constant = Some(constant);
+        id
+    }
+
+    /// Gives a named value its elements.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`] if the value has elements already.
+    pub fn set_constant(&mut self, name: &str, constant: Constant) -> Result<ValueId> {
+        let id = self.intern(name);
+        if self.values[id.0].constant.is_some() {
+            return Err(Error::new(ErrorKind::Malformed, format!("the constant `{name}` is defined twice"))
+                .help("the file is damaged or was edited by hand; export the model again"));
+        }
+        self.values[id.0].constant = Some(constant);
+        Ok(id)
+    }
+
+    /// For each value, the node that makes it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`] if two nodes make one value, or a node makes an input or a constant.
+    pub fn producers(&self) -> Result<Vec<Option<usize>>> {
+        let mut producers = vec![None; self.values.len()];
+        for (index, node) in self.nodes.iter().enumerate() {
+            for &output in node.outputs.iter().flatten() {
+                let value = &self.values[output.0];
+                let taken = producers[output.0].is_some() || value.constant.is_some() || self.inputs.contains(&output);
+                if taken {
+                    return Err(Error::new(ErrorKind::Malformed, format!("the value `{}` is made twice", value.name))
+                        .at(node.place())
+                        .help("every value of an ONNX graph is made once; export the model again"));
+                }
+                producers[output.0] = Some(index);
+            }
+        }
+        Ok(producers)
+    }
+}

@@ -1,0 +1,154 @@
+//! `ModelProto` → [`Graph`].
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use prost::Message;
+use prost::bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::attributes::Attributes;
+use super::functions::{self, Placed};
+use super::operators::{self, Meaning};
+use super::schema::{DimensionValue, GraphProto, ModelProto, OperatorSetIdProto, TypeProto, ValueInfoProto};
+use super::tensors::{self, DataType, Source};
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{Constant, Dim, ElementType, Graph, Node};
+use crate::tensor::Tensor;
+
+/// The oldest version of ONNX's operator set whose semantics are read.
+const OLDEST_OPSET: i64 = 7;
+
+/// The newest version whose semantics are known.
+const NEWEST_OPSET: i64 = 23;
+
+pub(super) fn model(bytes: Bytes, folder: Option<&Path>) -> Result<Graph> {
+    let mut digest = Sha256::new();
+    digest.update(&bytes);
+    let size = bytes.len();
+    let model = ModelProto::decode(bytes).map_err(|error| {
+        Error::new(ErrorKind::Malformed, format!("this is no ONNX model, or it is cut off or damaged: {error}"))
+            .help(format!("the file has {size} bytes; compare with the original and copy or export it again"))
+            .caused_by(error)
+    })?;
+    let proto = *model.graph.ok_or_else(|| {
+        Error::new(ErrorKind::Malformed, "this is no ONNX model: it holds no graph")
+            .help(format!("the file has {size} bytes; check that it is the .onnx file and not its external data"))
+    })?;
+    let opsets = Opsets::new(&model.opset_import);
+    let mut graph = Graph::default();
+    graph.producer = format!("{} {}", model.producer_name, model.producer_version).trim().to_owned();
+    graph.opset = opsets.version("");
+    check_opset(&mut graph)?;
+    let mut source = Source { folder, digest };
+    let GraphProto { node, initializer, input, output, value_info, sparse_initializer } = proto;
+    for value in input.iter().chain(&output).chain(&value_info) {
+        declare(&mut graph, value);
+    }
+    for tensor in initializer {
+        let name = tensor.name.clone();
+        let constant = tensors::read(tensor, &mut source)?;
+        graph.set_constant(&name, constant)?;
+    }
+    for sparse in sparse_initializer.into_iter().filter_map(|sparse| sparse.values) {
+        let constant = Constant::Opaque { element: "sparse tensor".to_owned(), shape: Default::default() };
+        graph.set_constant(&sparse.name, constant)?;
+    }
+    let sets: Vec<Opsets> = model.functions.iter().map(|function| Opsets::new(&function.opset_import)).collect();
+    for (index, placed) in functions::inline(node, &model.functions)?.into_iter().enumerate() {
+        let opsets = placed.function.map_or(&opsets, |function| &sets[function]);
+        add_node(&mut graph, placed, index, opsets, &mut source)?;
+    }
+    // Files before IR version 4 list their weights as inputs too.
+    let inputs = input.iter().map(|value| graph.intern(&value.name));
+    let inputs: Vec<_> = inputs.collect();
+    graph.inputs = inputs.into_iter().filter(|&id| graph.value(id).constant.is_none()).collect();
+    graph.outputs = output.iter().map(|value| graph.intern(&value.name)).collect();
+    graph.digest = source.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(graph)
+}
+
+/// Versions of operator sets by domain.
+struct Opsets(HashMap<String, i64>);
+
+impl Opsets {
+    fn new(imports: &[OperatorSetIdProto]) -> Self {
+        let standard = |domain: &str| if domain == "ai.onnx" { String::new() } else { domain.to_owned() };
+        Opsets(imports.iter().map(|import| (standard(&import.domain), import.version)).collect())
+    }
+
+    /// The version of a domain; 1 where the model does not say.
+    fn version(&self, domain: &str) -> i64 {
+        let domain = if domain == "ai.onnx" { "" } else { domain };
+        self.0.get(domain).copied().unwrap_or(1)
+    }
+}
+
+fn check_opset(graph: &mut Graph) -> Result<()> {
+    let opset = graph.opset;
+    if opset < OLDEST_OPSET {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("the model uses opset {opset}; relprop reads {OLDEST_OPSET} to {NEWEST_OPSET}"),
+        )
+        .help("convert it with onnx.version_converter.convert_version, or export it with a newer opset"));
+    }
+    if opset > NEWEST_OPSET {
+        graph.notes.push(format!(
+            "the model uses opset {opset}, newer than the newest relprop knows; its operators are read as those of opset {NEWEST_OPSET}"
+        ));
+    }
+    Ok(())
+}
+
+fn declare(graph: &mut Graph, value: &ValueInfoProto) {
+    let id = graph.intern(&value.name);
+    let Some(TypeProto { tensor_type: Some(tensor) }) = &value.r#type else { return };
+    let dims = tensor.shape.as_ref().map(|shape| shape.dim.iter().map(|dim| extent(dim.value.as_ref())).collect());
+    graph.declare(id, DataType::from_code(tensor.elem_type).element(), dims);
+}
+
+fn extent(value: Option<&DimensionValue>) -> Dim {
+    match value {
+        Some(DimensionValue::Value(extent)) => usize::try_from(*extent).map_or(Dim::Unknown, Dim::Fixed),
+        Some(DimensionValue::Param(name)) if !name.is_empty() => Dim::Named(name.clone()),
+        Some(DimensionValue::Param(_)) | None => Dim::Unknown,
+    }
+}
+
+fn add_node(graph: &mut Graph, placed: Placed, index: usize, opsets: &Opsets, source: &mut Source<'_>) -> Result<()> {
+    let proto = placed.node;
+    let name = if proto.name.is_empty() { format!("{}_{index}", proto.op_type) } else { proto.name };
+    let opset = opsets.version(&proto.domain);
+    let mut attributes = Attributes(proto.attribute);
+    let meaning = operators::read(&proto.domain, &proto.op_type, opset, &mut attributes, source)
+        .map_err(|error| error.at(format!("{name} ({}, opset {opset})", proto.op_type)))?;
+    let (op, moved) = match meaning {
+        Meaning::Op(op) => (op, Vec::new()),
+        Meaning::OpWithInputs(op, moved) => (op, moved),
+        Meaning::Constant(constant) => {
+            if let Some(output) = proto.output.first() {
+                let element = match &constant {
+                    Constant::Float(_) => ElementType::Float,
+                    Constant::Integer(_) => ElementType::Integer,
+                    Constant::Bool(_) => ElementType::Bool,
+                    Constant::Opaque { .. } => ElementType::Unknown,
+                };
+                let id = graph.set_constant(output, constant)?;
+                graph.values[id.index()].element = element;
+            }
+            return Ok(());
+        }
+    };
+    let mut named = |value: String| if value.is_empty() { None } else { Some(graph.intern(&value)) };
+    let mut inputs: Vec<_> = proto.input.into_iter().map(&mut named).collect();
+    let outputs = proto.output.into_iter().map(&mut named).collect();
+    for values in moved {
+        let constant = values.map(|values| Constant::Integer(Arc::new(Tensor::vector(values))));
+        inputs.push(constant.map(|constant| graph.add_constant(&format!("{name}/attribute"), constant)));
+    }
+    let domain = if proto.domain == "ai.onnx" { String::new() } else { proto.domain };
+    graph.nodes.push(Node { name, op, op_type: proto.op_type, domain, opset, inputs, outputs });
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! Tensors of the file: raw bytes, typed arrays and external files become float32, int64 or truth values.
+//!
+//! Every size is checked against the bytes that are really there before anything is reserved for it.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use half::{bf16, f16};
+use prost::bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::schema::TensorProto;
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::{Constant, ElementType};
+use crate::tensor::{Shape, Tensor};
+
+/// More axes than any real tensor has.
+const MAX_RANK: usize = 32;
+
+/// `TensorProto.DataType`, as far as relprop reads it.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum DataType {
+    Float32,
+    Float64,
+    Float16,
+    BFloat16,
+    Int { bytes: usize, signed: bool },
+    Bool,
+    Text,
+    Other(i32),
+}
+
+impl DataType {
+    pub(super) fn from_code(code: i32) -> Self {
+        let int = |bytes, signed| DataType::Int { bytes, signed };
+        match code {
+            1 => DataType::Float32,
+            2 => int(1, false),
+            3 => int(1, true),
+            4 => int(2, false),
+            5 => int(2, true),
+            6 => int(4, true),
+            7 => int(8, true),
+            8 => DataType::Text,
+            9 => DataType::Bool,
+            10 => DataType::Float16,
+            11 => DataType::Float64,
+            12 => int(4, false),
+            13 => int(8, false),
+            16 => DataType::BFloat16,
+            other => DataType::Other(other),
+        }
+    }
+
+    pub(super) fn element(self) -> ElementType {
+        match self {
+            DataType::Float32 | DataType::Float64 | DataType::Float16 | DataType::BFloat16 => ElementType::Float,
+            DataType::Int { .. } => ElementType::Integer,
+            DataType::Bool => ElementType::Bool,
+            DataType::Text => ElementType::Text,
+            DataType::Other(_) => ElementType::Unknown,
+        }
+    }
+
+    /// Bytes an element in raw data; none for types that relprop cannot hold.
+    fn width(self) -> Option<usize> {
+        match self {
+            DataType::Float32 => Some(4),
+            DataType::Float64 => Some(8),
+            DataType::Float16 | DataType::BFloat16 => Some(2),
+            DataType::Int { bytes, .. } => Some(bytes),
+            DataType::Bool => Some(1),
+            DataType::Text | DataType::Other(_) => None,
+        }
+    }
+}
+
+/// Where external data lies, and the digest that covers it.
+pub(super) struct Source<'a> {
+    /// The model's folder; none where the model did not come from a file.
+    pub folder: Option<&'a Path>,
+    /// The model's running digest.
+    pub digest: Sha256,
+}
+
+/// The constant that a tensor of the file stands for.
+///
+/// # Errors
+/// [`ErrorKind::Malformed`] if extents and elements do not fit, [`ErrorKind::Io`] if external data cannot be read.
+pub(super) fn read(proto: TensorProto, source: &mut Source<'_>) -> Result<Constant> {
+    let place = format!("tensor `{}`", proto.name);
+    read_elements(proto, source).map_err(|error| error.context(place).help("export or download the model again"))
+}
+
+fn read_elements(mut proto: TensorProto, source: &mut Source<'_>) -> Result<Constant> {
+    let shape = shape_of(&proto.dims)?;
+    let data_type = DataType::from_code(proto.data_type);
+    let Some(width) = data_type.width() else {
+        let element = match data_type {
+            DataType::Text => "string".to_owned(),
+            _ => format!("element type {}", proto.data_type),
+        };
+        return Ok(Constant::Opaque { element, shape });
+    };
+    const EXTERNAL: i32 = 1;
+    if proto.data_location == EXTERNAL {
+        let bytes = read_external(&proto, source, shape.count().saturating_mul(width))?;
+        return from_bytes(data_type, shape, &bytes);
+    }
+    match proto.raw_data.take() {
+        Some(raw) => from_bytes(data_type, shape, &raw),
+        None => from_typed(data_type, shape, proto),
+    }
+}
+
+fn shape_of(dims: &[i64]) -> Result<Shape> {
+    if dims.len() > MAX_RANK {
+        return Err(malformed(format!("{} axes are more than relprop reads ({MAX_RANK})", dims.len())));
+    }
+    let extents: Option<Vec<usize>> = dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
+    Ok(Shape::new(extents.ok_or_else(|| malformed(format!("negative extents {dims:?}")))?))
+}
+
+fn from_bytes(data_type: DataType, shape: Shape, raw: &[u8]) -> Result<Constant> {
+    let width = data_type.width().unwrap_or(1);
+    if shape.count().checked_mul(width) != Some(raw.len()) {
+        return Err(malformed(format!("shape {shape} of {width}-byte elements does not fit {} bytes", raw.len())));
+    }
+    Ok(match data_type {
+        DataType::Float32 => float(shape, elements(raw, f32::from_le_bytes))?,
+        DataType::Float64 => float(shape, elements(raw, |b| f64::from_le_bytes(b) as f32))?,
+        DataType::Float16 => float(shape, elements(raw, |b| f16::from_le_bytes(b).to_f32()))?,
+        DataType::BFloat16 => float(shape, elements(raw, |b| bf16::from_le_bytes(b).to_f32()))?,
+        DataType::Int { bytes: 1, signed: true } => integer(shape, elements(raw, |b| i8::from_le_bytes(b).into()))?,
+        DataType::Int { bytes: 1, signed: false } => integer(shape, elements(raw, |b| u8::from_le_bytes(b).into()))?,
+        DataType::Int { bytes: 2, signed: true } => integer(shape, elements(raw, |b| i16::from_le_bytes(b).into()))?,
+        DataType::Int { bytes: 2, signed: false } => integer(shape, elements(raw, |b| u16::from_le_bytes(b).into()))?,
+        DataType::Int { bytes: 4, signed: true } => integer(shape, elements(raw, |b| i32::from_le_bytes(b).into()))?,
+        DataType::Int { bytes: 4, signed: false } => integer(shape, elements(raw, |b| u32::from_le_bytes(b).into()))?,
+        DataType::Int { .. } => integer(shape, elements(raw, i64::from_le_bytes))?,
+        DataType::Bool => Constant::Bool(Arc::new(Tensor::new(shape, raw.iter().map(|&b| b != 0).collect())?)),
+        DataType::Text | DataType::Other(_) => return Err(malformed("raw data of a type without a width")),
+    })
+}
+
+fn elements<const WIDTH: usize, T>(raw: &[u8], element: impl Fn([u8; WIDTH]) -> T) -> Vec<T> {
+    raw.as_chunks::<WIDTH>().0.iter().map(|&bytes| element(bytes)).collect()
+}
+
+fn float(shape: Shape, data: Vec<f32>) -> Result<Constant> {
+    Ok(Constant::Float(Arc::new(Tensor::new(shape, data)?)))
+}
+
+fn integer(shape: Shape, data: Vec<i64>) -> Result<Constant> {
+    Ok(Constant::Integer(Arc::new(Tensor::new(shape, data)?)))
+}
+
+fn from_typed(data_type: DataType, shape: Shape, proto: TensorProto) -> Result<Constant> {
+    let half_bits = |convert: fn(u16) -> f32| proto.int32_data.iter().map(|&bits| convert(bits as u16)).collect();
+    let constant = match data_type {
+        DataType::Float32 => float(shape, proto.float_data),
+        DataType::Float64 => float(shape, proto.double_data.iter().map(|&x| x as f32).collect()),
+        DataType::Float16 => float(shape, half_bits(|bits| f16::from_bits(bits).to_f32())),
+        DataType::BFloat16 => float(shape, half_bits(|bits| bf16::from_bits(bits).to_f32())),
+        DataType::Int { bytes: 8, signed: true } => integer(shape, proto.int64_data),
+        DataType::Int { bytes: 4 | 8, signed: false } => {
+            integer(shape, proto.uint64_data.iter().map(|&x| x as i64).collect())
+        }
+        DataType::Int { .. } => integer(shape, proto.int32_data.iter().map(|&x| x.into()).collect()),
+        DataType::Bool => {
+            let data = proto.int32_data.iter().map(|&x| x != 0).collect();
+            Tensor::new(shape, data).map(|tensor| Constant::Bool(Arc::new(tensor)))
+        }
+        DataType::Text | DataType::Other(_) => return Err(malformed("typed data of a type without a width")),
+    };
+    constant.map_err(|error| malformed(error.message()))
+}
+
+/// The bytes of a tensor that lies in a file beside the model.
+///
+/// Only paths below the model's folder are followed: a downloaded model must not read what else is on the machine.
+fn read_external(proto: &TensorProto, source: &mut Source<'_>, expected: usize) -> Result<Bytes> {
+    let entry = |key: &str| proto.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
+    let location = entry("location").ok_or_else(|| malformed("external data without a location"))?;
+    let number = |key: &str| -> Result<Option<u64>> {
+        let parse = |text: &str| text.parse().map_err(|_| malformed(format!("external {key} `{text}` is no number")));
+        entry(key).map(parse).transpose()
+    };
+    let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
+    if length.is_some_and(|length| length != expected as u64) {
+        return Err(malformed(format!("{expected} bytes are needed but {} are declared", length.unwrap_or(0))));
+    }
+    let folder = source.folder.ok_or_else(|| {
+        Error::new(ErrorKind::Io, format!("its data lies in `{location}`, but the model came without a folder"))
+            .help("load the model by its path, or name the folder of its external data")
+    })?;
+    let path = below(folder, location)?;
+    let io = |error: std::io::Error| {
+        Error::new(ErrorKind::Io, format!("external data {}: {error}", path.display()))
+            .help("put the model's data file beside the .onnx file, under the name it was exported with")
+            .caused_by(error)
+    };
+    let metadata = std::fs::metadata(&path).map_err(io)?;
+    let end = offset.checked_add(expected as u64);
+    if !metadata.is_file() || end.is_none_or(|end| end > metadata.len()) {
+        return Err(malformed(format!(
+            "external data {} has {} bytes, but {expected} at offset {offset} are needed",
+            path.display(),
+            metadata.len()
+        )));
+    }
+    let mut file = File::open(&path).map_err(io)?;
+    file.seek(SeekFrom::Start(offset)).map_err(io)?;
+    let mut bytes = vec![0; expected];
+    file.read_exact(&mut bytes).map_err(io)?;
+    source.digest.update(&bytes);
+    Ok(bytes.into())
+}
+
+fn below(folder: &Path, location: &str) -> Result<PathBuf> {
+    let path = Path::new(location);
+    let stays = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if location.is_empty() || !stays {
+        return Err(malformed(format!("external data `{location}` lies outside of the model's folder"))
+            .help("external data must lie beside the .onnx file or below its folder"));
+    }
+    Ok(folder.join(path))
+}
+
+fn malformed(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Malformed, message)
+}

@@ -1,0 +1,140 @@
+//! Every ONNX fixture: the network computes what onnxruntime computed when the fixture was made.
+
+#![cfg(feature = "onnx")]
+
+mod evaluate;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use approx::abs_diff_eq;
+use relprop::canonical::{Options, canonicalize};
+use relprop::graph::Graph;
+use relprop::network::BatchAxis;
+use relprop::{Network, onnx};
+use safetensors::{Dtype, SafeTensors};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx")
+}
+
+fn fixtures() -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "onnx"))
+        .collect();
+    paths.sort();
+    assert!(paths.len() > 20, "the fixtures are missing");
+    paths
+}
+
+/// A tensor of a fixture's .safetensors file, as float64.
+struct Recorded {
+    shape: Vec<usize>,
+    data: Vec<f64>,
+    real: bool,
+}
+
+fn recorded(model: &Path) -> HashMap<String, Recorded> {
+    let bytes = std::fs::read(model.with_extension("safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let read = |(name, view): (&str, safetensors::tensor::TensorView<'_>)| {
+        let data = view.data();
+        let (data, real): (Vec<f64>, bool) = match view.dtype() {
+            Dtype::F32 => (data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(), true),
+            Dtype::F64 => (data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(), true),
+            Dtype::F16 => (data.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).into()).collect(), true),
+            Dtype::I64 => (data.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(), false),
+            Dtype::I32 => (data.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b).into()).collect(), false),
+            Dtype::U8 | Dtype::BOOL => (data.iter().map(|&b| b.into()).collect(), false),
+            other => panic!("{name}: {other:?} is not read"),
+        };
+        (name.to_owned(), Recorded { shape: view.shape().to_vec(), data, real })
+    };
+    file.iter().map(read).collect()
+}
+
+/// The recorded output that a network explains: the graph's first one of real numbers that is recorded.
+fn explained<'a>(graph: &Graph, recorded: &'a HashMap<String, Recorded>) -> Option<(String, &'a Recorded)> {
+    let names = graph.outputs.iter().map(|&id| graph.value(id).name.clone());
+    let mut real =
+        names.filter(|name| name != "constant_output" && recorded.get(name).is_some_and(|tensor| tensor.real));
+    real.next().map(|name| (name.clone(), &recorded[&name]))
+}
+
+/// The samples of each input, in the network's order, with the number of samples.
+fn samples(network: &Network, recorded: &HashMap<String, Recorded>) -> (usize, Vec<Vec<f64>>) {
+    let first = &network.value(network.inputs()[0].value);
+    let count = recorded[&first.name].data.len() / first.shape.count();
+    match network.batch() {
+        BatchAxis::Leading => assert_eq!(count, recorded[&first.name].shape[0]),
+        BatchAxis::Absent => assert_eq!(count, 1),
+        BatchAxis::Fixed(extent) => assert_eq!(count * extent, recorded[&first.name].shape[0]),
+    }
+    let data = network.inputs().iter().map(|input| recorded[&network.value(input.value).name].data.clone());
+    (count, data.collect())
+}
+
+/// Softmax over something else than the last axis is left out without a link, because no link says it: the
+/// fixtures that end so compare after it.
+fn apply_unnamed_softmax(stem: &str, network: &Network, outputs: &mut Vec<f64>) {
+    let note = |network: &Network| network.notes().iter().any(|note| note.contains("softmax"));
+    let count = network.shape(network.output()).count();
+    let over = |outputs: &[f64], log: bool| -> Vec<f64> {
+        outputs.chunks(count).flat_map(evaluate::softmax).map(|p| if log { p.ln() } else { p }).collect()
+    };
+    match stem {
+        "softmax_flattens" | "log_softmax_flattens" => *outputs = over(outputs, stem.starts_with("log")),
+        "softmax_one_axis" => {
+            for sample in outputs.chunks_mut(6) {
+                for column in 0..3 {
+                    let p = evaluate::softmax(&[sample[column], sample[column + 3]]);
+                    (sample[column], sample[column + 3]) = (p[0], p[1]);
+                }
+            }
+        }
+        _ => return,
+    }
+    assert!(network.link().is_none() && note(network));
+}
+
+fn check(path: &Path) -> Result<(), String> {
+    println!("{}", path.display());
+    let graph = onnx::load(path).map_err(|error| format!("load: {error}"))?;
+    let recorded = recorded(path);
+    let Some((_, want)) = explained(&graph, &recorded) else { return Err("no output is recorded".to_owned()) };
+    let network = canonicalize(&graph, &Options::default()).map_err(|error| format!("canonicalize: {error}"))?;
+    let (count, inputs) = samples(&network, &recorded);
+    let mut got = evaluate::batch(&network, count, &inputs);
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    apply_unnamed_softmax(&stem, &network, &mut got);
+    if got.len() != want.data.len() {
+        return Err(format!("{} outputs, not {}", got.len(), want.data.len()));
+    }
+    let scale = want.data.iter().fold(1e-3_f64, |scale, x| scale.max(x.abs()));
+    let half = graph.values.iter().any(|value| value.name.contains("float16"));
+    let tolerance = if half || path.to_string_lossy().contains("float16_throughout") { 5e-3 } else { 5e-6 };
+    for (index, (got, want)) in got.iter().zip(&want.data).enumerate() {
+        if !abs_diff_eq!(got, want, epsilon = tolerance * scale) {
+            return Err(format!("output {index} is {got}, not {want}\n{:#?}", network.notes()));
+        }
+    }
+    println!("{}: {:?}", path.file_stem().unwrap().to_string_lossy(), network.batch());
+    for node in network.layers() {
+        println!("    {} {} -> {}", node.layer.kind(), node.name, network.shape(node.output));
+    }
+    network.notes().iter().for_each(|note| println!("    note: {note}"));
+    Ok(())
+}
+
+#[test]
+fn every_fixture_computes_what_onnxruntime_computed() {
+    let mut failures = Vec::new();
+    for path in fixtures() {
+        if let Err(failure) = check(&path) {
+            failures.push(format!("{}: {failure}", path.file_stem().unwrap().to_string_lossy()));
+        }
+    }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
