@@ -225,7 +225,7 @@ fn a_grid_pairs_inputs_with_their_relevance() {
 fn cells_without_rows_fill_a_page() {
     let cells: Vec<Cell> =
         (0..14).map(|seed| cell(seed, &format!("photograph_{seed:04}.jpg → class {seed}"))).collect();
-    let grid = Grid { overlay: Some(0.6), title: "Overlay".into(), ..Grid::of_cells(cells.clone(), 900) };
+    let grid = Grid { overlay: Some(0.8), title: "Overlay".into(), ..Grid::of_cells(cells.clone(), 900) };
     keep("overlay.png", &grid.draw(&Heatmap { clip_percent: 1.0, ..Heatmap::default() }).unwrap());
     let bare: Vec<Cell> = cells.into_iter().map(|cell| Cell { input: None, caption: String::new(), ..cell }).collect();
     keep("bare.png", &Grid { colorbar: false, ..Grid::of_cells(bare, 500) }.draw(&Heatmap::default()).unwrap());
@@ -286,6 +286,11 @@ fn flat_inputs_are_drawn_a_row_a_sample() {
     keep("flat.png", &plot.draw(&values, &Heatmap::default()).unwrap());
     let shared = Heatmap { scale_by: ScaleBy::Grid, colormap: "mpl:RdBu".parse().unwrap(), ..Heatmap::default() };
     keep("flat_shared.png", &MatrixPlot { row_labels: Vec::new(), ..plot.clone() }.draw(&values, &shared).unwrap());
+    let one = Tensor::from_fn([1, 784], |i| (i as f32 / 30.0).sin());
+    let sized = MatrixPlot { title: "One sample of 784 features".into(), ..MatrixPlot::for_cells(1, 784) };
+    keep("flat_one.png", &sized.draw(&one, &Heatmap::default()).unwrap());
+    let many = Tensor::from_fn([1500, 4], |i| (i as f32 / 400.0).sin());
+    keep("flat_many.png", &MatrixPlot::for_cells(1500, 4).draw(&many, &Heatmap::default()).unwrap());
     let small = MatrixPlot { size: (60, 60), ..plot };
     assert_eq!(small.draw(&values, &shared).unwrap_err().kind(), ErrorKind::Argument);
 }

@@ -113,20 +113,22 @@ impl Canvas {
         Ok(large)
     }
 
-    /// This picture in greys, with `heat` of the same size laid over it: alpha 0 shows only the greys, 1 only the heat.
+    /// This picture in greys, with `heat` of the same size laid over it. `opacity` has a number a pixel: 0 shows only
+    /// the greys, 1 only the heat.
     ///
     /// # Errors
     /// [`ErrorKind::Shape`] if the sizes differ.
-    pub fn overlay(&self, heat: &Canvas, alpha: f32) -> Result<Self> {
-        if (self.width, self.height) != (heat.width, heat.height) {
+    pub fn overlay(&self, heat: &Canvas, opacity: &[f32]) -> Result<Self> {
+        if (self.width, self.height) != (heat.width, heat.height) || opacity.len() != self.pixels.len() {
             return Err(Error::shape(format!(
                 "a heatmap of {}×{} pixels does not lie over an input of {}×{}",
                 heat.width, heat.height, self.width, self.height
             ))
             .help("draw them side by side, or give the relevance of the input itself"));
         }
-        let pixels = self.pixels.iter().zip(&heat.pixels).map(|(&below, &above)| blend([luma(below); 3], above, alpha));
-        Canvas::from_pixels(self.width, self.height, pixels.collect())
+        let pixels = self.pixels.iter().zip(&heat.pixels).zip(opacity);
+        let pixels = pixels.map(|((&below, &above), &opacity)| blend([luma(below); 3], above, opacity)).collect();
+        Canvas::from_pixels(self.width, self.height, pixels)
     }
 
     /// Fills a rectangle; what lies outside the picture is left out.
