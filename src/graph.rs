@@ -249,6 +249,38 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// The most inputs that a node of this operator can have.
+    pub fn max_inputs(&self) -> usize {
+        match self {
+            Op::Neg
+            | Op::Activation(_)
+            | Op::Softmax { .. }
+            | Op::Scaler { .. }
+            | Op::Cast(_)
+            | Op::Flatten { .. }
+            | Op::Transpose { .. }
+            | Op::Shape { .. }
+            | Op::Size
+            | Op::ConstantOfShape(_)
+            | Op::ZipMap => 1,
+            Op::MatMul
+            | Op::Arithmetic(_)
+            | Op::Pow
+            | Op::Reshape { .. }
+            | Op::Squeeze
+            | Op::Unsqueeze
+            | Op::Gather { .. }
+            | Op::Expand
+            | Op::ReduceProd { .. } => 2,
+            // Dropout, which is read as the identity, has a ratio and a mode.
+            Op::Gemm { .. } | Op::Range | Op::Identity => 3,
+            Op::Slice => 5,
+            Op::Sum | Op::Concat { .. } | Op::Unsupported { .. } => usize::MAX,
+        }
+    }
+}
+
 /// A model: nodes over values, some of them constant, some inputs, some outputs.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {

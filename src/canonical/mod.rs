@@ -74,7 +74,12 @@ pub fn canonicalize(graph: &Graph, options: &Options) -> Result<Network> {
         Err(refusal) => refusal,
     };
     let extent = batch.literal.unwrap_or(1);
-    let mut draft = draft(graph, &nodes, output, options, Mode::Whole { batch: extent })?;
+    // Where both ways end at one node, the batch is not what is wrong with it.
+    let mut draft = match draft(graph, &nodes, output, options, Mode::Whole { batch: extent }) {
+        Ok(draft) => draft,
+        Err(error) if error.node() == refusal.node() => return Err(refusal),
+        Err(error) => return Err(error),
+    };
     let node = refusal.node().unwrap_or("the inputs");
     draft.notes.push(format!(
         "the batch axis could not be proved beyond {node} ({}); the model runs with a batch of exactly {extent}, as one sample",

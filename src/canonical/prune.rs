@@ -59,11 +59,11 @@ fn depends_on_input(graph: &Graph, producers: &[Option<usize>], output: ValueId)
         if std::mem::replace(&mut seen[value.index()], true) {
             continue;
         }
-        if graph.inputs.contains(&value) {
-            return true;
-        }
-        if let Some(node) = producers[value.index()] {
-            open.extend(graph.nodes[node].inputs.iter().flatten());
+        match producers[value.index()] {
+            Some(node) => open.extend(graph.nodes[node].inputs.iter().flatten()),
+            None if graph.value(value).constant.is_some() => {}
+            // An input, or a value that nothing makes: `needed` says so with its reader.
+            None => return true,
         }
     }
     false
@@ -77,6 +77,12 @@ pub(super) fn needed(graph: &Graph, nodes: &[Node], output: ValueId) -> Result<V
     let mut producers = vec![None; graph.values.len()];
     for (index, node) in nodes.iter().enumerate() {
         node.outputs.iter().flatten().for_each(|output| producers[output.index()] = Some(index));
+    }
+    let made = producers[output.index()].is_some() || graph.value(output).constant.is_some();
+    if !made && !graph.inputs.contains(&output) {
+        let message = format!("nothing makes the output `{}`", graph.value(output).name);
+        return Err(Error::new(ErrorKind::Malformed, message)
+            .help("the file is damaged or was edited by hand; export the model again"));
     }
     let reached = reach(graph, nodes, &producers, output)?;
     let mut waits = vec![0; nodes.len()];

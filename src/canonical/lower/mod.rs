@@ -193,6 +193,11 @@ impl Lowering<'_> {
     }
 
     fn node(&mut self, node: &Node) -> Result<Fact> {
+        if node.inputs.len() > node.op.max_inputs() {
+            let (have, most) = (node.inputs.len(), node.op.max_inputs());
+            return Err(Error::new(ErrorKind::Malformed, format!("the node has {have} inputs; it can have {most}"))
+                .help("the file is damaged or was edited by hand; export the model again"));
+        }
         if let Some(folded) = self.fold_constants(node)? {
             return Ok(folded);
         }
@@ -332,10 +337,8 @@ impl Lowering<'_> {
     }
 
     fn affine(&mut self, node: &Node, part: &str, x: &Act, scale: Tensor, offset: Tensor) -> Result<Fact> {
-        if let Some(bad) = scale.data().iter().chain(offset.data()).find(|element| !element.is_finite()) {
-            return Err(Error::new(ErrorKind::Data, format!("the node's constant factor or offset is {bad}"))
-                .help("look for a division by zero or a broken constant in the model"));
-        }
+        check_finite(&scale, "factor")?;
+        check_finite(&offset, "offset")?;
         self.emit(node, part, Layer::Affine(Affine::new(scale, offset)), &[x.id], x.dims.clone())
     }
 
@@ -365,4 +368,20 @@ impl Lowering<'_> {
     fn part_name(&self, node: &Node, part: &str) -> String {
         if part.is_empty() { node.name.clone() } else { format!("{}/{part}", node.name) }
     }
+}
+
+/// Refuses parameters that would make every score and every relevance NaN.
+fn check_finite(tensor: &Tensor, what: &str) -> Result<()> {
+    let Some(position) = tensor.data().iter().position(|element| !element.is_finite()) else { return Ok(()) };
+    let index: Vec<usize> = tensor
+        .shape()
+        .strides()
+        .iter()
+        .zip(tensor.shape().dims())
+        .map(|(stride, dim)| position / stride % dim)
+        .collect();
+    let message = format!("the node's {what} of shape {} is {} at {index:?}", tensor.shape(), tensor.data()[position]);
+    Err(Error::new(ErrorKind::Data, message).help(
+        "the model's training diverged, or a constant divides by zero; load an intact checkpoint and export again",
+    ))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Act, Extent, Fact, Lowering};
+use super::{Act, Extent, Fact, Lowering, check_finite};
 use crate::canonical::extent;
 use crate::error::{Error, Result};
 use crate::graph::Node;
@@ -124,6 +124,8 @@ impl Lowering<'_> {
 
     /// x Wᵀ + b over x's last axis, with W `[outputs, inputs]`.
     fn dense(&mut self, node: &Node, x: &Act, weight: Arc<Tensor>, bias: Option<Arc<Tensor>>) -> Result<Fact> {
+        check_finite(&weight, "weight ([outputs, inputs])")?;
+        bias.as_deref().map_or(Ok(()), |bias| check_finite(bias, "bias"))?;
         let dense = Dense::new(weight, bias)?;
         let Some(last) = x.dims.len().checked_sub(1) else {
             return Err(self.unsupported(node, "needs at least one axis"));
