@@ -365,10 +365,12 @@ impl Graph {
     /// [`ErrorKind::Malformed`] if two nodes make one value, or a node makes an input or a constant.
     pub fn producers(&self) -> Result<Vec<Option<usize>>> {
         let mut producers = vec![None; self.values.len()];
+        let mut is_input = vec![false; self.values.len()];
+        self.inputs.iter().for_each(|input| is_input[input.0] = true);
         for (index, node) in self.nodes.iter().enumerate() {
             for &output in node.outputs.iter().flatten() {
                 let value = &self.values[output.0];
-                let taken = producers[output.0].is_some() || value.constant.is_some() || self.inputs.contains(&output);
+                let taken = producers[output.0].is_some() || value.constant.is_some() || is_input[output.0];
                 if taken {
                     return Err(Error::new(ErrorKind::Malformed, format!("the value `{}` is made twice", value.name))
                         .at(node.place())

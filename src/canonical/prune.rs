@@ -115,6 +115,8 @@ pub(super) fn needed(graph: &Graph, nodes: &[Node], output: ValueId) -> Result<V
 
 fn reach(graph: &Graph, nodes: &[Node], producers: &[Option<usize>], output: ValueId) -> Result<Vec<bool>> {
     let mut reached = vec![false; nodes.len()];
+    let mut is_input = vec![false; graph.values.len()];
+    graph.inputs.iter().for_each(|input| is_input[input.index()] = true);
     let mut open: Vec<usize> = producers[output.index()].into_iter().collect();
     while let Some(index) = open.pop() {
         if std::mem::replace(&mut reached[index], true) {
@@ -123,7 +125,7 @@ fn reach(graph: &Graph, nodes: &[Node], producers: &[Option<usize>], output: Val
         for &input in nodes[index].inputs.iter().flatten() {
             match producers[input.index()] {
                 Some(maker) => open.push(maker),
-                None if graph.value(input).constant.is_some() || graph.inputs.contains(&input) => {}
+                None if graph.value(input).constant.is_some() || is_input[input.index()] => {}
                 None => {
                     let message = format!("the node reads `{}`, which nothing makes", graph.value(input).name);
                     return Err(Error::new(ErrorKind::Malformed, message)

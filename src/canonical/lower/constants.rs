@@ -5,11 +5,17 @@ use std::sync::Arc;
 use super::{Extent, Fact, Lowering};
 use crate::canonical::extent;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Arithmetic, Constant, ElementType, Node, Op};
+use crate::graph::{Arithmetic, Constant, ElementType, Graph, Node, Op};
 use crate::tensor::{Shape, Tensor};
 
 /// Elements that folding may make beyond a few copies of the model's own constants.
 const MAX_GROWTH: usize = 1 << 24;
+
+/// Elements that folding may make for a graph, so that a small file cannot ask for much memory in many small steps.
+pub(super) fn budget(graph: &Graph) -> usize {
+    let own = graph.values.iter().flat_map(|value| &value.constant).map(|constant| constant.shape().count());
+    own.fold(MAX_GROWTH, |sum, count| sum.saturating_add(count.saturating_mul(4)))
+}
 
 /// Applies one expression to a constant of either element type.
 macro_rules! each {
@@ -34,20 +40,15 @@ impl Lowering<'_> {
         }
         let folded = self.folded(node, &inputs)?;
         if let Some(Fact::Float(_) | Fact::Integer(_)) = &folded {
-            let count = folded.as_ref().map_or(0, |fact| count(fact));
+            let count = folded.as_ref().map_or(0, count);
             self.reserve(count)?;
         }
         Ok(folded)
     }
 
-    /// Counts `elements` against what folding may make, before they are made where they could be many.
+    /// Counts `elements` against what folding may make.
     fn reserve(&mut self, elements: usize) -> Result<()> {
-        let own = self.graph.values.iter().flat_map(|value| &value.constant).map(|constant| constant.shape().count());
-        let allowed = own.fold(MAX_GROWTH, |sum, count| sum.saturating_add(count.saturating_mul(4)));
-        self.folded = self.folded.saturating_add(elements);
-        if self.folded > allowed {
-            return Err(too_large());
-        }
+        self.budget = self.budget.checked_sub(elements).ok_or_else(too_large)?;
         Ok(())
     }
 

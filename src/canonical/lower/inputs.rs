@@ -14,8 +14,10 @@ pub(in crate::canonical) struct Batch {
 
 /// The inputs that `nodes` or the output read, in the model's order.
 pub(in crate::canonical) fn needed_inputs(graph: &Graph, nodes: &[Node], output: ValueId) -> Vec<ValueId> {
-    let reads = |input: ValueId| input == output || nodes.iter().any(|node| node.inputs.contains(&Some(input)));
-    graph.inputs.iter().copied().filter(|&input| reads(input)).collect()
+    let mut read = vec![false; graph.values.len()];
+    read[output.index()] = true;
+    nodes.iter().flat_map(|node| node.inputs.iter().flatten()).for_each(|input| read[input.index()] = true);
+    graph.inputs.iter().copied().filter(|input| read[input.index()]).collect()
 }
 
 /// Axis 0 of the inputs as the batch; none if no input has such an axis.

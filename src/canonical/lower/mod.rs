@@ -105,14 +105,21 @@ struct Lowering<'g> {
     draft: Draft,
     /// Weights already transposed, so that shared ones stay shared.
     transposed: HashMap<*const Tensor, Arc<Tensor>>,
-    /// Elements that constant folding has made so far.
-    folded: usize,
+    /// Elements that constant folding may still make.
+    budget: usize,
 }
 
 /// Turns `nodes` (in topological order) into a draft whose output is `output`.
 pub(super) fn lower(graph: &Graph, nodes: &[Node], output: ValueId, options: &Options, mode: Mode) -> Result<Draft> {
     let facts = vec![None; graph.values.len()];
-    let mut lowering = Lowering { graph, mode, facts, draft: Draft::default(), transposed: HashMap::new(), folded: 0 };
+    let mut lowering = Lowering {
+        graph,
+        mode,
+        facts,
+        draft: Draft::default(),
+        transposed: HashMap::new(),
+        budget: constants::budget(graph),
+    };
     lowering.add_inputs(nodes, output, options)?;
     for node in nodes {
         let before = lowering.draft.values.len();
