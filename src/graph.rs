@@ -185,6 +185,11 @@ pub enum Op {
         /// The factor: one number, or one a feature.
         scale: Arc<Tensor>,
     },
+    /// (x − mean) / √(variance + ε) · scale + bias along axis 1, with scale, bias, mean and variance in inputs 1 to 4.
+    BatchNormalization {
+        /// ε.
+        epsilon: f32,
+    },
     /// x itself (also dropout, which does nothing at inference).
     Identity,
     /// x as another element type.
@@ -275,7 +280,7 @@ impl Op {
             | Op::ReduceProd { .. } => 2,
             // Dropout, which is read as the identity, has a ratio and a mode.
             Op::Gemm { .. } | Op::Range | Op::Identity => 3,
-            Op::Slice => 5,
+            Op::Slice | Op::BatchNormalization { .. } => 5,
             Op::Sum | Op::Concat { .. } | Op::Unsupported { .. } => usize::MAX,
         }
     }

@@ -223,6 +223,7 @@ impl Lowering<'_> {
             }
             Op::Softmax { axis, to_end, log } => self.softmax(node, *axis, *to_end, *log),
             Op::Scaler { offset, scale } => self.scaler(node, offset, scale),
+            Op::BatchNormalization { epsilon } => self.batch_normalization(node, *epsilon),
             Op::Identity | Op::ZipMap => self.input(node, 0),
             Op::Cast(element) => self.cast(node, *element),
             Op::Flatten { .. } | Op::Reshape { .. } | Op::Squeeze | Op::Unsqueeze => self.reshape(node),
