@@ -58,6 +58,16 @@ pub enum ElementType {
     Unknown,
 }
 
+/// Whether a constant's shape can be calculated with: ranks and extents that no real tensor has would overflow.
+///
+/// A tensor without elements may claim any extents beside its 0, so those are limited on their own.
+pub(crate) fn plausible(shape: &Shape) -> bool {
+    const MAX_RANK: usize = 32;
+    const MAX_BESIDE_ZERO: usize = 1 << 20;
+    let beside = shape.dims().iter().fold(1_usize, |product, &dim| product.saturating_mul(dim.max(1)));
+    shape.rank() <= MAX_RANK && (shape.count() > 0 || beside <= MAX_BESIDE_ZERO)
+}
+
 /// A constant tensor of the model.
 #[derive(Debug, Clone)]
 pub enum Constant {

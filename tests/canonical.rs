@@ -338,6 +338,44 @@ fn the_normalisation_at_the_door_stays_one_affine_layer() {
 }
 
 #[test]
+fn an_integer_input_is_looked_up_also_behind_a_reshape() {
+    let mut graph = Writer::default();
+    let index = graph.samples("index", &[3]);
+    graph.0.values[index.index()].element = ElementType::Integer;
+    let table = graph.float(&[2, 2], &[1.0, 2.0, 3.0, 4.0]);
+    let axes = graph.integers(&[1]);
+    let shaped = graph.node("shaped", Op::Unsqueeze, &[index, axes]);
+    let rows = graph.node("rows", Op::Gather { axis: 0 }, &[table, shaped]);
+    let network = graph.network(rows);
+    assert_eq!((kinds(&network), network.shape(network.output()).dims()), (vec!["lookup", "reshape"], &[1, 3, 2][..]));
+    assert_eq!(run(&network, &[1.0, 0.0, -1.0]), [3.0, 4.0, 1.0, 2.0, 3.0, 4.0]);
+}
+
+#[test]
+fn an_integer_input_that_is_only_cast_is_a_real_one() {
+    let mut graph = Writer::default();
+    let pixels = graph.samples("pixels", &[2]);
+    graph.0.values[pixels.index()].element = ElementType::Integer;
+    let x = graph.node("x", Op::Cast(ElementType::Float), &[pixels]);
+    let z = graph.dense("z", x, 2, 2);
+    let network = graph.network(z);
+    assert_eq!(network.inputs()[0].kind, relprop::network::InputKind::Float);
+    assert!(network.notes()[0].contains("pixels"));
+}
+
+#[test]
+fn a_small_value_is_repeated_to_a_larger_partner() {
+    let mut graph = Writer::default();
+    let x = graph.samples("x", &[3]);
+    let mean = graph.dense("mean", x, 3, 1);
+    let output = graph.node("output", SUB, &[x, mean]);
+    let network = graph.network(output);
+    assert_eq!(kinds(&network), ["dense", "concat", "sum"]);
+    let mean = -0.5 * 1.0 + 1.25 * 2.0 + 0.25 * 4.0;
+    assert_abs_diff_eq!(run(&network, &[1.0, 2.0, 4.0])[..], [1.0 - mean, 2.0 - mean, 4.0 - mean][..], epsilon = 1e-6);
+}
+
+#[test]
 fn a_cycle_is_named() {
     let mut graph = Writer::default();
     let x = graph.samples("x", &[2]);

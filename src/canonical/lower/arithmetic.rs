@@ -148,6 +148,16 @@ impl Lowering<'_> {
         self.emit(node, "", Layer::Sum(Sum::new(vec![Sign::Plus, sign])?), &[x.id, y.id], out)
     }
 
+    pub(super) fn expand(&mut self, node: &Node) -> Result<Fact> {
+        let x = self.activation(node, 0)?;
+        let target = self.integers(node, 1)?;
+        let out = extent::broadcast(&x.dims, &target).ok_or_else(|| {
+            Error::shape(format!("{} does not expand to {}", extent::show(&x.dims), extent::show(&target)))
+                .help("the file is damaged or was edited by hand; export the model again")
+        })?;
+        self.expanded(node, &x, &out).map(Fact::Activation)
+    }
+
     /// x repeated along axes of 1 until it has the extents `out`.
     fn expanded(&mut self, node: &Node, x: &Act, out: &[Extent]) -> Result<Act> {
         let one = Extent::fixed(1);

@@ -122,6 +122,7 @@ pub(super) fn lower(graph: &Graph, nodes: &[Node], output: ValueId, options: &Op
     };
     lowering.add_inputs(nodes, output, options)?;
     for node in nodes {
+        lowering.keep_constants(node);
         let before = lowering.draft.values.len();
         let fact = lowering.node(node).map_err(|error| error.at(node.place()))?;
         let Some(result) = node.outputs.first().copied().flatten() else { continue };
@@ -150,6 +151,17 @@ impl Lowering<'_> {
         let name = &self.graph.value(output).name;
         Error::new(ErrorKind::Unsupported, format!("the output `{name}` {what}, so there is nothing to explain"))
             .help("name another output of the model")
+    }
+
+    /// Keeps the integers that a node reads in the form that folding needs, made once for all readers.
+    fn keep_constants(&mut self, node: &Node) {
+        for &input in node.inputs.iter().flatten() {
+            let constant = &self.graph.value(input).constant;
+            if self.facts[input.index()].is_none() && matches!(constant, Some(Constant::Integer(_) | Constant::Bool(_)))
+            {
+                self.facts[input.index()] = self.fact(input).ok();
+            }
+        }
     }
 
     /// What a value is, constants included.
@@ -232,7 +244,8 @@ impl Lowering<'_> {
             Op::Gather { axis } => self.gather(node, *axis),
             Op::Shape { start, end } => self.shape_of(node, *start, *end),
             Op::Size => self.size_of(node),
-            Op::Pow | Op::Slice | Op::Expand | Op::ReduceProd { .. } => {
+            Op::Expand => self.expand(node),
+            Op::Pow | Op::Slice | Op::ReduceProd { .. } => {
                 Err(self.unsupported(node, "of activations is not supported yet"))
             }
             Op::Range | Op::ConstantOfShape(_) => {
@@ -292,6 +305,12 @@ impl Lowering<'_> {
     fn sample(&self, dims: &[Extent]) -> Result<Shape> {
         /// Elements of one sample: 1 GiB as float32.
         const MAX_COUNT: usize = 1 << 28;
+        /// More axes than any real value has.
+        const MAX_RANK: usize = 32;
+        if dims.len() > MAX_RANK {
+            return Err(Error::new(ErrorKind::Limit, format!("a value has {} axes", dims.len()))
+                .help(format!("export the model with at most {MAX_RANK} axes a value")));
+        }
         let shape = match self.mode {
             Mode::Batched { .. } => extent::sample_shape(dims),
             Mode::Whole { .. } => {
