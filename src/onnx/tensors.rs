@@ -179,6 +179,7 @@ fn from_typed(data_type: DataType, shape: Shape, proto: TensorProto) -> Result<C
 /// The bytes of a tensor that lies in a file beside the model.
 ///
 /// Only paths below the model's folder are followed: a downloaded model must not read what else is on the machine.
+/// Links that lie in that folder are the user's own (model caches are made of them) and are followed.
 fn read_external(proto: &TensorProto, source: &mut Source<'_>, expected: usize) -> Result<Bytes> {
     let entry = |key: &str| proto.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
     let location = entry("location").ok_or_else(|| malformed("external data without a location"))?;

@@ -37,6 +37,12 @@ impl Lowering<'_> {
     pub(super) fn add_inputs(&mut self, nodes: &[Node], output: ValueId, options: &Options) -> Result<()> {
         for input in needed_inputs(self.graph, nodes, output) {
             let value = self.graph.value(input);
+            // What reads such an input is named, which says more than the input itself.
+            if matches!(value.element, ElementType::Bool | ElementType::Text | ElementType::Unknown) {
+                let what = format!("input `{}` of neither real numbers nor integers", value.name);
+                self.facts[input.index()] = Some(Fact::Opaque(what));
+                continue;
+            }
             let dims = self.input_dims(value, options)?;
             let shape = self.sample(&dims).map_err(|error| error.context(format!("input `{}`", value.name)))?;
             let id = self.draft.add_value(&value.name, shape);
@@ -51,13 +57,7 @@ impl Lowering<'_> {
                     (InputKind::Float, Fact::Activation(act))
                 }
                 ElementType::Integer => (InputKind::Integer, Fact::Index(act)),
-                ElementType::Bool | ElementType::Text | ElementType::Unknown => {
-                    return Err(Error::new(
-                        ErrorKind::Unsupported,
-                        format!("the input `{}` holds neither real numbers nor integers", value.name),
-                    )
-                    .help("explain an output that does not depend on it, or export the model without it"));
-                }
+                ElementType::Bool | ElementType::Text | ElementType::Unknown => continue,
             };
             self.draft.inputs.push((id, kind));
             self.facts[input.index()] = Some(fact);

@@ -7,6 +7,7 @@
 
 mod arithmetic;
 pub(super) mod constants;
+mod emit;
 mod inputs;
 mod product;
 mod reshapes;
@@ -16,12 +17,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Options;
-use super::draft::{Draft, DraftId, Step, StepOp};
+use super::draft::{Draft, DraftId, StepOp};
 use super::extent::{self, Extent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Constant, ElementType, Graph, Node, Op, ValueId};
-use crate::layers::{Affine, Layer};
-use crate::tensor::{Shape, Tensor};
+use crate::layers::Layer;
+use crate::tensor::Tensor;
 
 pub(super) use inputs::{batch_of, needed_inputs};
 
@@ -81,7 +82,7 @@ enum Fact {
     Activation(Act),
     /// Elements of an integer input.
     Index(Act),
-    /// A constant of an element type that cannot be computed with.
+    /// Something that cannot be computed with, in words.
     Opaque(String),
 }
 
@@ -92,7 +93,7 @@ impl Fact {
             Fact::Integer(tensor) => format!("integer constant {}", tensor.shape()),
             Fact::Activation(act) => extent::show(&act.dims),
             Fact::Index(act) => format!("integer {}", extent::show(&act.dims)),
-            Fact::Opaque(element) => format!("constant of {element}"),
+            Fact::Opaque(what) => what.clone(),
         }
     }
 }
@@ -174,7 +175,7 @@ impl Lowering<'_> {
             Some(Constant::Float(tensor)) => Ok(Fact::Float(Arc::clone(tensor))),
             Some(Constant::Integer(tensor)) => Ok(Fact::Integer(Arc::new(tensor.map(|&i| Extent::fixed(i))))),
             Some(Constant::Bool(tensor)) => Ok(Fact::Integer(Arc::new(tensor.map(|&b| Extent::fixed(b.into()))))),
-            Some(Constant::Opaque { element, .. }) => Ok(Fact::Opaque(element.clone())),
+            Some(Constant::Opaque { element, .. }) => Ok(Fact::Opaque(format!("constant of {element}"))),
             None => Err(Error::new(
                 ErrorKind::Unsupported,
                 format!("`{}` is a second output of a node, which relprop does not compute", value.name),
@@ -300,115 +301,4 @@ impl Lowering<'_> {
                 .help("the file is damaged or was edited by hand; export the model again")
         })
     }
-
-    /// The shape of one sample of a tensor.
-    fn sample(&self, dims: &[Extent]) -> Result<Shape> {
-        /// Elements of one sample: 1 GiB as float32.
-        const MAX_COUNT: usize = 1 << 28;
-        /// More axes than any real value has.
-        const MAX_RANK: usize = 32;
-        if dims.len() > MAX_RANK {
-            return Err(Error::new(ErrorKind::Limit, format!("a value has {} axes", dims.len()))
-                .help(format!("export the model with at most {MAX_RANK} axes a value")));
-        }
-        let shape = match self.mode {
-            Mode::Batched { .. } => extent::sample_shape(dims),
-            Mode::Whole { .. } => {
-                dims.iter().map(|dim| usize::try_from(dim.known()?).ok()).collect::<Option<Vec<_>>>().map(Shape::new)
-            }
-        };
-        let shape = shape.ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, format!("in shape {} the batch is not outermost", extent::show(dims)))
-                .help("export the model with the batch as the leading axis of every value")
-        })?;
-        match shape.count() {
-            0 => Err(Error::shape(format!("a value of shape {} has no elements", extent::show(dims)))
-                .help("give every axis an extent of 1 or more")),
-            count if count > MAX_COUNT => Err(Error::new(
-                ErrorKind::Limit,
-                format!("one sample of shape {shape} has more than {MAX_COUNT} elements"),
-            )
-            .help("export the model with smaller inputs")),
-            _ => Ok(shape),
-        }
-    }
-
-    /// Adds a layer whose result, as the model sees it, has the extents `dims`.
-    ///
-    /// Where the layer's own output has the same elements under another shape, a reshape follows.
-    fn emit(&mut self, node: &Node, part: &str, layer: Layer, inputs: &[DraftId], dims: Vec<Extent>) -> Result<Fact> {
-        let want = self.sample(&dims)?;
-        let shapes: Vec<&Shape> = inputs.iter().map(|&input| &self.draft.values[input].shape).collect();
-        let shape = layer.output_shape(&shapes)?;
-        let output = self.draft.add_value(self.part_name(node, part), shape);
-        self.push(node, part, StepOp::Layer(layer), inputs.to_vec(), output);
-        let id = self.reshaped(node, output, &want)?;
-        Ok(Fact::Activation(Act::new(id, dims)))
-    }
-
-    /// Adds a layer inside a node's translation.
-    fn emit_act(
-        &mut self,
-        node: &Node,
-        part: &str,
-        layer: Layer,
-        inputs: &[DraftId],
-        dims: Vec<Extent>,
-    ) -> Result<Act> {
-        match self.emit(node, part, layer, inputs, dims)? {
-            Fact::Activation(act) => Ok(act),
-            Fact::Float(_) | Fact::Integer(_) | Fact::Index(_) | Fact::Opaque(_) => {
-                Err(Error::internal("a layer makes an activation"))
-            }
-        }
-    }
-
-    fn affine(&mut self, node: &Node, part: &str, x: &Act, scale: Tensor, offset: Tensor) -> Result<Fact> {
-        check_finite(&scale, "factor")?;
-        check_finite(&offset, "offset")?;
-        self.emit(node, part, Layer::Affine(Affine::new(scale, offset)), &[x.id], x.dims.clone())
-    }
-
-    /// `value` under the sample shape `want`, by a reshape where it differs.
-    fn reshaped(&mut self, node: &Node, value: DraftId, want: &Shape) -> Result<DraftId> {
-        let have = &self.draft.values[value].shape;
-        if have == want {
-            return Ok(value);
-        }
-        let layer = Layer::Reshape(crate::layers::Reshape::new(want.clone()));
-        layer.output_shape(&[have])?;
-        let part = if matches!(node.op, Op::Flatten { .. } | Op::Reshape { .. } | Op::Squeeze | Op::Unsqueeze) {
-            ""
-        } else {
-            "reshape"
-        };
-        let output = self.draft.add_value(self.part_name(node, part), want.clone());
-        self.push(node, part, StepOp::Layer(layer), vec![value], output);
-        Ok(output)
-    }
-
-    fn push(&mut self, node: &Node, part: &str, op: StepOp, inputs: Vec<DraftId>, output: DraftId) {
-        let name = self.part_name(node, part);
-        self.draft.steps.push(Step { name, place: node.place(), op, inputs, output });
-    }
-
-    fn part_name(&self, node: &Node, part: &str) -> String {
-        if part.is_empty() { node.name.clone() } else { format!("{}/{part}", node.name) }
-    }
-}
-
-/// Refuses parameters that would make every score and every relevance NaN.
-fn check_finite(tensor: &Tensor, what: &str) -> Result<()> {
-    let Some(position) = tensor.data().iter().position(|element| !element.is_finite()) else { return Ok(()) };
-    let index: Vec<usize> = tensor
-        .shape()
-        .strides()
-        .iter()
-        .zip(tensor.shape().dims())
-        .map(|(stride, dim)| position / stride % dim)
-        .collect();
-    let message = format!("the node's {what} of shape {} is {} at {index:?}", tensor.shape(), tensor.data()[position]);
-    Err(Error::new(ErrorKind::Data, message).help(
-        "the model's training diverged, or a constant divides by zero; load an intact checkpoint and export again",
-    ))
 }

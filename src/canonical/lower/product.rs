@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Act, Extent, Fact, Lowering, check_finite};
+use super::emit::check_finite;
+use super::{Act, Extent, Fact, Lowering};
 use crate::canonical::extent;
 use crate::error::{Error, Result};
 use crate::graph::Node;
