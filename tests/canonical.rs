@@ -269,6 +269,24 @@ fn a_softmax_inside_is_refused_by_name() {
 }
 
 #[test]
+fn a_network_that_is_nothing_but_a_sigmoid_keeps_it() {
+    let mut graph = Writer::default();
+    let x = graph.samples("x", &[2]);
+    let p = graph.node("p", SIGMOID, &[x]);
+    let network = graph.network(p);
+    assert_eq!((kinds(&network), network.link()), (vec!["sigmoid"], None));
+}
+
+#[test]
+fn a_weight_with_axes_of_one_in_front_is_a_matrix() {
+    let mut graph = Writer::default();
+    let x = graph.samples("x", &[1, 2]);
+    let weight = graph.float(&[1, 2, 1], &[2.0, -1.0]);
+    let z = graph.node("z", Op::MatMul, &[x, weight]);
+    assert_eq!(run(&graph.network(z), &[3.0, 5.0]), [1.0]);
+}
+
+#[test]
 fn both_sides_of_a_binary_classifier_become_logits() {
     let mut graph = Writer::default();
     let x = graph.samples("x", &[2]);

@@ -69,8 +69,12 @@ impl Lowering<'_> {
     /// x W for a constant W of one or two axes.
     fn times_constant(&mut self, node: &Node, x: Act, weight: &Arc<Tensor>, bias: Option<Arc<Tensor>>) -> Result<Fact> {
         match weight.shape().dims() {
-            [_, _] => {
-                let weight = self.transposed(weight);
+            [lead @ .., inputs, outputs] if lead.len() + 2 <= x.dims.len() && lead.iter().all(|&dim| dim == 1) => {
+                let weight = if lead.is_empty() {
+                    self.transposed(weight)
+                } else {
+                    Arc::new(Tensor::clone(weight).reshape([*inputs, *outputs])?.transpose(&[1, 0]))
+                };
                 self.dense(node, &x, weight, bias)
             }
             &[inputs] => {
