@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::emit::check_finite;
 use super::{Act, Extent, Fact, Lowering};
 use crate::canonical::extent;
 use crate::error::{Error, Result};
@@ -68,8 +69,12 @@ impl Lowering<'_> {
     /// x W for a constant W of one or two axes.
     fn times_constant(&mut self, node: &Node, x: Act, weight: &Arc<Tensor>, bias: Option<Arc<Tensor>>) -> Result<Fact> {
         match weight.shape().dims() {
-            [_, _] => {
-                let weight = self.transposed(weight);
+            [lead @ .., inputs, outputs] if lead.len() + 2 <= x.dims.len() && lead.iter().all(|&dim| dim == 1) => {
+                let weight = if lead.is_empty() {
+                    self.transposed(weight)
+                } else {
+                    Arc::new(Tensor::clone(weight).reshape([*inputs, *outputs])?.transpose(&[1, 0]))
+                };
                 self.dense(node, &x, weight, bias)
             }
             &[inputs] => {
@@ -124,6 +129,8 @@ impl Lowering<'_> {
 
     /// x Wᵀ + b over x's last axis, with W `[outputs, inputs]`.
     fn dense(&mut self, node: &Node, x: &Act, weight: Arc<Tensor>, bias: Option<Arc<Tensor>>) -> Result<Fact> {
+        check_finite(&weight, "weight ([outputs, inputs])")?;
+        bias.as_deref().map_or(Ok(()), |bias| check_finite(bias, "bias"))?;
         let dense = Dense::new(weight, bias)?;
         let Some(last) = x.dims.len().checked_sub(1) else {
             return Err(self.unsupported(node, "needs at least one axis"));
