@@ -69,7 +69,9 @@ impl Lowering<'_> {
     /// x W for a constant W of one or two axes.
     fn times_constant(&mut self, node: &Node, x: Act, weight: &Arc<Tensor>, bias: Option<Arc<Tensor>>) -> Result<Fact> {
         match weight.shape().dims() {
-            [lead @ .., inputs, outputs] if lead.len() + 2 <= x.dims.len() && lead.iter().all(|&dim| dim == 1) => {
+            [lead @ .., inputs, outputs]
+                if lead.is_empty() || (lead.len() + 2 <= x.dims.len() && lead.iter().all(|&dim| dim == 1)) =>
+            {
                 let weight = if lead.is_empty() {
                     self.transposed(weight)
                 } else {
