@@ -16,7 +16,7 @@ const TILE: usize = 12;
 /// Rows whose results stay in cache for the epilogue.
 pub(super) const ROW_BLOCK: usize = 8 * TILE;
 /// Elements of the summed axis taken at once, so that a panel's slice stays in the second-level cache.
-const DEPTH: usize = 1024;
+const DEPTH: usize = 384;
 
 /// A weight as the kernels read it: panels of [`PANEL`] columns, each with one row of columns a summed element.
 #[derive(Debug)]
