@@ -97,7 +97,8 @@ impl Array {
     /// [`ErrorKind::Argument`] for a range outside the array, or for a scalar.
     pub fn rows(&self, range: Range<usize>) -> Result<Array> {
         fn part<T: Clone>(tensor: &Tensor<T>, range: Range<usize>) -> Result<Tensor<T>> {
-            let Some((&rows, rest)) = tensor.shape().dims().split_first().filter(|(rows, _)| range.end <= **rows) else {
+            let Some((&rows, rest)) = tensor.shape().dims().split_first().filter(|(rows, _)| range.end <= **rows)
+            else {
                 let message = format!("rows {}..{} of an array of shape {}", range.start, range.end, tensor.shape());
                 return Err(Error::argument(message).help("ask for rows of the leading axis"));
             };
