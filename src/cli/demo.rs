@@ -1,20 +1,20 @@
 //! `relprop demo`: the main job on real data that comes with the program.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
 use relprop::canonical::{self, canonicalize};
 use relprop::input::{Array, ImageOptions, unpack_npz};
 use relprop::output::{Precision, write_npy, write_png};
-use relprop::relevance::LayerSums;
+use relprop::relevance::{LayerReport, LayerSums, Named};
 use relprop::{
     Backend, Composite, Error, ErrorKind, Explainer, Input, Network, Relevance, Request, Result, Targets, Tensor, onnx,
 };
 
 use super::console::{Console, thousands, to_stdout};
 use super::demo_page;
-use super::engine::BackendName;
+use super::engine::{BackendName, positive};
 use super::interrupt;
 use super::results::check_writable;
 
@@ -39,6 +39,10 @@ pub struct Arguments {
     /// What computes: `auto`, the fastest there is, unless told
     #[arg(long, value_name = "NAME", default_value = "auto", hide_default_value = true)]
     backend: BackendName,
+
+    /// Explain the first N images only; all 10,000 unless told, and 64 with the reference
+    #[arg(long, value_name = "N", value_parser = positive)]
+    images: Option<usize>,
 }
 
 /// The data set.
@@ -72,12 +76,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         describe(explainer.network())
     ))?;
 
-    let samples = if explainer.backend() == Backend::Reference { COMPARED } else { data.labels.len() };
+    let most = if explainer.backend() == Backend::Reference { COMPARED } else { data.labels.len() };
+    let samples = arguments.images.unwrap_or(most).min(data.labels.len());
     let data = data.first(samples)?;
     let began = Instant::now();
-    let (relevance, sums) = explain(&explainer, &data)?;
+    let (relevance, layers) = explain(&explainer, &data)?;
     let seconds = began.elapsed().as_secs_f64();
-    to_stdout(&summary(&explainer, &data, &relevance, &sums, seconds))?;
+    to_stdout(&summary(&explainer, &data, &relevance, &layers, seconds))?;
     to_stdout(&agreement(&explainer, &composite, &data, &relevance)?)?;
 
     write_png(&page, &demo_page::draw(&data, &relevance)?)?;
@@ -112,4 +117,98 @@ impl Data {
     fn first(self, count: usize) -> Result<Data> {
         Ok(Data { images: self.block(0, count)?, labels: self.labels[..count].to_vec() })
     }
+}
+
+/// What an explanation of all images gives, block by block, so that Ctrl-C works and progress shows.
+fn explain(explainer: &Explainer, data: &Data) -> Result<(Relevance, Vec<LayerReport>)> {
+    let request = Request::new(Targets::ArgMax).report(true);
+    let samples = data.labels.len();
+    let bar = Console::new(false).progress(samples);
+    let (mut pixels, mut logits, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+    let mut layers: Vec<LayerReport> = Vec::new();
+    let mut first = 0;
+    while first < samples {
+        interrupt::check()?;
+        let count = BLOCK.min(samples - first);
+        let relevance = explainer.explain_with(&[Input::from(&data.block(first, count)?)], &request)?;
+        pixels.extend_from_slice(relevance.input().data());
+        logits.extend_from_slice(relevance.logits.data());
+        targets.extend_from_slice(relevance.targets.data());
+        for (position, layer) in relevance.report.into_iter().flat_map(|report| report.layers).enumerate() {
+            match layers.get_mut(position) {
+                Some(total) => total.sums.add(&layer.sums),
+                None => layers.push(layer),
+            }
+        }
+        first += count;
+        bar.inc(count as u64);
+    }
+    bar.finish_and_clear();
+    let relevance = Relevance {
+        inputs: vec![Named { name: "image".to_owned(), relevance: Tensor::new(data.images.shape().clone(), pixels)? }],
+        kept: Vec::new(),
+        logits: Tensor::new([samples, explainer.outputs()], logits)?,
+        targets: Tensor::new([samples, 1], targets)?,
+        report: None,
+    };
+    Ok((relevance, layers))
+}
+
+/// The network in a line: its kind and widths.
+fn describe(network: &Network) -> String {
+    let width = |value| network.shape(value).count().to_string();
+    let dense = network.layers().iter().filter(|node| node.layer.kind() == "dense");
+    let widths = network.inputs().iter().map(|input| width(input.value)).chain(dense.map(|node| width(node.output)));
+    format!("network: MLP {} with ReLU, rules of epsilon-plus", widths.collect::<Vec<_>>().join("-"))
+}
+
+fn summary(explainer: &Explainer, data: &Data, relevance: &Relevance, layers: &[LayerReport], seconds: f64) -> String {
+    let samples = data.labels.len();
+    let right = relevance.targets.data().iter().zip(&data.labels).filter(|(guess, label)| guess == label).count();
+    let score: f64 = relevance.scores().data().iter().map(|&score| f64::from(score)).sum();
+    let arrived: f64 = relevance.input().data().iter().map(|&r| f64::from(r)).sum();
+    let sum = |part: fn(&LayerSums) -> f64| layers.iter().map(|layer| part(&layer.sums)).sum::<f64>();
+    let (bias, epsilon) = (sum(|sums| sums.bias), sum(|sums| sums.epsilon));
+    let share = |part: f64| part / score * 100.0;
+    format!(
+        "\nbackend       {:?} ({})\n\
+         explained     {} images in {seconds:.2} s: {} images a second, forward pass and relevance\n\
+         accuracy      {:.2} % of the images are classified right\n\
+         conservation  of the scores' sum {score:.1}, the pixels hold {:.3} %, biases absorbed {:.3} %,\n\
+         {:14}epsilon absorbed {:.6} %, and {:.6} % was lost\n",
+        explainer.backend(),
+        explainer.adapter(),
+        thousands(samples),
+        thousands((samples as f64 / seconds).round() as usize),
+        right as f64 / samples as f64 * 100.0,
+        share(arrived),
+        share(bias),
+        "",
+        share(epsilon),
+        share(score - arrived - bias - epsilon),
+    )
+}
+
+/// How closely the first samples agree with the float64 reference.
+fn agreement(explainer: &Explainer, composite: &Composite, data: &Data, relevance: &Relevance) -> Result<String> {
+    let count = COMPARED.min(data.labels.len());
+    let judge = Explainer::new(explainer.network().clone(), composite, Backend::Reference)?;
+    let targets = Targets::Each(relevance.targets.data()[..count].to_vec());
+    let expected = judge.explain(&[Input::from(&data.block(0, count)?)], &targets)?;
+    let mut distances: Vec<f64> =
+        (0..count).map(|sample| distance(relevance.input().row(sample), expected.input().row(sample))).collect();
+    distances.sort_by(f64::total_cmp);
+    Ok(format!(
+        "agreement     with float64 on {count} images, relative L2 distance: median {:.1e}, worst {:.1e}\n",
+        distances[count / 2],
+        distances[count - 1]
+    ))
+}
+
+/// ‖a − b‖ / ‖b‖.
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    let square = |x: f64| x * x;
+    let apart: f64 = a.iter().zip(b).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
+    let size: f64 = b.iter().map(|&b| square(f64::from(b))).sum();
+    (apart / size.max(f64::MIN_POSITIVE)).sqrt()
 }

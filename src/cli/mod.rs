@@ -1,6 +1,8 @@
 //! The program: arguments → model and inputs → explainer → files. It sees the crate's public API only.
 
 mod console;
+mod demo;
+mod demo_page;
 mod engine;
 mod explain;
 mod heatmap;
@@ -46,6 +48,7 @@ pub struct Program {
 enum Command {
     Explain(Box<explain::Arguments>),
     Inspect(inspect::Arguments),
+    Demo(demo::Arguments),
 }
 
 impl Program {
@@ -65,6 +68,7 @@ impl Program {
         match self.command {
             Command::Explain(arguments) => explain::run(*arguments),
             Command::Inspect(arguments) => inspect::run(&arguments),
+            Command::Demo(arguments) => demo::run(&arguments),
         }
     }
 }
