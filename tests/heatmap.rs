@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use approx::assert_abs_diff_eq;
-use relprop::input::{Array, ImageLayout, read_npz};
+use relprop::input::{Array, Channels, ImageLayout, read_npz};
 use relprop::output::{
     Canvas, Cell, ColorMap, Grid, GridRow, Heatmap, Limits, Map, MatrixPlot, Reduce, ScaleBy, write_png,
 };
@@ -44,7 +44,7 @@ fn blobs(width: usize, height: usize, seed: usize) -> Map {
 fn picture(map: &Map) -> Canvas {
     let shape = Shape::new([map.height(), map.width()]);
     let values: Vec<f32> = map.values().iter().map(|value| value.abs().sqrt()).collect();
-    Canvas::from_input(&values, &shape, ImageLayout::Nchw, None).unwrap()
+    Canvas::from_input(&values, &shape, ImageLayout::Nchw, Channels::Rgb, None).unwrap()
 }
 
 fn cell(seed: usize, caption: &str) -> Cell {
@@ -187,11 +187,17 @@ fn inputs_become_pictures_by_their_bounds() {
     let shape = Shape::new([3, 1, 2]);
     let values = [-1.0, 1.0, 0.0, 2.0, 5.0, 10.0];
     let bounds: (&[f32], &[f32]) = (&[-1.0, 0.0, 0.0], &[1.0, 4.0, 10.0]);
-    let picture = Canvas::from_input(&values, &shape, ImageLayout::Nchw, Some(bounds)).unwrap();
+    let picture = Canvas::from_input(&values, &shape, ImageLayout::Nchw, Channels::Rgb, Some(bounds)).unwrap();
     assert_eq!(picture.pixels(), [[0, 0, 128], [255, 128, 255]]);
-    let gray = Canvas::from_input(&[2.0, 4.0, 3.0, 2.0], &Shape::new([2, 2]), ImageLayout::Nchw, None).unwrap();
+    let turned = Canvas::from_input(&values, &shape, ImageLayout::Nchw, Channels::Bgr, Some(bounds)).unwrap();
+    assert_eq!(turned.pixels(), [[128, 0, 0], [255, 128, 255]]);
+    let few: (&[f32], &[f32]) = (&[0.0], &[1.0]);
+    let error = Canvas::from_input(&values, &shape, ImageLayout::Nchw, Channels::Rgb, Some(few)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Shape);
+    let gray =
+        Canvas::from_input(&[2.0, 4.0, 3.0, 2.0], &Shape::new([2, 2]), ImageLayout::Nchw, Channels::Rgb, None).unwrap();
     assert_eq!(gray.pixels(), [[0; 3], [255; 3], [128; 3], [0; 3]]);
-    let error = Canvas::from_input(&values, &Shape::new([6]), ImageLayout::Nchw, None).unwrap_err();
+    let error = Canvas::from_input(&values, &Shape::new([6]), ImageLayout::Nchw, Channels::Rgb, None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Shape);
 }
 
