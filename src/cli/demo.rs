@@ -16,7 +16,7 @@ use super::console::{Console, thousands, to_stdout};
 use super::demo_page;
 use super::engine::{BackendName, positive};
 use super::interrupt;
-use super::results::check_writable;
+use super::results::try_create;
 
 static MODEL: &[u8] = include_bytes!("../../demo/fashion-mlp.onnx");
 static IMAGES: &[u8] = include_bytes!("../../demo/fashion-mnist-test.npz");
@@ -64,7 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             .help("name another one with --out")
     })?;
     let (page, array) = (folder.join("heatmaps.png"), folder.join("relevance.npy"));
-    [&page, &array].into_iter().try_for_each(|path| check_writable(path))?;
+    [&page, &array].into_iter().try_for_each(|path| try_create(path))?;
 
     let network = canonicalize(&onnx::parse(MODEL.to_vec(), None)?, &canonical::Options::default())?;
     let data = load()?;

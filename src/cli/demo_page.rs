@@ -1,7 +1,7 @@
 //! The demo's picture: a row a class, each image beside its heatmap.
 
-use relprop::input::ImageLayout;
-use relprop::output::{Canvas, Cell, Grid, GridRow, Heatmap, ScaleBy};
+use relprop::input::{Channels, ImageLayout};
+use relprop::output::{Canvas, Cell, ColorMap, Grid, GridRow, Heatmap, ScaleBy};
 use relprop::{Relevance, Result, Shape};
 
 use super::demo::Data;
@@ -13,6 +13,8 @@ pub const CLASSES: [&str; 10] =
 /// Images of a class that are classified right.
 const RIGHT: usize = 4;
 const WIDTH: usize = 1400;
+/// Blue over white to red, in steps that look even, dark at both ends.
+const COLORS: &str = "053061,2166ac,4393c3,92c5de,d1e5f0,80:ffffff,fddbc7,f4a582,d6604d,b2182b,67001f";
 
 /// A page with the first images of each class that are classified right, and the surest mistake.
 ///
@@ -20,7 +22,8 @@ const WIDTH: usize = 1400;
 /// If it cannot be drawn.
 pub fn draw(data: &Data, relevance: &Relevance) -> Result<Canvas> {
     let shape = Shape::new(&data.images.shape().dims()[1..]);
-    let heatmap = Heatmap { scale_by: ScaleBy::Sample, clip_percent: 0.5, ..Heatmap::default() };
+    let colormap: ColorMap = COLORS.parse()?;
+    let heatmap = Heatmap { colormap, scale_by: ScaleBy::Sample, clip_percent: 0.5, ..Heatmap::default() };
     let maps = heatmap.maps(relevance.input())?;
     let guess = |sample: usize| relevance.targets.data()[sample];
     let mut rows = Vec::new();
@@ -34,7 +37,13 @@ pub fn draw(data: &Data, relevance: &Relevance) -> Result<Canvas> {
             let is_wrong = guess(sample) != class;
             let percent = certainty(relevance, sample) * 100.0;
             Ok(Cell {
-                input: Some(Canvas::from_input(pixels, &shape, ImageLayout::Nchw, Some((&[0.0], &[1.0])))?),
+                input: Some(Canvas::from_input(
+                    pixels,
+                    &shape,
+                    ImageLayout::Nchw,
+                    Channels::Gray,
+                    Some((&[0.0], &[1.0])),
+                )?),
                 relevance: maps[sample].clone(),
                 caption: format!("{} {percent:.0} %", CLASSES[guess(sample)]),
                 wrong: is_wrong,
@@ -47,9 +56,10 @@ pub fn draw(data: &Data, relevance: &Relevance) -> Result<Canvas> {
     }
     let grid = Grid {
         title: "What an MLP looked at in Fashion-MNIST".to_owned(),
-        subtitle: "each image beside the relevance of its pixels for the predicted class: red speaks for it, blue \
-                   against it; last column: the surest mistake"
-            .to_owned(),
+        subtitle:
+            "each image beside the relevance of its pixels for the predicted class, which stands below: red speaks \
+                   for it, blue against it; on the right the surest mistake"
+                .to_owned(),
         rows,
         width: WIDTH,
         ..Grid::default()

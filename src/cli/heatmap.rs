@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use relprop::input::ImageLayout;
+use relprop::input::{Channels, ImageLayout};
 use relprop::output::{Canvas, Cell, ColorMap, Grid, Heatmap, Reduce, ScaleBy, write_png};
 use relprop::{Relevance, Result, Shape, Tensor};
 
@@ -123,7 +123,7 @@ impl Page {
                 "name a file that ends in .png",
             ));
         }
-        super::results::check_writable(path)?;
+        super::results::try_create(path)?;
         let all = source.samples * targets;
         Ok(Some(Page { path: path.clone(), heatmap, overlay: arguments.overlay, cells: Vec::new(), all }))
     }
@@ -150,7 +150,7 @@ impl Page {
                 let seen = &input.data()[sample * width..][..width];
                 let (target, score) = (relevance.targets.data()[row], scores.data()[row]);
                 self.cells.push(Cell {
-                    input: Canvas::from_input(seen, &shape, self.heatmap.layout, None).ok(),
+                    input: self.picture(seen, &shape, door),
                     relevance: map,
                     caption: format!("{}: target {target}, {score:.2}", first + sample),
                     wrong: false,
@@ -158,6 +158,16 @@ impl Page {
             }
         }
         Ok(())
+    }
+
+    /// The input as a picture, if it is one.
+    fn picture(&self, values: &[f32], shape: &Shape, door: &Door) -> Option<Canvas> {
+        let layout = self.heatmap.layout;
+        let order = door.pixels.as_ref().map_or(Channels::Rgb, |options| options.channels);
+        let bounds = door.pixels.as_ref().and_then(|options| options.bounds().ok());
+        let bounds = bounds.as_ref().map(|(low, high)| (low.as_slice(), high.as_slice()));
+        let draw = |bounds| Canvas::from_input(values, shape, layout, order, bounds).ok();
+        draw(bounds).or_else(|| draw(None))
     }
 
     /// Draws the page into its file.

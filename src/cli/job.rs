@@ -14,7 +14,7 @@ use super::heatmap::Page;
 use super::interrupt;
 use super::model::usage;
 use super::report::{CompositePart, ModelPart, ReportFile, SampleLine, Tally, Totals, Versions};
-use super::results::{Column, Results, check_writable};
+use super::results::{Column, Results, try_create};
 use super::source::{Source, Values};
 use super::target::{describe, resolve_start, resolve_targets, start_of, targets_of};
 
@@ -67,7 +67,7 @@ impl<'a> Job<'a> {
         let results = Results::create(&arguments.output, columns, &source, axis, arguments.dtype.precision())?;
         let lines = arguments.samples.as_deref().map(JsonLines::create).transpose()?;
         let page = Page::new(&arguments.heatmap, layout, &source, per_sample)?;
-        arguments.report.as_deref().map(check_writable).transpose()?;
+        arguments.report.as_deref().map(try_create).transpose()?;
         let is_reference = explainer.backend() == Backend::Reference;
         let report = ReportFile {
             model: ModelPart::new(&arguments.model.path, &model),

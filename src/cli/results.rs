@@ -1,11 +1,11 @@
-//! Relevance into its file: row by row into `.npy`, whole into `.npz` and `.safetensors`.
+//! Relevance into its file: row by row into `.npy`, in the end into `.npz` and `.safetensors`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use relprop::input::{FileFormat, ImageLayout};
-use relprop::output::{NewFile, NpyWriter, Precision, write_npy, write_npz, write_safetensors};
-use relprop::{Error, Relevance, Result, Shape, Tensor};
+use relprop::output::{NewFile, NpyWriter, Precision, check_writable, write_tensors};
+use relprop::{Relevance, Result, Shape, Tensor};
 
 use super::model::usage;
 use super::source::{Door, Source};
@@ -85,10 +85,10 @@ pub struct Results {
 
 #[derive(Debug)]
 enum Sink {
+    /// Rows go to the file as they come.
     Stream(NpyWriter),
-    Npy(Vec<f32>),
-    Npz(Vec<Vec<f32>>),
-    Safetensors(Vec<Vec<f32>>),
+    /// Each column's rows wait for the end.
+    Held(Vec<Vec<f32>>),
 }
 
 impl Results {
@@ -106,29 +106,18 @@ impl Results {
     ) -> Result<Self> {
         let samples = (!source.is_single).then_some(source.samples);
         let lead: Vec<usize> = samples.into_iter().chain(targets).collect();
-        let sink = match FileFormat::of(path) {
-            Ok(FileFormat::Npy) if columns.len() > 1 => {
-                let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-                return Err(usage(
-                    format!("{}: a .npy file holds one array, not {}", path.display(), names.join(", ")),
-                    "write .npz or .safetensors: -o OUT.npz",
-                ));
-            }
-            Ok(FileFormat::Npy) if samples.is_some() => {
+        let format = check_writable(path, columns.len()).map_err(|error| {
+            let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+            error.context(format!("the results are {}", names.join(", ")))
+        })?;
+        let sink = match (format, samples) {
+            (FileFormat::Npy, Some(_)) => {
                 let dims = [&lead, columns[0].shape.dims()].concat();
                 Sink::Stream(NpyWriter::create(path, dims, precision)?)
             }
-            Ok(FileFormat::Npy) => Sink::Npy(Vec::new()),
-            Ok(FileFormat::Npz) => Sink::Npz(vec![Vec::new(); columns.len()]),
-            Ok(FileFormat::Safetensors) => Sink::Safetensors(vec![Vec::new(); columns.len()]),
-            Ok(FileFormat::Image | FileFormat::Idx) | Err(_) => {
-                return Err(usage(
-                    format!("{}: relevance is written as .npy, .npz or .safetensors", path.display()),
-                    "name such a file with -o; --heatmap draws a .png",
-                ));
-            }
+            _ => Sink::Held(vec![Vec::new(); columns.len()]),
         };
-        check_writable(path)?;
+        try_create(path)?;
         Ok(Results { path: path.to_owned(), precision, columns, lead, sink })
     }
 
@@ -146,8 +135,7 @@ impl Results {
                     let dims = [&[samples], &self.lead[1..], column.shape.dims()].concat();
                     writer.append(&Tensor::new(dims, rows)?)?;
                 }
-                Sink::Npy(held) => held.extend(rows),
-                Sink::Npz(held) | Sink::Safetensors(held) => held[position].extend(rows),
+                Sink::Held(held) => held[position].extend(rows),
             }
         }
         Ok(())
@@ -159,18 +147,15 @@ impl Results {
     /// If it cannot be written.
     pub fn finish(self) -> Result<()> {
         let Results { path, precision, columns, lead, sink } = self;
-        let shape = |column: &Column| Shape::new([&lead, column.shape.dims()].concat());
-        let named = |held: Vec<Vec<f32>>| {
-            let tensor =
-                |(column, data): (&Column, Vec<f32>)| Ok((column.name.clone(), Tensor::new(shape(column), data)?));
-            columns.iter().zip(held).map(tensor).collect::<Result<BTreeMap<_, _>, Error>>()
+        let held = match sink {
+            Sink::Stream(writer) => return writer.finish(),
+            Sink::Held(held) => held,
         };
-        match sink {
-            Sink::Stream(writer) => writer.finish(),
-            Sink::Npy(held) => write_npy(&path, &Tensor::new(shape(&columns[0]), held)?, precision),
-            Sink::Npz(held) => write_npz(&path, &named(held)?, precision),
-            Sink::Safetensors(held) => write_safetensors(&path, &named(held)?, precision),
-        }
+        let named = columns.into_iter().zip(held).map(|(column, rows)| {
+            let shape = Shape::new([&lead, column.shape.dims()].concat());
+            Ok((column.name, Tensor::new(shape, rows)?))
+        });
+        write_tensors(&path, &named.collect::<Result<BTreeMap<_, _>>>()?, precision)
     }
 }
 
@@ -178,6 +163,6 @@ impl Results {
 ///
 /// # Errors
 /// If its folder is missing or may not be written to.
-pub fn check_writable(path: &Path) -> Result<()> {
+pub fn try_create(path: &Path) -> Result<()> {
     NewFile::create(path).map(drop)
 }
