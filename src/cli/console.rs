@@ -1,9 +1,10 @@
 //! What the user sees: words on stderr, data on stdout.
 
+use std::fmt;
 use std::io::{self, ErrorKind as IoErrorKind, Write};
 
 use anstyle::{AnsiColor, Style};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use relprop::{Error, ErrorKind, Result};
 
 const RED: Style = AnsiColor::Red.on_default().bold();
@@ -40,10 +41,14 @@ impl Console {
         if self.quiet {
             return ProgressBar::hidden();
         }
-        let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} samples, {per_sec}, {eta} left");
+        let style =
+            ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} samples, {rate} samples/s, {eta} left");
         let bar = ProgressBar::new(samples as u64);
+        let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = out.write_str(&thousands(state.per_sec().round() as usize));
+        };
         match style {
-            Ok(style) => bar.with_style(style),
+            Ok(style) => bar.with_style(style.with_key("rate", rate)),
             Err(_) => bar,
         }
     }

@@ -152,7 +152,7 @@ impl Page {
                 self.cells.push(Cell {
                     input: self.picture(seen, &shape, door),
                     relevance: map,
-                    caption: format!("{}: target {target}, {score:.2}", first + sample),
+                    caption: format!("{}: target {target}, {score:.2}", first + sample).replace('-', "−"),
                     wrong: false,
                 });
             }

@@ -231,7 +231,6 @@ impl PlanPart {
             let _ = writeln!(text, "{position:4}  {phase:<9}  {step}");
         }
         let size = |bytes: u64| ByteSize::b(bytes).to_string();
-        let giga = |count: u64| format!("{:.3} G", count as f64 / 1e9);
         let ratio = self.bytes as f64 / self.least_bytes.max(1) as f64;
         let rows = [
             (
@@ -240,7 +239,7 @@ impl PlanPart {
             ),
             (
                 "multiply-adds",
-                format!("{}, of which forward {}", giga(self.multiply_adds), giga(self.forward_multiply_adds)),
+                format!("{}, of which forward {}", scaled(self.multiply_adds), scaled(self.forward_multiply_adds)),
             ),
             (
                 "bytes moved",
@@ -257,6 +256,15 @@ impl PlanPart {
             let _ = writeln!(text, "{key:<14} {value}");
         }
         text
+    }
+}
+
+/// A count in three digits with the SI prefix that fits.
+fn scaled(count: u64) -> String {
+    let prefixes = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    match prefixes.into_iter().find(|(size, _)| count as f64 >= *size) {
+        Some((size, prefix)) => format!("{:.1} {prefix}", count as f64 / size),
+        None => count.to_string(),
     }
 }
 

@@ -184,26 +184,49 @@ fn a_reader_that_stops_early_is_no_failure() {
     assert_eq!((run.status, run.stderr.as_str()), (0, ""));
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 #[test]
-fn ctrl_c_leaves_nothing_behind() {
+fn words_that_cannot_be_written_are_a_failure() {
+    let folder = Folder::new();
+    let script = format!("exec {PROGRAM} inspect {} > /dev/full", fixture(MODEL));
+    let run = folder.run(Command::new("bash").args(["-c", &script]));
+    assert!(run.status == 1 && run.stderr.contains("stdout cannot be written to"), "{}", run.stderr);
+}
+
+/// Starts a long job, sends it a signal once it has begun its result, and gives its status, its words and the folder.
+#[cfg(unix)]
+fn interrupted_by(signal: &str) -> (Option<i32>, String, Folder) {
     let folder = Folder::new();
     folder.write_samples("in.npy", 4000);
-    let before = folder.files();
     let mut child = Command::new(PROGRAM)
         .args(["explain", &fixture(MODEL), "in.npy", "-o", "out.npy", "--backend", "reference", "--target", "all"])
         .current_dir(folder.path(""))
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    while folder.files() == before && child.try_wait().unwrap().is_none() {
+    while folder.files() == ["in.npy"] && child.try_wait().unwrap().is_none() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    Command::new("bash").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap();
+    Command::new("bash").args(["-c", &format!("kill -{signal} {}", child.id())]).status().unwrap();
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("interrupted"));
-    assert_eq!(folder.files(), before);
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned(), folder)
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_nothing_behind() {
+    let (status, words, folder) = interrupted_by("INT");
+    assert_eq!(status, Some(1));
+    assert!(words.contains("interrupted"), "{words}");
+    assert_eq!(folder.files(), ["in.npy"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_run_leaves_no_result_under_its_name() {
+    let (status, _, folder) = interrupted_by("KILL");
+    assert_eq!(status, None);
+    assert!(!folder.files().contains(&"out.npy".to_owned()));
 }
 
 #[test]
