@@ -191,6 +191,7 @@ fn columns(arguments: &Arguments, explainer: &Explainer, source: &Source, layout
 fn block(arguments: &Arguments, source: &Source, bytes_a_sample: usize, is_reference: bool) -> usize {
     let bytes = arguments.engine.half_of_memory().unwrap_or(BLOCK_BYTES);
     let most = if is_reference { REFERENCE_SAMPLES } else { BLOCK_SAMPLES };
+    let most = most.max(arguments.engine.batch_size.unwrap_or(1));
     (bytes / bytes_a_sample.max(1)).clamp(1, most).min(source.samples)
 }
 
