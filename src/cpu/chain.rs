@@ -2,6 +2,7 @@
 
 use super::memory::Memory;
 use super::parameters::Parameters;
+use super::simd::{self, Level, Loop};
 use crate::layers::{Activation, GeluForm};
 use crate::plan::{Denominator, Op, Operand, Plan, Rows};
 use crate::rules::{InputPart, Mask, Stabilizer};
@@ -21,7 +22,7 @@ impl Chain<'_> {
     pub(super) fn apply(&self, row: usize, from: usize, v: &mut [f32], scratch: &mut Vec<f32>) {
         for op in self.ops {
             match op {
-                Op::Scale(factor) => v.iter_mut().for_each(|v| *v *= factor),
+                Op::Scale(factor) => each(v, |v| v * factor),
                 Op::AddParameter(parameter) => {
                     zip(v, self.parameters.columns(parameter, from), |v, p| v + p);
                 }
@@ -114,10 +115,32 @@ impl Chain<'_> {
     }
 }
 
-fn zip(v: &mut [f32], x: &[f32], f: impl Fn(f32, f32) -> f32) {
-    for (v, &x) in v.iter_mut().zip(x) {
-        *v = f(*v, x);
+/// v ← f(v, x) for each element, at the widest level of this machine.
+fn zip<F: Fn(f32, f32) -> f32>(v: &mut [f32], x: &[f32], f: F) {
+    struct Zip<'a, F>(&'a mut [f32], &'a [f32], F);
+    impl<F: Fn(f32, f32) -> f32> Loop for Zip<'_, F> {
+        #[inline(always)]
+        fn run<const FUSED: bool, const LANES: usize>(self) {
+            for (v, &x) in self.0.iter_mut().zip(self.1) {
+                *v = self.2(*v, x);
+            }
+        }
     }
+    simd::run(Level::widest(), Zip(v, x, f));
+}
+
+/// v ← f(v) for each element, at the widest level of this machine.
+fn each<F: Fn(f32) -> f32>(v: &mut [f32], f: F) {
+    struct Each<'a, F>(&'a mut [f32], F);
+    impl<F: Fn(f32) -> f32> Loop for Each<'_, F> {
+        #[inline(always)]
+        fn run<const FUSED: bool, const LANES: usize>(self) {
+            for v in self.0 {
+                *v = self.1(*v);
+            }
+        }
+    }
+    simd::run(Level::widest(), Each(v, f));
 }
 
 /// v / stab(d), 0 where the stabilised denominator is exactly 0.
@@ -155,20 +178,20 @@ pub(super) fn read_through(operand: &Operand, v: &mut [f32]) {
 fn take_part(part: InputPart, v: &mut [f32]) {
     match part {
         InputPart::Whole | InputPart::Low | InputPart::High | InputPart::One => {}
-        InputPart::Positive => v.iter_mut().for_each(|v| *v = relu(*v)),
-        InputPart::Negative => v.iter_mut().for_each(|v| *v = if *v > 0.0 { 0.0 } else { *v }),
+        InputPart::Positive => each(v, |v| relu(v)),
+        InputPart::Negative => each(v, |v| if v > 0.0 { 0.0 } else { v }),
     }
 }
 
 /// f(v) for each element. NaN stays NaN.
 fn activate(activation: Activation, v: &mut [f32]) {
     match activation {
-        Activation::Relu => v.iter_mut().for_each(|v| *v = relu(*v)),
-        Activation::LeakyRelu { slope } => v.iter_mut().for_each(|v| *v = if *v >= 0.0 { *v } else { slope * *v }),
-        Activation::Sigmoid => v.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
-        Activation::Tanh => v.iter_mut().for_each(|v| *v = v.tanh()),
-        Activation::Gelu(form) => v.iter_mut().for_each(|v| *v *= gelu_gate(form, *v)),
-        Activation::Erf => v.iter_mut().for_each(|v| *v = libm::erff(*v)),
+        Activation::Relu => each(v, |v| relu(v)),
+        Activation::LeakyRelu { slope } => each(v, |v| if v >= 0.0 { v } else { slope * v }),
+        Activation::Sigmoid => each(v, |v| 1.0 / (1.0 + (-v).exp())),
+        Activation::Tanh => each(v, |v| v.tanh()),
+        Activation::Gelu(form) => each(v, |v| v * gelu_gate(form, v)),
+        Activation::Erf => each(v, |v| libm::erff(v)),
     }
 }
 

@@ -8,6 +8,7 @@ mod gemm;
 mod memory;
 mod moves;
 mod parameters;
+mod simd;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -22,7 +23,7 @@ use crate::rules::WeightPart;
 use crate::start::{Start, Targets};
 
 use chain::Chain;
-use gemm::{PackedRows, PackedWeight, ROW_BLOCK};
+use gemm::{PackedWeight, ROW_BLOCK};
 use memory::{Memory, Source};
 use parameters::Parameters;
 
@@ -31,7 +32,7 @@ const CHUNK_ROWS: usize = ROW_BLOCK;
 
 /// The instruction set that products run on.
 pub fn instruction_set() -> &'static str {
-    gemm::instruction_set()
+    simd::Level::widest().name()
 }
 
 /// A network's packed weights and the threads that explain with them. Shared between plans and callers.
@@ -212,7 +213,7 @@ impl Cpu {
 #[derive(Default)]
 struct Scratch {
     slots: Vec<Vec<f32>>,
-    rows: PackedRows,
+    rows: Vec<f32>,
     row: Vec<f32>,
 }
 
@@ -340,20 +341,23 @@ fn product(
     step: &Step,
     weight: &PackedWeight,
     target: &mut [f32],
-    packed: &mut PackedRows,
+    read: &mut Vec<f32>,
     scratch: &mut Vec<f32>,
 ) {
     let source: Operand = step.source.expect("a product reads rows");
     let rows = chain.memory.read(source.buffer);
     let (depth, columns) = (weight.depth(), weight.columns());
     let width = chain.plan.buffers[step.target.index()].width;
-    for (block, target) in target.chunks_mut(ROW_BLOCK * columns).enumerate() {
-        let rows = &rows[block * ROW_BLOCK * depth..];
-        packed.pack(target.len() / columns, depth, |row, out| {
-            out.copy_from_slice(&rows[row * depth..][..depth]);
-            chain::read_through(&source, out);
-        });
-        gemm::multiply(packed, weight, target);
+    let blocks = rows.chunks(ROW_BLOCK * depth).zip(target.chunks_mut(ROW_BLOCK * columns));
+    for (block, (rows, target)) in blocks.enumerate() {
+        if source.is_whole() {
+            gemm::multiply(rows, weight, target);
+        } else {
+            read.clear();
+            read.extend_from_slice(rows);
+            chain::read_through(&source, read);
+            gemm::multiply(read, weight, target);
+        }
         for (row, elements) in target.chunks_exact_mut(columns).enumerate() {
             let at = (block * ROW_BLOCK + row) * columns;
             chain.apply(at / width, at % width, elements, scratch);
