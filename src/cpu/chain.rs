@@ -221,6 +221,14 @@ fn stabilize(stabilizer: Stabilizer, damping: f32, d: f32) -> f32 {
     }
 }
 
+/// Copies elements as an operand reads them.
+pub(super) fn read(operand: &Operand, from: &[f32], to: &mut [f32]) {
+    if operand.is_whole() {
+        return to.copy_from_slice(from);
+    }
+    through(operand.activation, operand.part, Zip { v: to, x: from, join: |_: f32, x: f32| x });
+}
+
 /// Turns elements as they are stored into elements as an operand reads them.
 pub(super) fn read_through(operand: &Operand, v: &mut [f32]) {
     if !operand.is_whole() {

@@ -15,8 +15,10 @@ const PANEL: usize = 32;
 const TILE: usize = 12;
 /// Rows whose results stay in cache for the epilogue.
 pub(super) const ROW_BLOCK: usize = 8 * TILE;
+/// Floats of a cache line.
+const LINE: usize = 16;
 /// Elements of the summed axis taken at once, so that a panel's slice stays in the second-level cache.
-const DEPTH: usize = 384;
+const DEPTH: usize = 256;
 
 /// A weight as the kernels read it: panels of [`PANEL`] columns, each with one row of columns a summed element.
 #[derive(Debug)]
@@ -50,16 +52,22 @@ impl PackedWeight {
     pub(super) fn depth(&self) -> usize {
         self.depth
     }
+
+    /// The distance of rows of A: a cache line more than their length, because rows a power of two apart would
+    /// compete for the same few lines of the first-level cache.
+    pub(super) fn stride(&self) -> usize {
+        self.depth + LINE
+    }
 }
 
-/// C = A B; `a` and `c` hold their rows one after another.
+/// C = A B. The rows of `c` follow one another; those of `a` begin at multiples of [`PackedWeight::stride`].
 pub(super) fn multiply(a: &[f32], b: &PackedWeight, c: &mut [f32]) {
     multiply_at(Level::widest(), a, b, c);
 }
 
 fn multiply_at(level: Level, a: &[f32], b: &PackedWeight, c: &mut [f32]) {
-    let rows = a.len() / b.depth;
-    assert_eq!(a.len(), rows * b.depth, "rows of A are as long as B is deep");
+    let rows = a.len() / b.stride();
+    assert_eq!(a.len(), rows * b.stride(), "rows of A are as long as B is deep, and padded");
     assert_eq!(c.len(), rows * b.columns, "C has a row for each row of A");
     simd::run(level, Multiply { a, b, c });
 }
@@ -74,21 +82,22 @@ impl Loop for Multiply<'_> {
     #[inline(always)]
     fn run<const FUSED: bool, const LANES: usize>(self) {
         let PackedWeight { panels, depth, columns } = self.b;
+        let stride = self.b.stride();
         for from in (0..*depth).step_by(DEPTH) {
             let to = (*depth).min(from + DEPTH);
             for (position, panel) in panels.chunks_exact(*depth).enumerate() {
-                let tiles = self.a.chunks(TILE * depth).zip(self.c.chunks_mut(TILE * columns));
+                let tiles = self.a.chunks(TILE * stride).zip(self.c.chunks_mut(TILE * columns));
                 for (a, c) in tiles {
                     let tile = Tile {
                         a,
-                        stride: *depth,
+                        stride,
                         from,
                         panel: &panel[from..to],
                         c,
                         columns: *columns,
                         column: position * PANEL,
                     };
-                    tile.run::<FUSED, LANES>(a.len() / depth);
+                    tile.run::<FUSED, LANES>(a.len() / stride);
                 }
             }
         }
@@ -199,7 +208,10 @@ mod tests {
 
     fn product(level: Level, rows: usize, depth: usize, columns: usize) -> Vec<f32> {
         let weight = PackedWeight::new(depth, columns, |k, n| number(k * columns + n + 7));
-        let a: Vec<f32> = (0..rows * depth).map(number).collect();
+        let mut a = vec![f32::NAN; rows * weight.stride()];
+        for (row, elements) in a.chunks_exact_mut(weight.stride()).enumerate() {
+            (0..depth).for_each(|k| elements[k] = number(row * depth + k));
+        }
         let mut c = vec![f32::NAN; rows * columns];
         multiply_at(level, &a, &weight, &mut c);
         c

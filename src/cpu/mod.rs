@@ -346,14 +346,11 @@ fn product(chain: &Chain<'_>, step: &Step, weight: &PackedWeight, target: &mut [
     let width = chain.plan.buffers[step.target.index()].width;
     let blocks = rows.chunks(ROW_BLOCK * depth).zip(target.chunks_mut(ROW_BLOCK * columns));
     for (block, (rows, target)) in blocks.enumerate() {
-        if source.is_whole() {
-            gemm::multiply(rows, weight, target);
-        } else {
-            read.clear();
-            read.extend_from_slice(rows);
-            chain::read_through(&source, read);
-            gemm::multiply(read, weight, target);
+        read.resize(rows.len() / depth * weight.stride(), 0.0);
+        for (from, to) in rows.chunks_exact(depth).zip(read.chunks_exact_mut(weight.stride())) {
+            chain::read(&source, from, &mut to[..depth]);
         }
+        gemm::multiply(read, weight, target);
         for (row, elements) in target.chunks_exact_mut(columns).enumerate() {
             let at = (block * ROW_BLOCK + row) * columns;
             chain.apply(at / width, at % width, elements);
