@@ -52,13 +52,10 @@ def worst_difference(a, b):
 
 def measure(workers, repeats):
     times = {tool: {"forward": [], "explain": []} for tool in workers}
-    # The first repetition warms caches and pools and is thrown away.
-    for repetition in range(repeats + 1):
+    for _ in range(repeats):
         for tool, worker in workers.items():
             for line in ["forward", "explain"]:
-                seconds = worker.seconds(line)
-                if repetition > 0:
-                    times[tool][line].append(seconds)
+                times[tool][line].append(worker.seconds(line))
     return times
 
 
@@ -89,6 +86,9 @@ def main():
             workers = {"relprop": Worker(command), **workers}
         probe = peer("torch", folder, "few.npy", options.threads)
 
+        # Thrown away: an idle machine's clock takes a while to rise, which the first probe must not see.
+        measure(workers, 1)
+        probe.seconds("probe")
         before = probe.seconds("probe")
         times = measure(workers, options.repeats)
         after = probe.seconds("probe")
