@@ -71,7 +71,7 @@ fn the_biases_hold_what_the_inputs_receive_beyond_1() {
 
             // R of the hidden layer is (1.5 · 0.8, −1 · 0.3) / 0.5; of it, a bias takes b / z.
             let hidden = relevance.kept[0].relevance.data();
-            assert_all_near(&name, hidden, &[2.4, -0.6]);
+            assert_all_near(name, hidden, &[2.4, -0.6]);
             assert_abs_diff_eq!(hidden[0] * 0.1 / 0.8, 0.3, epsilon = TOLERANCE);
             assert_abs_diff_eq!(hidden[1] * -0.05 / 0.3, 0.1, epsilon = TOLERANCE);
 

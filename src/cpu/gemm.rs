@@ -231,7 +231,7 @@ mod x86 {
         unsafe { body(height, a, b, c, stride, column, resume) }
     }
 
-    const _: () = assert!(PANEL % 32 == 0 && TILE == 12, "the kernels above are written for this tile");
+    const _: () = assert!(PANEL.is_multiple_of(32) && TILE == 12, "the kernels above are written for this tile");
 }
 
 /// Where no wider instruction set is known: fused multiply-adds only on targets whose baseline has them.

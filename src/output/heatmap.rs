@@ -116,7 +116,7 @@ impl Default for Heatmap {
 
 impl Heatmap {
     /// One map a sample. Relevance [N, C, H, W] or [N, H, W, C] (by the layout) loses its channels, [N, H, W] has none,
-    /// and the values of [N] and [N, F] lie in one row.
+    /// and the values of `[N]` and `[N, F]` lie in one row.
     ///
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) for other shapes and for samples without values.

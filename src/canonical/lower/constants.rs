@@ -34,7 +34,7 @@ impl Lowering<'_> {
         }
         let folded = self.folded(node, &inputs)?;
         if let Some(Fact::Float(_) | Fact::Integer(_)) = &folded {
-            let count = folded.as_ref().map_or(0, |fact| count(fact));
+            let count = folded.as_ref().map_or(0, count);
             self.reserve(count)?;
         }
         Ok(folded)
