@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use relprop::canonical::{Options, canonicalize};
 use relprop::{Error, Network, onnx};
 
