@@ -58,6 +58,16 @@ pub enum ElementType {
     Unknown,
 }
 
+/// Whether a constant's shape can be calculated with: ranks and extents that no real tensor has would overflow.
+///
+/// A tensor without elements may claim any extents beside its 0, so those are limited on their own.
+pub(crate) fn plausible(shape: &Shape) -> bool {
+    const MAX_RANK: usize = 32;
+    const MAX_BESIDE_ZERO: usize = 1 << 20;
+    let beside = shape.dims().iter().fold(1_usize, |product, &dim| product.saturating_mul(dim.max(1)));
+    shape.rank() <= MAX_RANK && (shape.count() > 0 || beside <= MAX_BESIDE_ZERO)
+}
+
 /// A constant tensor of the model.
 #[derive(Debug, Clone)]
 pub enum Constant {
@@ -185,6 +195,11 @@ pub enum Op {
         /// The factor: one number, or one a feature.
         scale: Arc<Tensor>,
     },
+    /// (x − mean) / √(variance + ε) · scale + bias along axis 1, with scale, bias, mean and variance in inputs 1 to 4.
+    BatchNormalization {
+        /// ε.
+        epsilon: f32,
+    },
     /// x itself (also dropout, which does nothing at inference).
     Identity,
     /// x as another element type.
@@ -247,6 +262,38 @@ pub enum Op {
         /// Why, in words; empty if the operator as such is unknown.
         reason: String,
     },
+}
+
+impl Op {
+    /// The most inputs that a node of this operator can have.
+    pub fn max_inputs(&self) -> usize {
+        match self {
+            Op::Neg
+            | Op::Activation(_)
+            | Op::Softmax { .. }
+            | Op::Scaler { .. }
+            | Op::Cast(_)
+            | Op::Flatten { .. }
+            | Op::Transpose { .. }
+            | Op::Shape { .. }
+            | Op::Size
+            | Op::ConstantOfShape(_)
+            | Op::ZipMap => 1,
+            Op::MatMul
+            | Op::Arithmetic(_)
+            | Op::Pow
+            | Op::Reshape { .. }
+            | Op::Squeeze
+            | Op::Unsqueeze
+            | Op::Gather { .. }
+            | Op::Expand
+            | Op::ReduceProd { .. } => 2,
+            // Dropout, which is read as the identity, has a ratio and a mode.
+            Op::Gemm { .. } | Op::Range | Op::Identity => 3,
+            Op::Slice | Op::BatchNormalization { .. } => 5,
+            Op::Sum | Op::Concat { .. } | Op::Unsupported { .. } => usize::MAX,
+        }
+    }
 }
 
 /// A model: nodes over values, some of them constant, some inputs, some outputs.
@@ -333,10 +380,12 @@ impl Graph {
     /// [`ErrorKind::Malformed`] if two nodes make one value, or a node makes an input or a constant.
     pub fn producers(&self) -> Result<Vec<Option<usize>>> {
         let mut producers = vec![None; self.values.len()];
+        let mut is_input = vec![false; self.values.len()];
+        self.inputs.iter().for_each(|input| is_input[input.0] = true);
         for (index, node) in self.nodes.iter().enumerate() {
             for &output in node.outputs.iter().flatten() {
                 let value = &self.values[output.0];
-                let taken = producers[output.0].is_some() || value.constant.is_some() || self.inputs.contains(&output);
+                let taken = producers[output.0].is_some() || value.constant.is_some() || is_input[output.0];
                 if taken {
                     return Err(Error::new(ErrorKind::Malformed, format!("the value `{}` is made twice", value.name))
                         .at(node.place())

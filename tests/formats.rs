@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 
 use approx::assert_abs_diff_eq;
 use relprop::input::{
-    Array, Channels, FileFormat, ImageLayout, ImageOptions, NpyReader, read_arrays, read_idx, read_images, read_npy,
-    read_npz, read_npz_array, read_weights,
+    Array, Channels, FileFormat, ImageLayout, ImageOptions, NpyReader, read_arrays, read_idx, read_images, read_inputs,
+    read_npy, read_npz, read_npz_array, read_weights,
 };
-use relprop::output::{JsonLines, NpyWriter, Precision, write_json, write_npy, write_npz, write_safetensors};
+use relprop::output::{
+    JsonLines, NpyWriter, Precision, check_writable, write_json, write_npy, write_npz, write_safetensors, write_tensors,
+};
 use relprop::{ErrorKind, Tensor};
 
 fn fixture(name: &str) -> PathBuf {
@@ -125,6 +127,39 @@ fn a_file_cut_anywhere_is_an_error() {
             assert!(error.message().contains(name) && error.advice().is_some(), "{length}: {error}");
         }
     }
+}
+
+#[test]
+fn claims_beyond_the_files_size_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let claims: [(&str, &[u8]); 3] = [
+        ("x-ubyte", &[0, 0, 8, 4, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255]),
+        ("x-ubyte", &[0, 0, 14, 1, 127, 255, 255, 255]),
+        (
+            "x.safetensors",
+            b"\x40\0\0\0\0\0\0\0{\"x\":{\"dtype\":\"F32\",\"shape\":[1000000000000],\"data_offsets\":[0,8]}}",
+        ),
+    ];
+    for (name, bytes) in claims {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(read_arrays(&path).unwrap_err().kind(), ErrorKind::Malformed, "{name}");
+    }
+    // A picture of 32,000 by 32,000 pixels in a few bytes: IHDR's checksum is right.
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+    png.extend([0, 0, 0x7d, 0, 0, 0, 0x7d, 0, 8, 2, 0, 0, 0]);
+    png.extend(crc32(&png[12..]).to_be_bytes());
+    png.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e");
+    let path = folder.path().join("x.png");
+    std::fs::write(&path, png).unwrap();
+    let error = read_images(&[&path], &ImageOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
+    })
 }
 
 #[test]
@@ -328,4 +363,31 @@ fn pictures_that_do_not_fit_are_errors() {
     huge[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
     std::fs::write(&fake, huge).unwrap();
     assert!(read_images(&[&fake], &options).is_err());
+}
+
+#[test]
+fn a_jobs_inputs_are_one_file_or_many_pictures() {
+    let options = ImageOptions::default();
+    let pictures = [fixture("rgb_16x12.png"), fixture("rgb_16x12.jpg")];
+    assert_eq!(read_inputs(&pictures, &options).unwrap()[""].shape().dims(), [2, 3, 12, 16]);
+    let inputs = read_inputs(&[fixture("stored.npz")], &options).unwrap();
+    assert_close(&inputs["labels"].to_f32(), &Tensor::vector(vec![1.0 / 255.0, 2.0 / 255.0, 3.0 / 255.0]), 1e-9);
+    assert_eq!(inputs["x"], Array::F32(values()));
+    let error = read_inputs(&[fixture("f4.npy"), fixture("rgb_16x12.png")], &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Argument);
+    assert_eq!(read_inputs(&[] as &[&Path], &options).unwrap_err().kind(), ErrorKind::Data);
+}
+
+#[test]
+fn the_ending_names_the_format_of_results() {
+    let folder = tempfile::tempdir().unwrap();
+    let two = BTreeMap::from([("a".to_owned(), values()), ("b".to_owned(), values())]);
+    for name in ["x.npz", "x.safetensors"] {
+        write_tensors(&folder.path().join(name), &two, Precision::F32).unwrap();
+        assert_eq!(read_arrays(&folder.path().join(name)).unwrap()["b"], Array::F32(values()));
+    }
+    for (name, count) in [("x.npy", 2), ("x.npy", 0), ("x.png", 1), ("x.csv", 1), ("x", 1), ("x-ubyte", 1)] {
+        let error = check_writable(Path::new(name), count).unwrap_err();
+        assert!(error.kind() == ErrorKind::Argument && error.advice().unwrap().contains(".npz"), "{error}");
+    }
 }

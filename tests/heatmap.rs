@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use approx::assert_abs_diff_eq;
-use relprop::input::{Array, ImageLayout, read_npz};
+use relprop::input::{Array, Channels, ImageLayout, read_npz};
 use relprop::output::{
     Canvas, Cell, ColorMap, Grid, GridRow, Heatmap, Limits, Map, MatrixPlot, Reduce, ScaleBy, write_png,
 };
@@ -44,7 +44,7 @@ fn blobs(width: usize, height: usize, seed: usize) -> Map {
 fn picture(map: &Map) -> Canvas {
     let shape = Shape::new([map.height(), map.width()]);
     let values: Vec<f32> = map.values().iter().map(|value| value.abs().sqrt()).collect();
-    Canvas::from_input(&values, &shape, ImageLayout::Nchw, None).unwrap()
+    Canvas::from_input(&values, &shape, ImageLayout::Nchw, Channels::Rgb, None).unwrap()
 }
 
 fn cell(seed: usize, caption: &str) -> Cell {
@@ -187,11 +187,17 @@ fn inputs_become_pictures_by_their_bounds() {
     let shape = Shape::new([3, 1, 2]);
     let values = [-1.0, 1.0, 0.0, 2.0, 5.0, 10.0];
     let bounds: (&[f32], &[f32]) = (&[-1.0, 0.0, 0.0], &[1.0, 4.0, 10.0]);
-    let picture = Canvas::from_input(&values, &shape, ImageLayout::Nchw, Some(bounds)).unwrap();
+    let picture = Canvas::from_input(&values, &shape, ImageLayout::Nchw, Channels::Rgb, Some(bounds)).unwrap();
     assert_eq!(picture.pixels(), [[0, 0, 128], [255, 128, 255]]);
-    let gray = Canvas::from_input(&[2.0, 4.0, 3.0, 2.0], &Shape::new([2, 2]), ImageLayout::Nchw, None).unwrap();
+    let turned = Canvas::from_input(&values, &shape, ImageLayout::Nchw, Channels::Bgr, Some(bounds)).unwrap();
+    assert_eq!(turned.pixels(), [[128, 0, 0], [255, 128, 255]]);
+    let few: (&[f32], &[f32]) = (&[0.0], &[1.0]);
+    let error = Canvas::from_input(&values, &shape, ImageLayout::Nchw, Channels::Rgb, Some(few)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Shape);
+    let gray =
+        Canvas::from_input(&[2.0, 4.0, 3.0, 2.0], &Shape::new([2, 2]), ImageLayout::Nchw, Channels::Rgb, None).unwrap();
     assert_eq!(gray.pixels(), [[0; 3], [255; 3], [128; 3], [0; 3]]);
-    let error = Canvas::from_input(&values, &Shape::new([6]), ImageLayout::Nchw, None).unwrap_err();
+    let error = Canvas::from_input(&values, &Shape::new([6]), ImageLayout::Nchw, Channels::Rgb, None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Shape);
 }
 
@@ -225,7 +231,7 @@ fn a_grid_pairs_inputs_with_their_relevance() {
 fn cells_without_rows_fill_a_page() {
     let cells: Vec<Cell> =
         (0..14).map(|seed| cell(seed, &format!("photograph_{seed:04}.jpg → class {seed}"))).collect();
-    let grid = Grid { overlay: Some(0.6), title: "Overlay".into(), ..Grid::of_cells(cells.clone(), 900) };
+    let grid = Grid { overlay: Some(0.8), title: "Overlay".into(), ..Grid::of_cells(cells.clone(), 900) };
     keep("overlay.png", &grid.draw(&Heatmap { clip_percent: 1.0, ..Heatmap::default() }).unwrap());
     let bare: Vec<Cell> = cells.into_iter().map(|cell| Cell { input: None, caption: String::new(), ..cell }).collect();
     keep("bare.png", &Grid { colorbar: false, ..Grid::of_cells(bare, 500) }.draw(&Heatmap::default()).unwrap());
@@ -286,6 +292,11 @@ fn flat_inputs_are_drawn_a_row_a_sample() {
     keep("flat.png", &plot.draw(&values, &Heatmap::default()).unwrap());
     let shared = Heatmap { scale_by: ScaleBy::Grid, colormap: "mpl:RdBu".parse().unwrap(), ..Heatmap::default() };
     keep("flat_shared.png", &MatrixPlot { row_labels: Vec::new(), ..plot.clone() }.draw(&values, &shared).unwrap());
+    let one = Tensor::from_fn([1, 784], |i| (i as f32 / 30.0).sin());
+    let sized = MatrixPlot { title: "One sample of 784 features".into(), ..MatrixPlot::for_cells(1, 784) };
+    keep("flat_one.png", &sized.draw(&one, &Heatmap::default()).unwrap());
+    let many = Tensor::from_fn([1500, 4], |i| (i as f32 / 400.0).sin());
+    keep("flat_many.png", &MatrixPlot::for_cells(1500, 4).draw(&many, &Heatmap::default()).unwrap());
     let small = MatrixPlot { size: (60, 60), ..plot };
     assert_eq!(small.draw(&values, &shared).unwrap_err().kind(), ErrorKind::Argument);
 }

@@ -100,7 +100,6 @@ fn apply_unnamed_softmax(stem: &str, network: &Network, outputs: &mut Vec<f64>) 
 }
 
 fn check(path: &Path) -> Result<(), String> {
-    println!("{}", path.display());
     let graph = onnx::load(path).map_err(|error| format!("load: {error}"))?;
     let recorded = recorded(path);
     let Some((_, want)) = explained(&graph, &recorded) else { return Err("no output is recorded".to_owned()) };
@@ -120,11 +119,6 @@ fn check(path: &Path) -> Result<(), String> {
             return Err(format!("output {index} is {got}, not {want}\n{:#?}", network.notes()));
         }
     }
-    println!("{}: {:?}", path.file_stem().unwrap().to_string_lossy(), network.batch());
-    for node in network.layers() {
-        println!("    {} {} -> {}", node.layer.kind(), node.name, network.shape(node.output));
-    }
-    network.notes().iter().for_each(|note| println!("    note: {note}"));
     Ok(())
 }
 
@@ -137,4 +131,50 @@ fn every_fixture_computes_what_onnxruntime_computed() {
         }
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Import as the user sees it: the batch, the layers' kinds, and a word of the notes where there are any.
+#[test]
+fn fixtures_become_the_layers_that_their_authors_meant() {
+    let cases: [(&str, BatchAxis, &str, &str); 14] = [
+        ("tutorial_dynamo", BatchAxis::Absent, "dense relu dense", ""),
+        ("tutorial_legacy", BatchAxis::Absent, "dense relu dense", ""),
+        ("mlp_gelu_erf_legacy", BatchAxis::Leading, "dense gelu dense gelu dense", ""),
+        ("mlp_gelu_tanh_legacy", BatchAxis::Leading, "dense gelu dense gelu dense", ""),
+        ("mlp_softmax_batch1_legacy", BatchAxis::Leading, "reshape dense relu dense relu dense", "softmax"),
+        ("mlp_softmax_batch8_dynamo", BatchAxis::Leading, "reshape dense relu dense relu dense", "softmax"),
+        ("mlp_flatten_batch1_legacy", BatchAxis::Leading, "reshape dense relu dense relu dense", "softmax"),
+        ("sklearn_binary", BatchAxis::Leading, "affine dense relu dense relu dense affine concat", "−z"),
+        ("sklearn_three_classes", BatchAxis::Leading, "affine dense relu dense relu dense", "softmax"),
+        ("sklearn_regressor", BatchAxis::Leading, "affine dense relu dense relu dense", ""),
+        ("keras_rescaling", BatchAxis::Leading, "affine reshape dense relu dense", "softmax"),
+        ("keras_functional", BatchAxis::Leading, "dense relu sum concat dense", ""),
+        ("gemm_c_every_sample", BatchAxis::Fixed(3), "dense affine relu dense", "gemm_h"),
+        ("float16_throughout", BatchAxis::Leading, "dense relu dense", ""),
+    ];
+    for (name, batch, kinds, note) in cases {
+        let graph = onnx::load(folder().join(format!("{name}.onnx"))).unwrap();
+        let network = canonicalize(&graph, &Options::default()).unwrap();
+        let found: Vec<&str> = network.layers().iter().map(|node| node.layer.kind()).collect();
+        assert_eq!((network.batch(), found.join(" ").as_str()), (batch, kinds), "{name}");
+        let notes = network.notes().join("; ");
+        assert!(notes.contains(note) && notes.is_empty() == note.is_empty(), "{name}: {notes}");
+    }
+}
+
+#[test]
+fn a_graph_knows_where_it_came_from() {
+    let path = folder().join("mlp_legacy.onnx");
+    let graph = onnx::load(&path).unwrap();
+    assert!(graph.producer.starts_with("pytorch"), "{}", graph.producer);
+    assert_eq!((graph.opset, graph.digest.len()), (17, 64));
+    let same = onnx::parse(std::fs::read(&path).unwrap(), None).unwrap();
+    assert_eq!(same.digest, graph.digest);
+}
+
+#[test]
+fn external_data_needs_a_folder() {
+    let bytes = std::fs::read(folder().join("external_offsets.onnx")).unwrap();
+    let error = onnx::parse(bytes, None).unwrap_err();
+    assert!(error.advice().unwrap().contains("by its path"), "{error}");
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use relprop::canonical::{Options, canonicalize};
+use relprop::graph::{Constant, Dim, Graph, Op};
 use relprop::{Error, Network, onnx};
 
 fn folder() -> PathBuf {
@@ -22,6 +23,11 @@ fn every_bad_file_is_refused_with_a_way_out() {
     let mut failures = Vec::new();
     for case in cases.lines() {
         let (name, reason) = case.split_once('\t').unwrap();
+        // Subgraphs are skipped, however deep, and this one is off the output's path.
+        if name == "nested_subgraphs" {
+            assert!(network(&folder().join("bad/nested_subgraphs.onnx")).is_ok());
+            continue;
+        }
         match network(&folder().join("bad").join(format!("{name}.onnx"))) {
             Ok(_) => failures.push(format!("{name} ({reason}) is accepted")),
             Err(error) if error.advice().is_none() => failures.push(format!("{name}: no way out in: {error}")),
@@ -29,4 +35,99 @@ fn every_bad_file_is_refused_with_a_way_out() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// What fuzzing starts from: small files that between them use most of the format.
+fn seeds() -> Vec<Vec<u8>> {
+    let names = [
+        "forms_opset07",
+        "forms_opset23",
+        "mlp_gelu_tanh_legacy",
+        "sklearn_binary",
+        "shape_gather_concat",
+        "lookup_dynamo",
+    ];
+    names.iter().map(|name| std::fs::read(folder().join(format!("{name}.onnx"))).unwrap()).collect()
+}
+
+/// One change that keeps the graph's form and may break its sense.
+fn rewire(graph: &mut Graph, change: (u8, prop::sample::Index, prop::sample::Index, i64)) {
+    let (kind, at, other, number) = change;
+    let at_node = at.index(graph.nodes.len());
+    match kind {
+        0 => {
+            let name = graph.values[other.index(graph.values.len())].name.clone();
+            let value = graph.find(&name);
+            if let Some(input) = graph.nodes[at_node].inputs.first_mut() {
+                *input = value;
+            }
+        }
+        1 => graph.nodes[at_node].op = graph.nodes[other.index(graph.nodes.len())].op.clone(),
+        2 => match &mut graph.nodes[at_node].op {
+            Op::Softmax { axis, .. } | Op::Flatten { axis } | Op::Concat { axis } | Op::Gather { axis } => {
+                *axis = number
+            }
+            Op::Transpose { order } => *order = Some(vec![number, 0]),
+            Op::Shape { start, end } => (*start, *end) = (number, Some(number + 1)),
+            other => *other = Op::Squeeze,
+        },
+        3 | 4 => {
+            let index = at.index(graph.values.len());
+            if let Some(Constant::Integer(tensor)) = &graph.values[index].constant {
+                let number = if kind == 3 { number } else { number.saturating_mul(i64::MAX / 3) };
+                graph.values[index].constant = Some(Constant::Integer(tensor.map(|_| number).into()));
+            }
+        }
+        _ => {
+            let input = graph.inputs[at.index(graph.inputs.len())];
+            let extent = usize::try_from(number).map_or(Dim::Unknown, Dim::Fixed);
+            if let Some(dims) = &mut graph.values[input.index()].dims {
+                dims.insert(other.index(dims.len() + 1), extent);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn changed_bytes_never_panic(
+        seed in 0..6_usize,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        end in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = seeds()[seed].clone();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Some(end) = end {
+            bytes.truncate(end.index(bytes.len()));
+        }
+        if let Ok(graph) = onnx::parse(bytes, Some(&folder())) {
+            let _ = canonicalize(&graph, &Options::default().dim("seq", 3));
+            let _ = canonicalize(&graph, &Options::default());
+        }
+    }
+
+    #[test]
+    fn rewired_graphs_never_panic(
+        seed in 0..6_usize,
+        changes in prop::collection::vec((0..6_u8, any::<prop::sample::Index>(), any::<prop::sample::Index>(), -4..9_i64), 1..5),
+    ) {
+        let mut graph = onnx::parse(seeds()[seed].clone(), Some(&folder())).unwrap();
+        changes.into_iter().for_each(|change| rewire(&mut graph, change));
+        if let Ok(network) = canonicalize(&graph, &Options::default().dim("seq", 3)) {
+            prop_assert!(!network.layers().is_empty());
+        }
+        let _ = canonicalize(&graph, &Options::default());
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        if let Ok(graph) = onnx::parse(bytes, None) {
+            let _ = canonicalize(&graph, &Options::default());
+        }
+    }
 }

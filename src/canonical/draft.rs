@@ -1,6 +1,6 @@
 //! The network while passes still change it.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::layers::Layer;
 use crate::network::{BatchAxis, InputKind, Link, Network, ValueId};
 use crate::tensor::Shape;
@@ -123,7 +123,7 @@ impl Draft {
 
 fn softmax_inside(place: &str, shape: &Shape) -> Error {
     Error::new(
-        crate::error::ErrorKind::Unsupported,
+        ErrorKind::Unsupported,
         format!("softmax of shape {shape} (a sample) inside the network is not supported yet"),
     )
     .at(place)

@@ -11,6 +11,8 @@ use crate::network::Link;
 use crate::tensor::Tensor;
 
 /// Leaves out the draft's last function, also where only reshapes follow it.
+///
+/// A network that is nothing else keeps it: there is no layer before it to explain.
 pub(super) fn leave_out(draft: &mut Draft) {
     let mut value = draft.output;
     let mut reader = None;
@@ -18,6 +20,7 @@ pub(super) fn leave_out(draft: &mut Draft) {
         let step = &draft.steps[index];
         let input = step.inputs[0];
         match step.op {
+            _ if draft.producer(input).is_none() => return,
             StepOp::Layer(Layer::Reshape(_)) => (reader, value) = (Some(index), input),
             StepOp::Layer(Layer::Activation(Activation::Sigmoid)) => {
                 note(draft, index, Some(Link::Sigmoid));

@@ -52,7 +52,8 @@ impl Options {
 ///
 /// Axis 0 of an input is taken as the batch if its extent is a symbol, or a number and the input has another axis.
 /// Where some node mixes samples or the batch is not outermost, the model's whole tensors become one sample
-/// ([`BatchAxis::Fixed`]) and a note names the node.
+/// ([`BatchAxis::Fixed`], or [`BatchAxis::Absent`] where the output shows that axis 0 was no batch), and a note names
+/// the node.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] with node, operator, opset and shapes for what relprop cannot explain,
@@ -74,13 +75,22 @@ pub fn canonicalize(graph: &Graph, options: &Options) -> Result<Network> {
         Err(refusal) => refusal,
     };
     let extent = batch.literal.unwrap_or(1);
-    let mut draft = draft(graph, &nodes, output, options, Mode::Whole { batch: extent })?;
+    // Where both ways end at one node, the batch is not what is wrong with it.
+    let mut draft = match draft(graph, &nodes, output, options, Mode::Whole { batch: extent }) {
+        Ok(draft) => draft,
+        Err(error) if error.node() == refusal.node() => return Err(refusal),
+        Err(error) => return Err(error),
+    };
+    let kept = draft.values[draft.output].shape.dims().first() == Some(&extent);
+    let (batch, consequence) = if kept || extent == 1 {
+        (BatchAxis::Fixed(extent), format!("the model runs with a batch of exactly {extent}, as one sample"))
+    } else {
+        (BatchAxis::Absent, "the inputs are taken as one sample without a batch axis".to_owned())
+    };
     let node = refusal.node().unwrap_or("the inputs");
-    draft.notes.push(format!(
-        "the batch axis could not be proved beyond {node} ({}); the model runs with a batch of exactly {extent}, as one sample",
-        refusal.message()
-    ));
-    finish(graph, draft, BatchAxis::Fixed(extent))
+    let reason = refusal.message();
+    draft.notes.push(format!("the batch axis could not be proved beyond {node} ({reason}); {consequence}"));
+    finish(graph, draft, batch)
 }
 
 fn draft(graph: &Graph, nodes: &[Node], output: ValueId, options: &Options, mode: Mode) -> Result<Draft> {

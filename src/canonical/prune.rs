@@ -59,11 +59,11 @@ fn depends_on_input(graph: &Graph, producers: &[Option<usize>], output: ValueId)
         if std::mem::replace(&mut seen[value.index()], true) {
             continue;
         }
-        if graph.inputs.contains(&value) {
-            return true;
-        }
-        if let Some(node) = producers[value.index()] {
-            open.extend(graph.nodes[node].inputs.iter().flatten());
+        match producers[value.index()] {
+            Some(node) => open.extend(graph.nodes[node].inputs.iter().flatten()),
+            None if graph.value(value).constant.is_some() => {}
+            // An input, or a value that nothing makes: `needed` says so with its reader.
+            None => return true,
         }
     }
     false
@@ -77,6 +77,12 @@ pub(super) fn needed(graph: &Graph, nodes: &[Node], output: ValueId) -> Result<V
     let mut producers = vec![None; graph.values.len()];
     for (index, node) in nodes.iter().enumerate() {
         node.outputs.iter().flatten().for_each(|output| producers[output.index()] = Some(index));
+    }
+    let made = producers[output.index()].is_some() || graph.value(output).constant.is_some();
+    if !made && !graph.inputs.contains(&output) {
+        let message = format!("nothing makes the output `{}`", graph.value(output).name);
+        return Err(Error::new(ErrorKind::Malformed, message)
+            .help("the file is damaged or was edited by hand; export the model again"));
     }
     let reached = reach(graph, nodes, &producers, output)?;
     let mut waits = vec![0; nodes.len()];
@@ -109,6 +115,8 @@ pub(super) fn needed(graph: &Graph, nodes: &[Node], output: ValueId) -> Result<V
 
 fn reach(graph: &Graph, nodes: &[Node], producers: &[Option<usize>], output: ValueId) -> Result<Vec<bool>> {
     let mut reached = vec![false; nodes.len()];
+    let mut is_input = vec![false; graph.values.len()];
+    graph.inputs.iter().for_each(|input| is_input[input.index()] = true);
     let mut open: Vec<usize> = producers[output.index()].into_iter().collect();
     while let Some(index) = open.pop() {
         if std::mem::replace(&mut reached[index], true) {
@@ -117,7 +125,7 @@ fn reach(graph: &Graph, nodes: &[Node], producers: &[Option<usize>], output: Val
         for &input in nodes[index].inputs.iter().flatten() {
             match producers[input.index()] {
                 Some(maker) => open.push(maker),
-                None if graph.value(input).constant.is_some() || graph.inputs.contains(&input) => {}
+                None if graph.value(input).constant.is_some() || is_input[input.index()] => {}
                 None => {
                     let message = format!("the node reads `{}`, which nothing makes", graph.value(input).name);
                     return Err(Error::new(ErrorKind::Malformed, message)

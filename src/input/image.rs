@@ -15,6 +15,10 @@ use crate::tensor::Tensor;
 const MAX_SIDE: u32 = 32_768;
 /// The most memory that decoding one picture may take, in bytes.
 const MAX_DECODED: u64 = 1 << 30;
+/// What decoding may take whatever the file's size.
+const FREE_DECODED: u64 = 1 << 26;
+/// PNG packs at most 1032 to 1 and JPEG rarely better than 200 to 1; decoders hold rows beside the picture.
+const MAX_RATIO: u64 = 2048;
 
 /// The channels that a model reads, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -218,12 +222,12 @@ pub fn read_images(paths: &[impl AsRef<Path>], options: &ImageOptions) -> Result
 }
 
 fn decode(path: &Path) -> Result<DynamicImage> {
-    let (file, _) = open(path)?;
+    let (file, size) = open(path)?;
     let mut reader = ImageReader::new(file).with_guessed_format().map_err(|error| unreadable(path, error))?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_DECODED);
+    limits.max_alloc = Some(size.saturating_mul(MAX_RATIO).saturating_add(FREE_DECODED).min(MAX_DECODED));
     reader.limits(limits);
     reader.decode().map_err(|error| match error {
         image::ImageError::IoError(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {

@@ -66,6 +66,30 @@ impl FileFormat {
     }
 }
 
+/// Model inputs by name from the files of one job: pictures make one batch, any other file comes alone. Pictures and
+/// uint8 arrays are scaled and normalised as `options` says. What has no name of its own gets the empty one.
+///
+/// # Errors
+/// [`ErrorKind::Argument`] if files of other kinds come together, [`ErrorKind::Data`] without files, and those of
+/// [`read_images`] and [`read_arrays`].
+pub fn read_inputs(paths: &[impl AsRef<Path>], options: &ImageOptions) -> Result<BTreeMap<String, Array>> {
+    let formats = paths.iter().map(|path| FileFormat::of(path.as_ref())).collect::<Result<Vec<_>>>()?;
+    if formats.iter().all(|&format| format == FileFormat::Image) {
+        return Ok(BTreeMap::from([(String::new(), Array::F32(read_images(paths, options)?))]));
+    }
+    let [path] = paths else {
+        return Err(Error::argument(format!("{} input files that are not all pictures", paths.len()))
+            .help("give one .npy, .npz or .safetensors file, or any number of .png and .jpg"));
+    };
+    let path = path.as_ref();
+    let scaled = |(name, array)| match array {
+        Array::U8(pixels) => options.scale_pixels(&pixels).map(|pixels| (name, Array::F32(pixels))),
+        other => Ok((name, other)),
+    };
+    let inputs: Result<_> = read_arrays(path)?.into_iter().map(scaled).collect();
+    inputs.map_err(|error| error.context(path.display()))
+}
+
 /// The arrays of a file by name; a file that holds one unnamed array gives it the empty name.
 ///
 /// # Errors

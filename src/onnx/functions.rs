@@ -2,11 +2,16 @@
 
 use std::collections::HashMap;
 
+use prost::Message;
+
 use super::schema::{AttributeProto, FunctionProto, NodeProto};
 use crate::error::{Error, ErrorKind, Result};
 
 /// More nodes than any real model has after inlining; nested calls could grow without bound.
 const MAX_NODES: usize = 1 << 20;
+
+/// Bytes of all bodies together that inlining may write: functions with large constants are not called that often.
+const MAX_BYTES: usize = 1 << 28;
 
 /// Deeper nesting of calls than any real exporter writes.
 const MAX_DEPTH: usize = 64;
@@ -31,14 +36,16 @@ pub(super) fn inline(nodes: Vec<NodeProto>, functions: &[FunctionProto]) -> Resu
     let mut placed = Vec::with_capacity(nodes.len());
     let mut open: Vec<(Placed, usize)> =
         nodes.into_iter().rev().map(|node| (Placed { node, function: None }, 0)).collect();
-    let mut calls = 0;
+    let sizes: Vec<usize> = functions.iter().map(|function| function.encoded_len()).collect();
+    let (mut calls, mut bytes) = (0, 0_usize);
     while let Some((item, depth)) = open.pop() {
         let key = (item.node.domain.as_str(), item.node.op_type.as_str(), item.node.overload.as_str());
         let Some(&index) = by_name.get(&key) else {
             placed.push(item);
             continue;
         };
-        if depth >= MAX_DEPTH || placed.len() + open.len() > MAX_NODES {
+        bytes = bytes.saturating_add(sizes[index]);
+        if depth >= MAX_DEPTH || bytes > MAX_BYTES || placed.len() + open.len() > MAX_NODES {
             let message = format!("the function `{}` calls itself or grows without bound", functions[index].name);
             return Err(Error::new(ErrorKind::Malformed, message)
                 .at(item.node.name)

@@ -21,6 +21,14 @@ use crate::graph::Graph;
 
 /// Reads an ONNX file; external data is looked for in its folder.
 ///
+/// ```no_run
+/// use relprop::canonical::{Options, canonicalize};
+///
+/// let graph = relprop::onnx::load("model.onnx")?;
+/// let network = canonicalize(&graph, &Options::default())?;
+/// # Ok::<(), relprop::Error>(())
+/// ```
+///
 /// # Errors
 /// [`ErrorKind::Io`] if the file or its external data cannot be read, [`ErrorKind::Malformed`] if it is no ONNX
 /// model, [`ErrorKind::Unsupported`] if it is older than opset 7.

@@ -13,11 +13,8 @@ use sha2::{Digest, Sha256};
 
 use super::schema::TensorProto;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Constant, ElementType};
+use crate::graph::{Constant, ElementType, plausible};
 use crate::tensor::{Shape, Tensor};
-
-/// More axes than any real tensor has.
-const MAX_RANK: usize = 32;
 
 /// `TensorProto.DataType`, as far as relprop reads it.
 #[derive(Clone, Copy, PartialEq)]
@@ -116,11 +113,12 @@ fn read_elements(mut proto: TensorProto, source: &mut Source<'_>) -> Result<Cons
 }
 
 fn shape_of(dims: &[i64]) -> Result<Shape> {
-    if dims.len() > MAX_RANK {
-        return Err(malformed(format!("{} axes are more than relprop reads ({MAX_RANK})", dims.len())));
-    }
     let extents: Option<Vec<usize>> = dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
-    Ok(Shape::new(extents.ok_or_else(|| malformed(format!("negative extents {dims:?}")))?))
+    let shape = Shape::new(extents.ok_or_else(|| malformed(format!("negative extents {dims:?}")))?);
+    if plausible(&shape) {
+        return Ok(shape);
+    }
+    Err(malformed(format!("no tensor has {} axes, or the extents {shape} without an element", shape.rank())))
 }
 
 fn from_bytes(data_type: DataType, shape: Shape, raw: &[u8]) -> Result<Constant> {
@@ -181,6 +179,7 @@ fn from_typed(data_type: DataType, shape: Shape, proto: TensorProto) -> Result<C
 /// The bytes of a tensor that lies in a file beside the model.
 ///
 /// Only paths below the model's folder are followed: a downloaded model must not read what else is on the machine.
+/// Links that lie in that folder are the user's own (model caches are made of them) and are followed.
 fn read_external(proto: &TensorProto, source: &mut Source<'_>, expected: usize) -> Result<Bytes> {
     let entry = |key: &str| proto.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
     let location = entry("location").ok_or_else(|| malformed("external data without a location"))?;

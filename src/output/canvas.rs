@@ -1,7 +1,7 @@
 //! Pictures in memory: pixels, rectangles, and other pictures set into them.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::input::ImageLayout;
+use crate::input::{Channels, ImageLayout};
 use crate::tensor::Shape;
 
 /// Red, green, blue.
@@ -46,18 +46,19 @@ impl Canvas {
         Ok(Canvas { width, height, pixels })
     }
 
-    /// One model input of shape [H, W], [C, H, W] or [H, W, C] (1 or 3 channels) as a picture.
+    /// One model input of shape `[H, W]`, `[C, H, W]` or `[H, W, C]` (1 or 3 channels) as a picture.
     ///
     /// `bounds` are the values of pixels 0 and 255, one number a channel
     /// ([`ImageOptions::bounds`](crate::input::ImageOptions::bounds)); without them the least value becomes black and
-    /// the greatest white.
+    /// the greatest white. Of `order` only [`Channels::Bgr`] matters: its first channel is the last of the picture.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] if the shape is no picture's.
+    /// [`ErrorKind::Shape`] if the shape is no picture's or the bounds do not count up to its channels.
     pub fn from_input(
         values: &[f32],
         shape: &Shape,
         layout: ImageLayout,
+        order: Channels,
         bounds: Option<(&[f32], &[f32])>,
     ) -> Result<Self> {
         let (channels, height, width) = match (shape.dims(), layout) {
@@ -66,14 +67,21 @@ impl Canvas {
             (&[height, width, channels @ (1 | 3)], ImageLayout::Nhwc) => (channels, height, width),
             _ => (0, 0, 0),
         };
-        let fits = bounds.is_none_or(|(low, high)| low.len() == channels && high.len() == channels);
-        if channels == 0 || values.len() != shape.count() || !fits {
-            return Err(Error::shape(format!("an input of shape {shape} is no picture of 1 or 3 channels"))
-                .help("check --layout and --channels, or draw the relevance without the input"));
+        if channels == 0 || values.len() != shape.count() {
+            return Err(Error::shape(format!(
+                "{} values of shape {shape} are no picture of 1 or 3 channels",
+                values.len()
+            ))
+            .help("check the layout (NCHW or NHWC), or draw the relevance without the input"));
+        }
+        if let Some((low, high)) = bounds.filter(|(low, high)| low.len() != channels || high.len() != channels) {
+            return Err(Error::shape(format!("{} and {} bounds for {channels} channels", low.len(), high.len()))
+                .help("give the values of pixels 0 and 255, one a channel"));
         }
         let least = values.iter().copied().fold(f32::INFINITY, f32::min);
         let greatest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let pixel = |position: usize, channel: usize| {
+        let pixel = |position: usize, color: usize| {
+            let channel = if order == Channels::Bgr { 2 - color } else { color }.min(channels - 1);
             let index = match layout {
                 ImageLayout::Nchw => channel * height * width + position,
                 ImageLayout::Nhwc => position * channels + channel,
@@ -81,7 +89,7 @@ impl Canvas {
             let (low, high) = bounds.map_or((least, greatest), |(low, high)| (low[channel], high[channel]));
             ((values[index] - low) / (high - low) * 255.0).round() as u8
         };
-        let pixels = (0..height * width).map(|at| std::array::from_fn(|c| pixel(at, c.min(channels - 1)))).collect();
+        let pixels = (0..height * width).map(|at| std::array::from_fn(|color| pixel(at, color))).collect();
         Canvas::from_pixels(width, height, pixels)
     }
 
@@ -113,20 +121,22 @@ impl Canvas {
         Ok(large)
     }
 
-    /// This picture in greys, with `heat` of the same size laid over it: alpha 0 shows only the greys, 1 only the heat.
+    /// This picture in greys, with `heat` of the same size laid over it. `opacity` has a number a pixel: 0 shows only
+    /// the greys, 1 only the heat.
     ///
     /// # Errors
     /// [`ErrorKind::Shape`] if the sizes differ.
-    pub fn overlay(&self, heat: &Canvas, alpha: f32) -> Result<Self> {
-        if (self.width, self.height) != (heat.width, heat.height) {
+    pub fn overlay(&self, heat: &Canvas, opacity: &[f32]) -> Result<Self> {
+        if (self.width, self.height) != (heat.width, heat.height) || opacity.len() != self.pixels.len() {
             return Err(Error::shape(format!(
                 "a heatmap of {}×{} pixels does not lie over an input of {}×{}",
                 heat.width, heat.height, self.width, self.height
             ))
             .help("draw them side by side, or give the relevance of the input itself"));
         }
-        let pixels = self.pixels.iter().zip(&heat.pixels).map(|(&below, &above)| blend([luma(below); 3], above, alpha));
-        Canvas::from_pixels(self.width, self.height, pixels.collect())
+        let pixels = self.pixels.iter().zip(&heat.pixels).zip(opacity);
+        let pixels = pixels.map(|((&below, &above), &opacity)| blend([luma(below); 3], above, opacity)).collect();
+        Canvas::from_pixels(self.width, self.height, pixels)
     }
 
     /// Fills a rectangle; what lies outside the picture is left out.

@@ -2,17 +2,19 @@
 //!
 //! `tempfile` makes the temporary name and renames: it is the crate that gets this right on every system.
 
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 use crate::error::{Error, ErrorKind, Result};
 
 /// A file under a temporary name in its own folder; dropped before [`finish`](Self::finish), it leaves nothing.
 #[derive(Debug)]
 pub struct NewFile {
-    writer: BufWriter<NamedTempFile>,
+    writer: BufWriter<File>,
+    temporary: TempPath,
     path: PathBuf,
 }
 
@@ -39,7 +41,8 @@ impl NewFile {
                     .caused_by(unwritable)
             }
         })?;
-        Ok(NewFile { writer: BufWriter::with_capacity(1 << 18, file), path: path.to_owned() })
+        let (file, temporary) = file.into_parts();
+        Ok(NewFile { writer: BufWriter::with_capacity(1 << 18, file), temporary, path: path.to_owned() })
     }
 
     /// The name that the file will have.
@@ -60,11 +63,11 @@ impl NewFile {
     /// # Errors
     /// [`ErrorKind::Io`] if the last bytes cannot be written or the name cannot be given.
     pub fn finish(self) -> Result<()> {
-        let NewFile { writer, path } = self;
+        let NewFile { writer, temporary, path } = self;
         let file = writer.into_inner().map_err(|error| unwritable(&path, error.into_error()))?;
         // Some file systems report a full disk only now.
-        file.as_file().sync_all().map_err(|error| unwritable(&path, error))?;
-        file.persist(&path).map_err(|error| unwritable(&path, error.error))?;
+        file.sync_all().map_err(|error| unwritable(&path, error))?;
+        temporary.persist(&path).map_err(|error| unwritable(&path, error.error))?;
         Ok(())
     }
 }

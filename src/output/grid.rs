@@ -53,7 +53,8 @@ pub struct Grid {
     /// The width to aim for, in pixels. Pictures are enlarged a whole number of times as far as they fit; a page of
     /// larger pictures is wider.
     pub width: usize,
-    /// With an alpha, relevance is laid over the input's greys, in place of both side by side.
+    /// With an alpha from 0 to 1, relevance is laid over the input's greys as [`Heatmap::opacity`] has it, in place of
+    /// both side by side.
     pub overlay: Option<f32>,
     /// Whether a colour bar stands at the right.
     pub colorbar: bool,
@@ -188,7 +189,10 @@ impl Grid {
     ) -> Result<()> {
         let heat = heatmap.paint(&cell.relevance, limits)?;
         let pictures = match (&cell.input, self.overlay) {
-            (Some(input), Some(alpha)) => vec![input.overlay(&heat, alpha)?],
+            (Some(input), Some(alpha)) => {
+                let opacity = heatmap.opacity(&cell.relevance, limits, alpha);
+                vec![input.overlay(&heat, &opacity)?]
+            }
             (Some(input), None) => vec![input.clone(), heat],
             (None, _) => vec![heat],
         };
@@ -200,7 +204,7 @@ impl Grid {
             x += picture.width() + SEAM;
         }
         let middle = (left + x - SEAM) as f32 / 2.0;
-        let caption = fit(&cell.caption, CAPTION_FONT, (layout.cell + GAP - 4) as f32);
+        let caption = fit(&cell.caption, CAPTION_FONT, layout.cell as f32);
         let style = Style { size: CAPTION_FONT, color: if cell.wrong { WRONG } else { INK }, align: Align::Middle };
         draw(page, &caption, middle, (top + layout.picture_height + CAPTION_HEIGHT / 2 + 1) as f32, style);
         Ok(())

@@ -115,8 +115,8 @@ impl Default for Heatmap {
 }
 
 impl Heatmap {
-    /// One map a sample. Relevance [N, C, H, W] or [N, H, W, C] (by the layout) loses its channels, [N, H, W] has none,
-    /// and the values of `[N]` and `[N, F]` lie in one row.
+    /// One map a sample. Relevance `[N, C, H, W]` or `[N, H, W, C]` (by the layout) loses its channels, `[N, H, W]` has
+    /// none, and the values of `[N]` and `[N, F]` lie in one row.
     ///
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) for other shapes and for samples without values.
@@ -205,6 +205,14 @@ impl Heatmap {
         let palette = self.palette();
         let indices = self.indices(&map.values, limits);
         Canvas::from_pixels(map.width, map.height, indices.into_iter().map(|i| palette[usize::from(i)]).collect())
+    }
+
+    /// How far each value covers an input under it: `alpha` at the limits, less towards 0, so that the input shows where
+    /// relevance is weak. Without symmetric limits `alpha` everywhere.
+    pub fn opacity(&self, map: &Map, limits: Limits, alpha: f32) -> Vec<f32> {
+        // The root keeps half-strong relevance visible: its colours are pale already.
+        let strength = |value: f32| if value.is_nan() { 0.0 } else { (value.abs() / limits.high).min(1.0).sqrt() };
+        map.values.iter().map(|&value| if self.symmetric { alpha * strength(value) } else { alpha }).collect()
     }
 
     /// Writes one map as a paletted PNG, every value as a square of `enlarge` pixels.

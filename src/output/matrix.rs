@@ -11,6 +11,7 @@ use crate::tensor::Tensor;
 const TITLE_FONT: f32 = 17.0;
 const FONT: f32 = 14.0;
 const TICK: usize = 4;
+const FRAME: Rgb = [200; 3];
 /// Above a cell this dark, numbers are white.
 const DARK: u8 = 140;
 
@@ -67,6 +68,18 @@ impl Area {
 }
 
 impl MatrixPlot {
+    /// A plot whose size suits a matrix: cells of a whole number of pixels, as large as a page of about 1000×600 allows
+    /// and at least one pixel each.
+    pub fn for_cells(rows: usize, columns: usize) -> Self {
+        /// Pixels that words and the colour bar take.
+        const WORDS: (usize, usize) = (220, 130);
+        let across = (780 / columns.max(1)).clamp(1, 90);
+        let down = (470 / rows.max(1)).clamp(1, 60);
+        let size =
+            (columns.saturating_mul(across).saturating_add(WORDS.0), rows.saturating_mul(down).saturating_add(WORDS.1));
+        MatrixPlot { size: (size.0.max(400), size.1.max(200)), ..MatrixPlot::default() }
+    }
+
     /// Draws the plot. One scale serves all cells, or each row has its own, as the heatmap's `scale_by` says.
     ///
     /// # Errors
@@ -99,6 +112,8 @@ impl MatrixPlot {
             let colors = heatmap.paint(map, limits)?;
             self.draw_row(&mut page, area, (row, rows), map.values(), colors.pixels());
         }
+        // Pale cells at the rim would have no edge on the white page.
+        page.frame(area.left, area.top, area.width, area.height, FRAME);
         self.draw_labels(&mut page, area, rows, columns);
         if self.colorbar {
             colorbar::draw_bar(&mut page, heatmap, &bar, (area.left + area.width + 16, area.top), area.height);
@@ -158,7 +173,7 @@ impl MatrixPlot {
             &self.column_labels
         };
         let longest = names.iter().map(|name| length(name, FONT)).fold(0.0, f32::max) + 10.0;
-        let every = (longest * columns as f32 / area.width as f32).ceil().max(1.0) as usize;
+        let every = round_step(longest * columns as f32 / area.width as f32);
         for (column, name) in names.iter().enumerate().step_by(every) {
             let (left, right) = Area::cell(column, columns, area.width);
             let x = area.left + (left + right) / 2;
@@ -166,7 +181,7 @@ impl MatrixPlot {
             draw(page, name, x as f32, (foot + TICK + 12) as f32, ink);
         }
 
-        let every = ((FONT + 4.0) * rows as f32 / area.height as f32).ceil().max(1.0) as usize;
+        let every = round_step((FONT + 4.0) * rows as f32 / area.height as f32);
         for (row, name) in self.row_labels.iter().enumerate().step_by(every) {
             let (upper, lower) = Area::cell(row, rows, area.height);
             let y = area.top + (upper + lower) / 2;
@@ -175,4 +190,13 @@ impl MatrixPlot {
             draw(page, &name, (area.left - TICK - 6) as f32, y as f32, Style { align: Align::End, ..ink });
         }
     }
+}
+
+/// The least of 1, 2, 5, 10, 20, 50, … that reaches `least`.
+fn round_step(least: f32) -> usize {
+    let powers = (0..9).map(|power| 10usize.pow(power));
+    powers
+        .flat_map(|power| [1, 2, 5].map(|round| round * power))
+        .find(|&step| step as f32 >= least)
+        .unwrap_or(usize::MAX)
 }

@@ -21,28 +21,36 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Appends values in this precision, little-endian.
+    /// Bytes a value.
+    pub(super) fn size(self) -> usize {
+        match self {
+            Precision::F32 => 4,
+            Precision::F16 => 2,
+        }
+    }
+
+    /// Whether every value can be stored.
     ///
     /// # Errors
     /// [`ErrorKind::Data`] where a finite value is beyond float16, at the first of them.
-    pub(super) fn encode(self, values: &[f32], out: &mut Vec<u8>) -> Result<()> {
+    pub(super) fn check(self, values: &[f32]) -> Result<()> {
+        let beyond = |&value: &f32| value.is_finite() && f16::from_f32(value).is_infinite();
+        if self == Precision::F32 {
+            return Ok(());
+        }
+        match values.iter().copied().find(beyond) {
+            Some(value) => Err(Error::new(ErrorKind::Data, format!("{value} is beyond float16, which ends at 65504"))
+                .help("write float32")),
+            None => Ok(()),
+        }
+    }
+
+    /// Appends values in this precision, little-endian.
+    pub(super) fn encode(self, values: &[f32], out: &mut Vec<u8>) {
         match self {
             Precision::F32 => out.extend(values.iter().flat_map(|value| value.to_le_bytes())),
-            Precision::F16 => {
-                for &value in values {
-                    let half = f16::from_f32(value);
-                    if half.is_infinite() && value.is_finite() {
-                        return Err(Error::new(
-                            ErrorKind::Data,
-                            format!("{value} is beyond float16, which ends at 65504"),
-                        )
-                        .help("write float32"));
-                    }
-                    out.extend(half.to_le_bytes());
-                }
-            }
+            Precision::F16 => out.extend(values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes())),
         }
-        Ok(())
     }
 }
 
@@ -147,7 +155,8 @@ fn append_values(file: &mut NewFile, values: &[f32], precision: Precision) -> Re
     let mut bytes = Vec::with_capacity(values.len().min(BLOCK) * 4);
     for block in values.chunks(BLOCK) {
         bytes.clear();
-        precision.encode(block, &mut bytes).map_err(|error| error.context(file.path().display()))?;
+        precision.check(block).map_err(|error| error.context(file.path().display()))?;
+        precision.encode(block, &mut bytes);
         file.append(&bytes)?;
     }
     Ok(())

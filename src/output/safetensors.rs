@@ -1,10 +1,10 @@
 //! `.safetensors`, by the format's own crate.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
+use safetensors::{Dtype, View};
 
 use super::file::NewFile;
 use super::npy::Precision;
@@ -17,29 +17,44 @@ use crate::tensor::Tensor;
 /// [`ErrorKind::Io`] if the file cannot be written, [`ErrorKind::Data`] for a value beyond float16.
 pub fn write_safetensors(path: &Path, tensors: &BTreeMap<String, Tensor>, precision: Precision) -> Result<()> {
     let mut file = NewFile::create(path)?;
-    let unfit = |name: &str, error: safetensors::SafeTensorError| {
-        Error::new(ErrorKind::Shape, format!("{}[{name}]: cannot be stored: {error}", path.display()))
+    for (name, tensor) in tensors {
+        precision.check(tensor.data()).map_err(|error| error.context(format!("{}[{name}]", path.display())))?;
+    }
+    let views = tensors.iter().map(|(name, tensor)| (name, Stored { tensor, precision }));
+    let bytes = safetensors::serialize(views, None).map_err(|error| {
+        Error::new(ErrorKind::Unsupported, format!("{}: cannot be stored: {error}", path.display()))
             .help("write .npz")
             .caused_by(error)
-    };
-    let dtype = match precision {
-        Precision::F32 => Dtype::F32,
-        Precision::F16 => Dtype::F16,
-    };
-    let mut encoded = Vec::new();
-    for (name, tensor) in tensors {
-        let mut bytes = Vec::with_capacity(tensor.count() * 4);
-        precision
-            .encode(tensor.data(), &mut bytes)
-            .map_err(|error| error.context(format!("{}[{name}]", path.display())))?;
-        encoded.push((name, tensor.shape().dims().to_vec(), bytes));
-    }
-    let mut views = Vec::new();
-    for (name, dims, bytes) in &encoded {
-        let view = TensorView::new(dtype, dims.clone(), bytes).map_err(|error| unfit(name, error))?;
-        views.push((name.as_str(), view));
-    }
-    let bytes = safetensors::serialize(views, None).map_err(|error| unfit("", error))?;
+    })?;
     file.append(&bytes)?;
     file.finish()
+}
+
+/// A tensor whose bytes are made when they are asked for, so that only one tensor's are held beside the file's.
+struct Stored<'a> {
+    tensor: &'a Tensor,
+    precision: Precision,
+}
+
+impl View for Stored<'_> {
+    fn dtype(&self) -> Dtype {
+        match self.precision {
+            Precision::F32 => Dtype::F32,
+            Precision::F16 => Dtype::F16,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.tensor.shape().dims()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut bytes = Vec::with_capacity(self.data_len());
+        self.precision.encode(self.tensor.data(), &mut bytes);
+        bytes.into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.count() * self.precision.size()
+    }
 }

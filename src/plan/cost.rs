@@ -38,7 +38,7 @@ pub struct Cost {
     /// Bytes moved.
     pub bytes: u64,
     /// The least bytes possible: each weight read once a use, each stored z written once and read twice, each
-    /// relevance between two products written once and read once, input and output once.
+    /// quotient between start and products written once and read once, input and output once.
     pub least_bytes: u64,
 }
 
@@ -91,11 +91,13 @@ impl Plan {
     /// Bytes of values written once by a product and read twice, of quotients between products, of inputs and results.
     fn least_buffer_bytes(&self, samples: usize) -> u64 {
         let mut bytes = 0;
-        for buffer in &self.buffers {
-            let index = BufferId(self.buffers.iter().position(|other| std::ptr::eq(other, buffer)).unwrap_or_default());
+        for (index, buffer) in self.buffers.iter().enumerate() {
+            let index = BufferId(index);
             let is_used = self.steps.iter().any(|step| step.target == index || step.reads().any(|read| read == index));
-            let made_by_product =
-                self.steps.iter().any(|step| step.target == index && matches!(step.work, Work::Product { .. }));
+            let made_by_product = self
+                .steps
+                .iter()
+                .any(|step| step.target == index && matches!(step.work, Work::Product { .. } | Work::Start));
             let uses = match (buffer.role, buffer.rows) {
                 _ if !is_used => 0,
                 (Role::Input(_) | Role::Index(_) | Role::Result(_), _) => 1,

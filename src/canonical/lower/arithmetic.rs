@@ -66,6 +66,30 @@ impl Lowering<'_> {
         self.affine(node, "", &x, scale.clone(), shift)
     }
 
+    pub(super) fn batch_normalization(&mut self, node: &Node, epsilon: f32) -> Result<Fact> {
+        let x = self.activation(node, 0)?;
+        let Some(&channels) = x.dims.get(1) else { return Err(self.unsupported(node, "needs at least two axes")) };
+        let mut parts = Vec::with_capacity(4);
+        for slot in 1..5 {
+            match self.input(node, slot)? {
+                Fact::Float(part) if Extent::fixed(part.count() as i64) == channels => parts.push(part),
+                _ => return Err(self.unsupported(node, "needs one constant number a channel in inputs 1 to 4")),
+            }
+        }
+        let element = |part: usize, i: usize| f64::from(parts[part].data()[i]);
+        let factor = |i: usize| element(0, i) / (element(3, i) + f64::from(epsilon)).sqrt();
+        let mut shape = vec![1; x.dims.len()];
+        shape[1] = parts[0].count();
+        let scale = Tensor::from_fn(shape.clone(), |i| factor(i) as f32);
+        let offset = Tensor::from_fn(shape, |i| (element(1, i) - element(2, i) * factor(i)) as f32);
+        let in_sample = |tensor: &Tensor| {
+            let misfit = || self.unsupported(node, "over the batch axis mixes samples");
+            self.constant_of_sample(tensor, &x.dims).ok_or_else(misfit)
+        };
+        let (scale, offset) = (in_sample(&scale)?, in_sample(&offset)?);
+        self.affine(node, "", &x, scale, offset)
+    }
+
     /// x and a constant, as the factor and the offset that `parts` makes of each constant element.
     pub(super) fn with_constant(
         &mut self,
@@ -122,6 +146,16 @@ impl Lowering<'_> {
         let x = self.expanded(node, &x, &out)?;
         let y = self.expanded(node, &y, &out)?;
         self.emit(node, "", Layer::Sum(Sum::new(vec![Sign::Plus, sign])?), &[x.id, y.id], out)
+    }
+
+    pub(super) fn expand(&mut self, node: &Node) -> Result<Fact> {
+        let x = self.activation(node, 0)?;
+        let target = self.integers(node, 1)?;
+        let out = extent::broadcast(&x.dims, &target).ok_or_else(|| {
+            Error::shape(format!("{} does not expand to {}", extent::show(&x.dims), extent::show(&target)))
+                .help("the file is damaged or was edited by hand; export the model again")
+        })?;
+        self.expanded(node, &x, &out).map(Fact::Activation)
     }
 
     /// x repeated along axes of 1 until it has the extents `out`.

@@ -5,11 +5,17 @@ use std::sync::Arc;
 use super::{Extent, Fact, Lowering};
 use crate::canonical::extent;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::{Arithmetic, Constant, ElementType, Node, Op};
+use crate::graph::{Arithmetic, Constant, ElementType, Graph, Node, Op, plausible};
 use crate::tensor::{Shape, Tensor};
 
 /// Elements that folding may make beyond a few copies of the model's own constants.
 const MAX_GROWTH: usize = 1 << 24;
+
+/// Elements that folding may make for a graph, so that a small file cannot ask for much memory in many small steps.
+pub(super) fn budget(graph: &Graph) -> usize {
+    let own = graph.values.iter().flat_map(|value| &value.constant).map(|constant| constant.shape().count());
+    own.fold(MAX_GROWTH, |sum, count| sum.saturating_add(count.saturating_mul(4)))
+}
 
 /// Applies one expression to a constant of either element type.
 macro_rules! each {
@@ -40,14 +46,9 @@ impl Lowering<'_> {
         Ok(folded)
     }
 
-    /// Counts `elements` against what folding may make, before they are made where they could be many.
+    /// Counts `elements` against what folding may make.
     fn reserve(&mut self, elements: usize) -> Result<()> {
-        let own = self.graph.values.iter().flat_map(|value| &value.constant).map(|constant| constant.shape().count());
-        let allowed = own.fold(MAX_GROWTH, |sum, count| sum.saturating_add(count.saturating_mul(4)));
-        self.folded = self.folded.saturating_add(elements);
-        if self.folded > allowed {
-            return Err(too_large());
-        }
+        self.budget = self.budget.checked_sub(elements).ok_or_else(too_large)?;
         Ok(())
     }
 
@@ -220,7 +221,8 @@ fn count(fact: &Fact) -> usize {
 }
 
 fn known_shape(dims: &[Extent]) -> Option<Shape> {
-    dims.iter().map(|dim| usize::try_from(dim.known()?).ok()).collect::<Option<Vec<_>>>().map(Shape::new)
+    let dims = dims.iter().map(|dim| usize::try_from(dim.known()?).ok()).collect::<Option<Vec<_>>>();
+    dims.map(Shape::new).filter(plausible)
 }
 
 fn position(node: &Node, axis: i64, fact: &Fact) -> Result<usize> {
@@ -280,7 +282,9 @@ fn broadcast(a: Shape, b: &Shape) -> Result<Shape> {
             _ => None,
         })
         .collect();
-    dims.map(Shape::new).ok_or_else(|| Error::shape(format!("constants of shapes {a} and {b} do not broadcast")))
+    dims.map(Shape::new)
+        .filter(plausible)
+        .ok_or_else(|| Error::shape(format!("constants of shapes {a} and {b} do not broadcast")))
 }
 
 /// Two constants combined element by element with NumPy's broadcasting.
@@ -303,16 +307,20 @@ fn gathered<T: Copy>(tensor: &Tensor<T>, at: &Tensor<Extent>, axis: usize) -> Re
     })?;
     let inner: usize = dims[axis + 1..].iter().product();
     let outer: usize = dims[..axis].iter().product();
-    let mut data = Vec::with_capacity(outer * rows.len() * inner);
+    let mut shape = dims[..axis].to_vec();
+    shape.extend_from_slice(at.shape().dims());
+    shape.extend_from_slice(&dims[axis + 1..]);
+    let shape = Shape::new(shape);
+    if !plausible(&shape) {
+        return Err(too_large());
+    }
+    let mut data = Vec::with_capacity(shape.count());
     for block in 0..outer {
         for row in &rows {
             let start = (block * dims[axis] + row) * inner;
             data.extend_from_slice(&tensor.data()[start..start + inner]);
         }
     }
-    let mut shape = dims[..axis].to_vec();
-    shape.extend_from_slice(at.shape().dims());
-    shape.extend_from_slice(&dims[axis + 1..]);
     Tensor::new(shape, data)
 }
 
@@ -332,8 +340,12 @@ fn concat<T: Copy>(parts: &[Arc<Tensor<T>>], axis: usize) -> Result<Tensor<T>> {
         }
         dims[axis] += other[axis];
     }
+    let dims = Shape::new(dims);
+    if !plausible(&dims) {
+        return Err(too_large());
+    }
     let outer: usize = first[..axis].iter().product();
-    let mut data = Vec::with_capacity(dims.iter().product());
+    let mut data = Vec::with_capacity(dims.count());
     for block in 0..outer {
         for part in parts {
             let width = part.count() / outer.max(1);

@@ -14,8 +14,10 @@ pub(in crate::canonical) struct Batch {
 
 /// The inputs that `nodes` or the output read, in the model's order.
 pub(in crate::canonical) fn needed_inputs(graph: &Graph, nodes: &[Node], output: ValueId) -> Vec<ValueId> {
-    let reads = |input: ValueId| input == output || nodes.iter().any(|node| node.inputs.contains(&Some(input)));
-    graph.inputs.iter().copied().filter(|&input| reads(input)).collect()
+    let mut read = vec![false; graph.values.len()];
+    read[output.index()] = true;
+    nodes.iter().flat_map(|node| node.inputs.iter().flatten()).for_each(|input| read[input.index()] = true);
+    graph.inputs.iter().copied().filter(|input| read[input.index()]).collect()
 }
 
 /// Axis 0 of the inputs as the batch; none if no input has such an axis.
@@ -35,6 +37,12 @@ impl Lowering<'_> {
     pub(super) fn add_inputs(&mut self, nodes: &[Node], output: ValueId, options: &Options) -> Result<()> {
         for input in needed_inputs(self.graph, nodes, output) {
             let value = self.graph.value(input);
+            // What reads such an input is named, which says more than the input itself.
+            if matches!(value.element, ElementType::Bool | ElementType::Text | ElementType::Unknown) {
+                let what = format!("input `{}` of neither real numbers nor integers", value.name);
+                self.facts[input.index()] = Some(Fact::Opaque(what));
+                continue;
+            }
             let dims = self.input_dims(value, options)?;
             let shape = self.sample(&dims).map_err(|error| error.context(format!("input `{}`", value.name)))?;
             let id = self.draft.add_value(&value.name, shape);
@@ -49,13 +57,7 @@ impl Lowering<'_> {
                     (InputKind::Float, Fact::Activation(act))
                 }
                 ElementType::Integer => (InputKind::Integer, Fact::Index(act)),
-                ElementType::Bool | ElementType::Text | ElementType::Unknown => {
-                    return Err(Error::new(
-                        ErrorKind::Unsupported,
-                        format!("the input `{}` holds neither real numbers nor integers", value.name),
-                    )
-                    .help("explain an output that does not depend on it, or export the model without it"));
-                }
+                ElementType::Bool | ElementType::Text | ElementType::Unknown => continue,
             };
             self.draft.inputs.push((id, kind));
             self.facts[input.index()] = Some(fact);

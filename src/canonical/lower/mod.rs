@@ -7,6 +7,7 @@
 
 mod arithmetic;
 pub(super) mod constants;
+mod emit;
 mod inputs;
 mod product;
 mod reshapes;
@@ -16,12 +17,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Options;
-use super::draft::{Draft, DraftId, Step, StepOp};
+use super::draft::{Draft, DraftId, StepOp};
 use super::extent::{self, Extent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Constant, ElementType, Graph, Node, Op, ValueId};
-use crate::layers::{Affine, Layer};
-use crate::tensor::{Shape, Tensor};
+use crate::layers::Layer;
+use crate::tensor::Tensor;
 
 pub(super) use inputs::{batch_of, needed_inputs};
 
@@ -81,7 +82,7 @@ enum Fact {
     Activation(Act),
     /// Elements of an integer input.
     Index(Act),
-    /// A constant of an element type that cannot be computed with.
+    /// Something that cannot be computed with, in words.
     Opaque(String),
 }
 
@@ -92,7 +93,7 @@ impl Fact {
             Fact::Integer(tensor) => format!("integer constant {}", tensor.shape()),
             Fact::Activation(act) => extent::show(&act.dims),
             Fact::Index(act) => format!("integer {}", extent::show(&act.dims)),
-            Fact::Opaque(element) => format!("constant of {element}"),
+            Fact::Opaque(what) => what.clone(),
         }
     }
 }
@@ -105,16 +106,24 @@ struct Lowering<'g> {
     draft: Draft,
     /// Weights already transposed, so that shared ones stay shared.
     transposed: HashMap<*const Tensor, Arc<Tensor>>,
-    /// Elements that constant folding has made so far.
-    folded: usize,
+    /// Elements that constant folding may still make.
+    budget: usize,
 }
 
 /// Turns `nodes` (in topological order) into a draft whose output is `output`.
 pub(super) fn lower(graph: &Graph, nodes: &[Node], output: ValueId, options: &Options, mode: Mode) -> Result<Draft> {
     let facts = vec![None; graph.values.len()];
-    let mut lowering = Lowering { graph, mode, facts, draft: Draft::default(), transposed: HashMap::new(), folded: 0 };
+    let mut lowering = Lowering {
+        graph,
+        mode,
+        facts,
+        draft: Draft::default(),
+        transposed: HashMap::new(),
+        budget: constants::budget(graph),
+    };
     lowering.add_inputs(nodes, output, options)?;
     for node in nodes {
+        lowering.keep_constants(node);
         let before = lowering.draft.values.len();
         let fact = lowering.node(node).map_err(|error| error.at(node.place()))?;
         let Some(result) = node.outputs.first().copied().flatten() else { continue };
@@ -145,6 +154,17 @@ impl Lowering<'_> {
             .help("name another output of the model")
     }
 
+    /// Keeps the integers that a node reads in the form that folding needs, made once for all readers.
+    fn keep_constants(&mut self, node: &Node) {
+        for &input in node.inputs.iter().flatten() {
+            let constant = &self.graph.value(input).constant;
+            if self.facts[input.index()].is_none() && matches!(constant, Some(Constant::Integer(_) | Constant::Bool(_)))
+            {
+                self.facts[input.index()] = self.fact(input).ok();
+            }
+        }
+    }
+
     /// What a value is, constants included.
     fn fact(&self, value: ValueId) -> Result<Fact> {
         if let Some(fact) = &self.facts[value.index()] {
@@ -155,7 +175,7 @@ impl Lowering<'_> {
             Some(Constant::Float(tensor)) => Ok(Fact::Float(Arc::clone(tensor))),
             Some(Constant::Integer(tensor)) => Ok(Fact::Integer(Arc::new(tensor.map(|&i| Extent::fixed(i))))),
             Some(Constant::Bool(tensor)) => Ok(Fact::Integer(Arc::new(tensor.map(|&b| Extent::fixed(b.into()))))),
-            Some(Constant::Opaque { element, .. }) => Ok(Fact::Opaque(element.clone())),
+            Some(Constant::Opaque { element, .. }) => Ok(Fact::Opaque(format!("constant of {element}"))),
             None => Err(Error::new(
                 ErrorKind::Unsupported,
                 format!("`{}` is a second output of a node, which relprop does not compute", value.name),
@@ -193,6 +213,11 @@ impl Lowering<'_> {
     }
 
     fn node(&mut self, node: &Node) -> Result<Fact> {
+        if node.inputs.len() > node.op.max_inputs() {
+            let (have, most) = (node.inputs.len(), node.op.max_inputs());
+            return Err(Error::new(ErrorKind::Malformed, format!("the node has {have} inputs; it can have {most}"))
+                .help("the file is damaged or was edited by hand; export the model again"));
+        }
         if let Some(folded) = self.fold_constants(node)? {
             return Ok(folded);
         }
@@ -211,6 +236,7 @@ impl Lowering<'_> {
             }
             Op::Softmax { axis, to_end, log } => self.softmax(node, *axis, *to_end, *log),
             Op::Scaler { offset, scale } => self.scaler(node, offset, scale),
+            Op::BatchNormalization { epsilon } => self.batch_normalization(node, *epsilon),
             Op::Identity | Op::ZipMap => self.input(node, 0),
             Op::Cast(element) => self.cast(node, *element),
             Op::Flatten { .. } | Op::Reshape { .. } | Op::Squeeze | Op::Unsqueeze => self.reshape(node),
@@ -219,7 +245,8 @@ impl Lowering<'_> {
             Op::Gather { axis } => self.gather(node, *axis),
             Op::Shape { start, end } => self.shape_of(node, *start, *end),
             Op::Size => self.size_of(node),
-            Op::Pow | Op::Slice | Op::Expand | Op::ReduceProd { .. } => {
+            Op::Expand => self.expand(node),
+            Op::Pow | Op::Slice | Op::ReduceProd { .. } => {
                 Err(self.unsupported(node, "of activations is not supported yet"))
             }
             Op::Range | Op::ConstantOfShape(_) => {
@@ -273,96 +300,5 @@ impl Lowering<'_> {
                 .at(node.place())
                 .help("the file is damaged or was edited by hand; export the model again")
         })
-    }
-
-    /// The shape of one sample of a tensor.
-    fn sample(&self, dims: &[Extent]) -> Result<Shape> {
-        /// Elements of one sample: 1 GiB as float32.
-        const MAX_COUNT: usize = 1 << 28;
-        let shape = match self.mode {
-            Mode::Batched { .. } => extent::sample_shape(dims),
-            Mode::Whole { .. } => {
-                dims.iter().map(|dim| usize::try_from(dim.known()?).ok()).collect::<Option<Vec<_>>>().map(Shape::new)
-            }
-        };
-        let shape = shape.ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, format!("in shape {} the batch is not outermost", extent::show(dims)))
-                .help("export the model with the batch as the leading axis of every value")
-        })?;
-        match shape.count() {
-            0 => Err(Error::shape(format!("a value of shape {} has no elements", extent::show(dims)))
-                .help("give every axis an extent of 1 or more")),
-            count if count > MAX_COUNT => Err(Error::new(
-                ErrorKind::Limit,
-                format!("one sample of shape {shape} has more than {MAX_COUNT} elements"),
-            )
-            .help("export the model with smaller inputs")),
-            _ => Ok(shape),
-        }
-    }
-
-    /// Adds a layer whose result, as the model sees it, has the extents `dims`.
-    ///
-    /// Where the layer's own output has the same elements under another shape, a reshape follows.
-    fn emit(&mut self, node: &Node, part: &str, layer: Layer, inputs: &[DraftId], dims: Vec<Extent>) -> Result<Fact> {
-        let want = self.sample(&dims)?;
-        let shapes: Vec<&Shape> = inputs.iter().map(|&input| &self.draft.values[input].shape).collect();
-        let shape = layer.output_shape(&shapes)?;
-        let output = self.draft.add_value(self.part_name(node, part), shape);
-        self.push(node, part, StepOp::Layer(layer), inputs.to_vec(), output);
-        let id = self.reshaped(node, output, &want)?;
-        Ok(Fact::Activation(Act::new(id, dims)))
-    }
-
-    /// Adds a layer inside a node's translation.
-    fn emit_act(
-        &mut self,
-        node: &Node,
-        part: &str,
-        layer: Layer,
-        inputs: &[DraftId],
-        dims: Vec<Extent>,
-    ) -> Result<Act> {
-        match self.emit(node, part, layer, inputs, dims)? {
-            Fact::Activation(act) => Ok(act),
-            Fact::Float(_) | Fact::Integer(_) | Fact::Index(_) | Fact::Opaque(_) => {
-                Err(Error::internal("a layer makes an activation"))
-            }
-        }
-    }
-
-    fn affine(&mut self, node: &Node, part: &str, x: &Act, scale: Tensor, offset: Tensor) -> Result<Fact> {
-        if let Some(bad) = scale.data().iter().chain(offset.data()).find(|element| !element.is_finite()) {
-            return Err(Error::new(ErrorKind::Data, format!("the node's constant factor or offset is {bad}"))
-                .help("look for a division by zero or a broken constant in the model"));
-        }
-        self.emit(node, part, Layer::Affine(Affine::new(scale, offset)), &[x.id], x.dims.clone())
-    }
-
-    /// `value` under the sample shape `want`, by a reshape where it differs.
-    fn reshaped(&mut self, node: &Node, value: DraftId, want: &Shape) -> Result<DraftId> {
-        let have = &self.draft.values[value].shape;
-        if have == want {
-            return Ok(value);
-        }
-        let layer = Layer::Reshape(crate::layers::Reshape::new(want.clone()));
-        layer.output_shape(&[have])?;
-        let part = if matches!(node.op, Op::Flatten { .. } | Op::Reshape { .. } | Op::Squeeze | Op::Unsqueeze) {
-            ""
-        } else {
-            "reshape"
-        };
-        let output = self.draft.add_value(self.part_name(node, part), want.clone());
-        self.push(node, part, StepOp::Layer(layer), vec![value], output);
-        Ok(output)
-    }
-
-    fn push(&mut self, node: &Node, part: &str, op: StepOp, inputs: Vec<DraftId>, output: DraftId) {
-        let name = self.part_name(node, part);
-        self.draft.steps.push(Step { name, place: node.place(), op, inputs, output });
-    }
-
-    fn part_name(&self, node: &Node, part: &str) -> String {
-        if part.is_empty() { node.name.clone() } else { format!("{}/{part}", node.name) }
     }
 }

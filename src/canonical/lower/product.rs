@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use super::emit::check_finite;
 use super::{Act, Extent, Fact, Lowering};
 use crate::canonical::extent;
 use crate::error::{Error, Result};
 use crate::graph::Node;
+use crate::layers::sum::Sign;
 use crate::layers::{Dense, Layer};
 use crate::tensor::{Shape, Tensor};
 
 impl Lowering<'_> {
     pub(super) fn matmul(&mut self, node: &Node) -> Result<Fact> {
         match (self.input(node, 0)?, self.input(node, 1)?) {
-            (Fact::Activation(x), Fact::Float(weight)) => self.times_constant(node, x, &weight, None),
+            (Fact::Activation(x), Fact::Float(weight)) => self.times_constant(node, x, &weight),
             (Fact::Float(weight), Fact::Activation(x)) => self.constant_times(node, &weight, x),
             (Fact::Activation(_), Fact::Activation(_)) => {
                 Err(self.unsupported(node, "of two activations is not supported yet"))
@@ -55,26 +57,29 @@ impl Lowering<'_> {
             (product, None) => Ok(product),
             (Fact::Activation(x), Some(Fact::Float(c))) => self.with_constant(node, &x, &c, |c| (1.0, beta * c)),
             (Fact::Activation(x), Some(Fact::Activation(c))) => {
-                let c = match self.affine(node, "beta", &c, Tensor::scalar(beta), Tensor::scalar(0.0))? {
-                    Fact::Activation(scaled) if beta != 1.0 => scaled,
-                    _ => c,
-                };
-                self.added(node, x, c)
+                let c = if beta == 1.0 { c } else { self.times(node, &c, beta)? };
+                self.signed_sum(node, x, c, Sign::Plus)
             }
             _ => Err(self.unsupported(node, "with this third input is not supported")),
         }
     }
 
     /// x W for a constant W of one or two axes.
-    fn times_constant(&mut self, node: &Node, x: Act, weight: &Arc<Tensor>, bias: Option<Arc<Tensor>>) -> Result<Fact> {
+    fn times_constant(&mut self, node: &Node, x: Act, weight: &Arc<Tensor>) -> Result<Fact> {
         match weight.shape().dims() {
-            [_, _] => {
-                let weight = self.transposed(weight);
-                self.dense(node, &x, weight, bias)
+            [lead @ .., inputs, outputs]
+                if lead.is_empty() || (lead.len() + 2 <= x.dims.len() && lead.iter().all(|&dim| dim == 1)) =>
+            {
+                let weight = if lead.is_empty() {
+                    self.transposed(weight)
+                } else {
+                    Arc::new(Tensor::clone(weight).reshape([*inputs, *outputs])?.transpose(&[1, 0]))
+                };
+                self.dense(node, &x, weight, None)
             }
             &[inputs] => {
                 let weight = Arc::new(Tensor::clone(weight).reshape([1, inputs])?);
-                let product = self.dense(node, &x, weight, bias)?;
+                let product = self.dense(node, &x, weight, None)?;
                 self.without_axis(node, product, x.dims.len().saturating_sub(1))
             }
             _ => Err(self.unsupported(node, "with a constant of more than two axes is not supported yet")),
@@ -124,6 +129,8 @@ impl Lowering<'_> {
 
     /// x Wᵀ + b over x's last axis, with W `[outputs, inputs]`.
     fn dense(&mut self, node: &Node, x: &Act, weight: Arc<Tensor>, bias: Option<Arc<Tensor>>) -> Result<Fact> {
+        check_finite(&weight, "weight ([outputs, inputs])")?;
+        bias.as_deref().map_or(Ok(()), |bias| check_finite(bias, "bias"))?;
         let dense = Dense::new(weight, bias)?;
         let Some(last) = x.dims.len().checked_sub(1) else {
             return Err(self.unsupported(node, "needs at least one axis"));
@@ -144,8 +151,14 @@ impl Lowering<'_> {
         self.emit(node, "", Layer::Dense(dense), &[x.id], dims)
     }
 
-    fn added(&mut self, node: &Node, x: Act, c: Act) -> Result<Fact> {
-        self.signed_sum(node, x, c, crate::layers::sum::Sign::Plus)
+    /// x times a number.
+    fn times(&mut self, node: &Node, x: &Act, factor: f32) -> Result<Act> {
+        match self.affine(node, "beta", x, Tensor::scalar(factor), Tensor::scalar(0.0))? {
+            Fact::Activation(scaled) => Ok(scaled),
+            Fact::Float(_) | Fact::Integer(_) | Fact::Index(_) | Fact::Opaque(_) => {
+                Err(Error::internal("an affine layer makes an activation"))
+            }
+        }
     }
 
     /// A matrix with its axes exchanged; the same one for the same weight.

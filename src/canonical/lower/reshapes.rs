@@ -51,12 +51,12 @@ impl Lowering<'_> {
                 _ => None,
             });
             Error::shape(format!(
-                "{} of shape {}{} does not work out for every batch size N",
+                "{} of shape {}{} has another number of elements",
                 node.op_type,
                 extent::show(dims),
                 to.unwrap_or_default()
             ))
-            .help("export the model with a dynamic batch axis")
+            .help("the elements must agree for every batch size N; export the model with a dynamic batch axis")
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::emit::check_finite;
 use super::{Act, Extent, Fact, Lowering};
 use crate::canonical::extent;
 use crate::error::{Error, ErrorKind, Result};
@@ -89,6 +90,7 @@ impl Lowering<'_> {
                         self.unsupported(node, "from a table along another axis than its first is not supported")
                     );
                 }
+                check_finite(&table, "table")?;
                 let mut dims = index.dims;
                 dims.extend(table.shape().dims()[1..].iter().map(|&dim| Extent::fixed(dim as i64)));
                 self.emit(node, "", Layer::Lookup(Lookup::new(table)?), &[index.id], dims)

@@ -1,0 +1,64 @@
+//! Times relprop for `benches/peers/compare.py`: one process, one command a line on stdin, one answer a line on stdout.
+//!
+//! `peer_worker MODEL.onnx INPUT.npy COMPOSITE THREADS` prints `ready`; then `forward` and `explain` answer seconds,
+//! `save PATH ROWS` writes the first rows of the last relevance, `peak` answers bytes, `quit` ends.
+
+use std::io::BufRead as _;
+use std::path::Path;
+use std::time::Instant;
+
+use relprop::canonical::{self, canonicalize};
+use relprop::output::{Precision, write_npy};
+use relprop::{Backend, Composite, Explainer, Input, Options, Relevance, Targets, Tensor};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [model, input, composite, threads] = arguments.as_slice() else {
+        return Err("usage: peer_worker MODEL.onnx INPUT.npy COMPOSITE THREADS".into());
+    };
+    let network = canonicalize(&relprop::onnx::load(model)?, &canonical::Options::default())?;
+    let options = Options { backend: Backend::Cpu, threads: Some(threads.parse()?), ..Options::default() };
+    let explainer = Explainer::with_options(network, &Composite::preset(composite)?, options)?;
+    let samples = relprop::input::read_npy(Path::new(input))?.into_f32();
+    println!("ready");
+
+    let mut last: Option<Relevance> = None;
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+            ["forward"] => {
+                let start = Instant::now();
+                explainer.forward(&[Input::from(&samples)])?;
+                println!("{}", start.elapsed().as_secs_f64());
+            }
+            ["explain"] => {
+                last = None;
+                let start = Instant::now();
+                last = Some(explainer.explain(&[Input::from(&samples)], &Targets::ArgMax)?);
+                println!("{}", start.elapsed().as_secs_f64());
+            }
+            ["save", path, rows] => {
+                let relevance = last.as_ref().ok_or("nothing was explained yet")?.input();
+                let rows: usize = rows.parse()?;
+                let width = relevance.count() / relevance.rows();
+                let mut dims = relevance.shape().dims().to_vec();
+                dims[0] = rows;
+                let first = Tensor::new(dims, relevance.data()[..rows * width].to_vec())?;
+                write_npy(Path::new(path), &first, Precision::F32)?;
+                println!("saved");
+            }
+            ["peak"] => println!("{}", peak_memory()?),
+            ["quit"] => break,
+            _ => return Err(format!("unknown command `{line}`").into()),
+        }
+    }
+    Ok(())
+}
+
+/// The most resident memory that this process had, in bytes.
+fn peak_memory() -> Result<u64, Box<dyn std::error::Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM in /proc/self/status")?;
+    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kilobytes * 1024)
+}

@@ -1,0 +1,231 @@
+//! zennit's and captum's own numbers, on weights read from the very ONNX files: both backends must agree with them.
+#![cfg(all(feature = "onnx", feature = "files"))]
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use relprop::canonical::{self, canonicalize};
+use relprop::composite::PresetOptions;
+use relprop::input::{Array, read_safetensors};
+use relprop::network::Network;
+use relprop::{Backend, Composite, Explainer, Input, Relevance, Request, Start, Targets, Tensor};
+
+/// Tools and versions that a golden may come from.
+const TOOLS: [(&str, &str); 2] = [("zennit", "1.0.0"), ("captum", "0.9.0")];
+const TORCH: &str = "2.15.0";
+
+struct Golden {
+    name: String,
+    metadata: HashMap<String, String>,
+    tensors: BTreeMap<String, Array>,
+}
+
+impl Golden {
+    fn read(path: &Path) -> Self {
+        let bytes = std::fs::read(path).unwrap();
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+        Golden {
+            name: path.file_stem().unwrap().to_string_lossy().into_owned(),
+            metadata: header.metadata().clone().unwrap(),
+            tensors: read_safetensors(path).unwrap(),
+        }
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.metadata.get(key).unwrap_or_else(|| panic!("{}: no {key}", self.name))
+    }
+
+    fn network(&self) -> Network {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(self.text("model"));
+        canonicalize(&relprop::onnx::load(path).unwrap(), &canonical::Options::default()).unwrap()
+    }
+
+    fn composite(&self) -> Composite {
+        let mut options = PresetOptions { stabilizer: self.text("stabilizer").parse().unwrap(), ..Default::default() };
+        if self.text("epsilon") != "none" {
+            options.epsilon = self.text("epsilon").parse().unwrap();
+        }
+        Composite::preset_with(self.text("composite"), options).unwrap()
+    }
+
+    /// A tensor of the input or inputs, or of their relevance: `key`, or `key.NAME`.
+    fn find(&self, key: &str, name: &str) -> Option<&Array> {
+        self.tensors.get(&format!("{key}.{name}")).or_else(|| self.tensors.get(key))
+    }
+
+    fn request(&self) -> Request {
+        let targets = match self.tensors.get("target").map(|target| target.to_i64().unwrap()) {
+            None => Targets::ArgMax,
+            Some(target) if target.shape().rank() == 2 => Targets::Top(target.shape().dims()[1]),
+            Some(target) => Targets::Each(target.data().iter().map(|&t| t as usize).collect()),
+        };
+        let start = match self.text("start") {
+            "tensor" => Start::Given(self.tensors["start"].to_f32()),
+            name => name.parse().unwrap(),
+        };
+        let hidden = self.tensors.keys().filter_map(|key| key.strip_prefix("relevance64."));
+        let inputs: Vec<&str> = self.tensors.keys().filter_map(|key| key.strip_prefix("input.")).collect();
+        let hidden = hidden.filter(|name| !inputs.contains(name));
+        hidden.fold(Request::new(targets).start(start), Request::keep)
+    }
+
+    fn explain(&self, backend: Backend) -> Relevance {
+        let network = self.network();
+        let arrays: Vec<&Array> = (network.inputs().iter())
+            .map(|input| self.find("input", &network.value(input.value).name).expect("the golden has every input"))
+            .collect();
+        enum Owned {
+            Float(Tensor),
+            Integer(Tensor<i64>),
+        }
+        let owned: Vec<Owned> = (arrays.iter())
+            .map(|array| match array {
+                Array::I64(tensor) => Owned::Integer(tensor.clone()),
+                _ => Owned::Float(array.to_f32()),
+            })
+            .collect();
+        let inputs: Vec<Input<'_>> = (owned.iter())
+            .map(|input| match input {
+                Owned::Float(tensor) => Input::Float(tensor),
+                Owned::Integer(tensor) => Input::Integer(tensor),
+            })
+            .collect();
+        let explainer = Explainer::new(network, &self.composite(), backend).unwrap();
+        explainer.explain_with(&inputs, &self.request()).unwrap()
+    }
+
+    /// Relative L2 distances of each sample to the tool's float64 answer.
+    fn distances(&self, name: &str, found: &Tensor) -> Vec<f64> {
+        let found: Vec<f64> = found.data().iter().copied().map(f64::from).collect();
+        distances(&found, &self.exact(name), self.rows())
+    }
+
+    /// The tool's own float32 answer against its float64 answer.
+    fn own_distances(&self, name: &str) -> Vec<f64> {
+        let own = self.find("relevance", name).unwrap().to_f32();
+        let own: Vec<f64> = own.data().iter().copied().map(f64::from).collect();
+        distances(&own, &self.exact(name), self.rows())
+    }
+
+    fn exact(&self, name: &str) -> Vec<f64> {
+        match self.find("relevance64", name) {
+            Some(Array::F64(tensor)) => tensor.data().to_vec(),
+            other => panic!("{}: relevance64 of {name} is {other:?}", self.name),
+        }
+    }
+
+    fn rows(&self) -> usize {
+        let start = &self.tensors["start"];
+        let outputs = start.shape().dims().last().copied().unwrap();
+        start.shape().count() / outputs
+    }
+}
+
+fn distances(found: &[f64], exact: &[f64], rows: usize) -> Vec<f64> {
+    assert_eq!(found.len(), exact.len());
+    let width = exact.len() / rows;
+    let norm = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let rows = found.chunks_exact(width).zip(exact.chunks_exact(width));
+    rows.map(|(found, exact)| {
+        let difference: Vec<f64> = found.iter().zip(exact).map(|(a, b)| a - b).collect();
+        norm(&difference) / norm(exact).max(f64::MIN_POSITIVE)
+    })
+    .collect()
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+fn worst(values: &[f64]) -> f64 {
+    values.iter().copied().fold(0.0, f64::max)
+}
+
+fn goldens() -> Vec<Golden> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    paths.sort();
+    assert!(paths.len() >= 50, "only {} goldens were found", paths.len());
+    paths.iter().map(|path| Golden::read(path)).collect()
+}
+
+/// Goldens that describe another function than ours, with the reason.
+fn is_of_another_function(golden: &Golden) -> bool {
+    // Mean and deviation folded into the first layer: relevance passes through them here, as `zennit_demo_epsilon` has it.
+    golden.name == "zennit_demo_epsilon_folded"
+}
+
+/// Names of the values whose relevance a golden holds, beside the inputs.
+fn all_relevances(golden: &Golden, relevance: Relevance) -> Vec<(String, Tensor)> {
+    let named = relevance.inputs.into_iter().chain(relevance.kept);
+    let known = named.filter(|named| golden.find("relevance64", &named.name).is_some());
+    known.map(|named| (named.name, named.relevance)).collect()
+}
+
+#[test]
+fn every_golden_names_a_tool_a_version_a_script_and_a_seed() {
+    for golden in goldens() {
+        let tool = (golden.text("tool"), golden.text("tool_version"));
+        assert!(TOOLS.contains(&tool), "{}: {tool:?}", golden.name);
+        assert_eq!(golden.text("torch"), TORCH, "{}", golden.name);
+        assert!(!golden.text("seed").is_empty(), "{}", golden.name);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(golden.text("script"));
+        assert!(script.exists(), "{}: {}", golden.name, script.display());
+    }
+}
+
+#[test]
+fn the_reference_agrees_with_every_tool_in_float64() {
+    for golden in goldens().iter().filter(|golden| !is_of_another_function(golden)) {
+        for (name, found) in all_relevances(golden, golden.explain(Backend::Reference)) {
+            // The reference's own answer is rounded to float32, and ε = 0.01 is not exact in float32 either.
+            let distances = golden.distances(&name, &found);
+            approx::assert_abs_diff_eq!(worst(&distances), 0.0, epsilon = 2e-6);
+        }
+    }
+}
+
+#[test]
+fn the_cpu_agrees_with_every_tool() {
+    for golden in goldens().iter().filter(|golden| !is_of_another_function(golden)) {
+        for (name, found) in all_relevances(golden, golden.explain(Backend::Cpu)) {
+            let (distances, own) = (golden.distances(&name, &found), golden.own_distances(&name));
+            let (limit_median, limit_worst) = (1e-5_f64.max(3.0 * median(&own)), 1e-4_f64.max(3.0 * worst(&own)));
+            assert!(
+                median(&distances) <= limit_median && worst(&distances) <= limit_worst,
+                "{} {name}: median {:.1e} (limit {limit_median:.1e}), worst {:.1e} (limit {limit_worst:.1e})",
+                golden.name,
+                median(&distances),
+                worst(&distances),
+            );
+        }
+    }
+}
+
+#[test]
+fn folding_the_mean_into_the_first_layer_would_change_the_relevance() {
+    let goldens = goldens();
+    let folded = goldens.iter().find(|golden| is_of_another_function(golden)).unwrap();
+    for (name, found) in all_relevances(folded, folded.explain(Backend::Cpu)) {
+        assert!(median(&folded.distances(&name, &found)) > 1e-2);
+    }
+}
+
+#[test]
+fn known_answers_worked_out_by_hand_hold() {
+    let mut checked = 0;
+    for golden in goldens() {
+        let Some(known) = golden.tensors.get("known") else { continue };
+        for backend in [Backend::Cpu, Backend::Reference] {
+            let found = golden.explain(backend);
+            for (found, known) in found.input().data().iter().zip(known.to_f32().data()) {
+                approx::assert_relative_eq!(found, known, epsilon = 1e-4, max_relative = 1e-4);
+            }
+        }
+        checked += 1;
+    }
+    assert!(checked >= 5, "only {checked} known answers");
+}
