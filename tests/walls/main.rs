@@ -113,8 +113,8 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "output",
-        // Where a picture has its channels is one question, whether it is read or drawn.
-        knows: &["error", "input::ImageLayout", "tensor"],
+        // The names of formats and layouts are the same whether a file is read or written; the readers stay unknown.
+        knows: &["error", "input::Channels", "input::FileFormat", "input::ImageLayout", "tensor"],
         crates: &["ab_glyph", "half", "png", "safetensors", "serde", "serde_json", "strsim", "tempfile", "zip"],
         std: &["fs"],
     },
@@ -122,7 +122,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "cli",
         knows: &[],
-        crates: &["clap", "indicatif", "relprop", "serde", "serde_json", "toml"],
+        crates: &["anstream", "anstyle", "bytesize", "clap", "ctrlc", "indicatif", "relprop", "serde", "serde_json"],
         std: &["env", "fs", "process", "thread", "time"],
     },
     Room { name: "main", knows: &["cli"], crates: &["relprop"], std: &["env", "process"] },
