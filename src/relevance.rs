@@ -98,8 +98,8 @@ impl LayerSums {
         self.dropped = self.at_output - self.at_input - self.bias - self.epsilon;
     }
 
-    /// Adds another sample's sums.
-    pub(crate) fn add(&mut self, other: &LayerSums) {
+    /// Adds the sums of other samples.
+    pub fn add(&mut self, other: &LayerSums) {
         self.at_output += other.at_output;
         self.at_input += other.at_input;
         self.bias += other.bias;

@@ -7,7 +7,7 @@ use relprop::explain::Options;
 use relprop::layers::{Activation, Family, GeluForm, Layer, Sum, sum::Sign};
 use relprop::network::{LayerId, Network, NetworkBuilder, ValueId};
 use relprop::plan::{self, Ask, Facts, Target, Work};
-use relprop::rules::{Bounds, LinearRule, PointwiseRule, Rule, Share, Stabilizer};
+use relprop::rules::{BiasPart, Bounds, LinearRule, PointwiseRule, Rule, Share, Stabilizer};
 use relprop::{Backend, Explainer, Input, Relevance, Request, Start, Targets, Tensor};
 
 /// A reproducible stream of numbers in −1..1 (a 64-bit linear congruential generator).
@@ -150,6 +150,13 @@ fn damped() -> Stabilizer {
     Stabilizer::Absolute(0.25)
 }
 
+/// A group without a quotient whose bias holds relevance: Σ b q.
+fn biased_gradient() -> LinearRule {
+    let mut rule = LinearRule::gradient();
+    rule.groups[0].bias = BiasPart::WHOLE;
+    LinearRule { name: "gradient with bias".to_owned(), ..rule }
+}
+
 fn every_rule() -> Vec<LinearRule> {
     let redistributed = |mut rule: LinearRule| {
         rule.groups.iter_mut().for_each(|group| group.share = Share::Redistributed);
@@ -169,6 +176,8 @@ fn every_rule() -> Vec<LinearRule> {
         LinearRule::flat(damped()),
         redistributed(LinearRule::epsilon(damped())),
         redistributed(LinearRule::gamma(0.25, damped())),
+        redistributed(biased_gradient()),
+        biased_gradient(),
     ]
 }
 

@@ -1,8 +1,10 @@
 //! The elementwise chain of a step, applied to one cache-hot row after another.
 
+use super::functions::{self, Function, WithFunction};
 use super::memory::Memory;
 use super::parameters::Parameters;
-use crate::layers::{Activation, GeluForm};
+use super::simd::{self, Level, Loop};
+use crate::layers::Activation;
 use crate::plan::{Denominator, Op, Operand, Plan, Rows};
 use crate::rules::{InputPart, Mask, Stabilizer};
 
@@ -18,45 +20,48 @@ pub(super) struct Chain<'a> {
 
 impl Chain<'_> {
     /// Applies the chain to columns `from..` of row `row` of the target.
-    pub(super) fn apply(&self, row: usize, from: usize, v: &mut [f32], scratch: &mut Vec<f32>) {
+    pub(super) fn apply(&self, row: usize, from: usize, v: &mut [f32]) {
         for op in self.ops {
             match op {
                 Op::Scale(factor) => v.iter_mut().for_each(|v| *v *= factor),
-                Op::AddParameter(parameter) => {
-                    zip(v, self.parameters.columns(parameter, from), |v, p| v + p);
-                }
+                Op::AddParameter(parameter) => zip(v, self.parameters.columns(parameter, from), |v: f32, p: f32| v + p),
                 Op::MultiplyParameter(parameter) => {
-                    zip(v, self.parameters.columns(parameter, from), |v, p| v * p);
+                    zip(v, self.parameters.columns(parameter, from), |v: f32, p: f32| v * p);
                 }
-                Op::Activate(activation) => activate(*activation, v),
-                Op::Part(part) => take_part(*part, v),
-                Op::Add { operand, factor } if *factor == 1.0 => {
-                    self.with(operand, row, from, v, scratch, |v, x| v + x)
+                Op::Activate(activation) => functions::with_value(*activation, InPlace(v)),
+                Op::Part(part) => through(None, *part, InPlace(v)),
+                Op::Add { operand, factor } => {
+                    let factor = *factor;
+                    self.with(operand, row, from, v, move |v: f32, x: f32| v + factor * x);
                 }
-                Op::Add { operand, factor } => self.with(operand, row, from, v, scratch, |v, x| v + factor * x),
-                Op::Multiply(operand) => self.with(operand, row, from, v, scratch, |v, x| v * x),
-                Op::MultiplyDerivative { activation, at } => {
-                    let activation = *activation;
-                    self.with(at, row, from, v, scratch, |v, z| v * derivative(activation, z));
-                }
+                Op::Multiply(operand) => self.with(operand, row, from, v, |v: f32, x: f32| v * x),
+                Op::MultiplyDerivative { activation, at } => self.multiply_derivative(*activation, at, row, from, v),
                 Op::Mask { by, mask } => match mask {
                     Mask::Everywhere => {}
-                    Mask::Positive => self.with(by, row, from, v, scratch, |v, z| if z > 0.0 { v } else { 0.0 }),
-                    Mask::Negative => self.with(by, row, from, v, scratch, |v, z| if z < 0.0 { v } else { 0.0 }),
+                    Mask::Positive => self.with(by, row, from, v, |v: f32, z: f32| if z > 0.0 { v } else { 0.0 }),
+                    Mask::Negative => self.with(by, row, from, v, |v: f32, z: f32| if z < 0.0 { v } else { 0.0 }),
                 },
                 Op::Divide { by, stabilizer, rms } => {
                     let d = self.denominator(by, row, from, v.len());
-                    let damping = self.damping(by, *stabilizer, *rms, row);
-                    divide(v, d, *stabilizer, damping);
+                    divide(v, d, *stabilizer, self.damping(by, *stabilizer, *rms, row));
                 }
                 Op::MultiplyDamping { by, stabilizer, rms } => {
                     let d = self.denominator(by, row, from, v.len());
-                    let damping = self.damping(by, *stabilizer, *rms, row);
-                    let stabilizer = *stabilizer;
-                    zip(v, d, |v, d| v * (stabilize(stabilizer, damping, d) - d));
+                    let (damping, stabilizer) = (self.damping(by, *stabilizer, *rms, row), *stabilizer);
+                    zip(v, d, move |v: f32, d: f32| v * (stabilize(stabilizer, damping, d) - d));
                 }
             }
         }
+    }
+
+    fn multiply_derivative(&self, f: Activation, at: &Operand, row: usize, from: usize, v: &mut [f32]) {
+        let z = self.beside(at.buffer, row, from, v.len());
+        if at.is_whole() {
+            return functions::with_derivative(f, Zip { v, x: z, join: |v: f32, slope: f32| v * slope });
+        }
+        let mut z = z.to_vec();
+        read_through(at, &mut z);
+        functions::with_derivative(f, Zip { v, x: &z, join: |v: f32, slope: f32| v * slope });
     }
 
     /// The part of a buffer's row that stands beside columns `from..from + length` of the target's row.
@@ -69,28 +74,10 @@ impl Chain<'_> {
         &self.memory.read(buffer)[row * known.width + from..][..length]
     }
 
-    fn with(
-        &self,
-        operand: &Operand,
-        row: usize,
-        from: usize,
-        v: &mut [f32],
-        scratch: &mut Vec<f32>,
-        f: impl Fn(f32, f32) -> f32,
-    ) {
+    /// v ← join(v, x) with x the operand as it is read.
+    fn with<J: Join>(&self, operand: &Operand, row: usize, from: usize, v: &mut [f32], join: J) {
         let x = self.beside(operand.buffer, row, from, v.len());
-        match (operand.activation, operand.part) {
-            (None, InputPart::Whole) => zip(v, x, f),
-            (Some(Activation::Relu), InputPart::Whole | InputPart::Positive) | (None, InputPart::Positive) => {
-                zip(v, x, |v, x| f(v, relu(x)));
-            }
-            _ => {
-                scratch.clear();
-                scratch.extend_from_slice(x);
-                read_through(operand, scratch);
-                zip(v, scratch, f);
-            }
-        }
+        through(operand.activation, operand.part, Zip { v, x, join });
     }
 
     fn denominator(&self, by: &Denominator, row: usize, from: usize, length: usize) -> &[f32] {
@@ -114,9 +101,98 @@ impl Chain<'_> {
     }
 }
 
-fn zip(v: &mut [f32], x: &[f32], f: impl Fn(f32, f32) -> f32) {
-    for (v, &x) in v.iter_mut().zip(x) {
-        *v = f(*v, x);
+/// What becomes of an element and what stands beside it.
+trait Join: Copy {
+    fn join(self, v: f32, x: f32) -> f32;
+}
+
+impl<F: Fn(f32, f32) -> f32 + Copy> Join for F {
+    #[inline(always)]
+    fn join(self, v: f32, x: f32) -> f32 {
+        self(v, x)
+    }
+}
+
+/// v ← join(v, f(x)) for each element.
+struct Zip<'a, J> {
+    v: &'a mut [f32],
+    x: &'a [f32],
+    join: J,
+}
+
+impl<J: Join> WithFunction for Zip<'_, J> {
+    fn run(self, f: impl Function) {
+        struct Body<'a, J, F>(Zip<'a, J>, F);
+        impl<J: Join, F: Function> Loop for Body<'_, J, F> {
+            #[inline(always)]
+            fn run<const FUSED: bool, const LANES: usize>(self) {
+                let Body(Zip { v, x, join }, f) = self;
+                for (v, &x) in v.iter_mut().zip(x) {
+                    *v = join.join(*v, f.of(x));
+                }
+            }
+        }
+        simd::run(Level::widest(), Body(self, f));
+    }
+}
+
+/// v ← f(v) for each element.
+struct InPlace<'a>(&'a mut [f32]);
+
+impl WithFunction for InPlace<'_> {
+    fn run(self, f: impl Function) {
+        struct Body<'a, F>(&'a mut [f32], F);
+        impl<F: Function> Loop for Body<'_, F> {
+            #[inline(always)]
+            fn run<const FUSED: bool, const LANES: usize>(self) {
+                for v in self.0 {
+                    *v = self.1.of(*v);
+                }
+            }
+        }
+        simd::run(Level::widest(), Body(self.0, f));
+    }
+}
+
+fn zip(v: &mut [f32], x: &[f32], join: impl Join) {
+    Zip { v, x, join }.run(functions::Identity);
+}
+
+/// `work` with the function that reading through an activation and then a part is.
+fn through(activation: Option<Activation>, part: InputPart, work: impl WithFunction) {
+    match (activation, part) {
+        (Some(activation), InputPart::Positive) => {
+            functions::with_value(activation, Then { work, next: functions::Relu })
+        }
+        (Some(activation), InputPart::Negative) => {
+            functions::with_value(activation, Then { work, next: functions::Negative });
+        }
+        (Some(activation), InputPart::Whole | InputPart::Low | InputPart::High | InputPart::One) => {
+            functions::with_value(activation, work);
+        }
+        (None, InputPart::Positive) => work.run(functions::Relu),
+        (None, InputPart::Negative) => work.run(functions::Negative),
+        (None, InputPart::Whole | InputPart::Low | InputPart::High | InputPart::One) => work.run(functions::Identity),
+    }
+}
+
+/// Work with a function followed by another.
+struct Then<W, G> {
+    work: W,
+    next: G,
+}
+
+impl<W: WithFunction, G: Function> WithFunction for Then<W, G> {
+    fn run(self, f: impl Function) {
+        #[derive(Clone, Copy)]
+        struct Composed<F, G>(F, G);
+        impl<F: Function, G: Function> Function for Composed<F, G> {
+            #[inline(always)]
+            fn of(self, x: f32) -> f32 {
+                self.1.of(self.0.of(x))
+            }
+        }
+        self.work.run(Composed(f, self.next));
     }
 }
 
@@ -125,9 +201,9 @@ fn divide(v: &mut [f32], d: &[f32], stabilizer: Stabilizer, damping: f32) {
     match stabilizer {
         // A positive ε keeps the denominator from zero, which spares the test.
         Stabilizer::Absolute(_) | Stabilizer::Rms(_) if damping > 0.0 => {
-            zip(v, d, |v, d| v / (d + damping.copysign(if d >= 0.0 { 1.0 } else { -1.0 })));
+            zip(v, d, move |v: f32, d: f32| v / (d + if d >= 0.0 { damping } else { -damping }));
         }
-        _ => zip(v, d, |v, d| {
+        _ => zip(v, d, move |v: f32, d: f32| {
             let stable = stabilize(stabilizer, damping, d);
             if stable == 0.0 { 0.0 } else { v / stable }
         }),
@@ -135,6 +211,7 @@ fn divide(v: &mut [f32], d: &[f32], stabilizer: Stabilizer, damping: f32) {
 }
 
 /// stab(d); NaN stays NaN.
+#[inline(always)]
 fn stabilize(stabilizer: Stabilizer, damping: f32, d: f32) -> f32 {
     let sign = if d >= 0.0 { 1.0 } else { -1.0 };
     match stabilizer {
@@ -146,77 +223,7 @@ fn stabilize(stabilizer: Stabilizer, damping: f32, d: f32) -> f32 {
 
 /// Turns elements as they are stored into elements as an operand reads them.
 pub(super) fn read_through(operand: &Operand, v: &mut [f32]) {
-    if let Some(activation) = operand.activation {
-        activate(activation, v);
+    if !operand.is_whole() {
+        through(operand.activation, operand.part, InPlace(v));
     }
-    take_part(operand.part, v);
-}
-
-fn take_part(part: InputPart, v: &mut [f32]) {
-    match part {
-        InputPart::Whole | InputPart::Low | InputPart::High | InputPart::One => {}
-        InputPart::Positive => v.iter_mut().for_each(|v| *v = relu(*v)),
-        InputPart::Negative => v.iter_mut().for_each(|v| *v = if *v > 0.0 { 0.0 } else { *v }),
-    }
-}
-
-/// f(v) for each element. NaN stays NaN.
-fn activate(activation: Activation, v: &mut [f32]) {
-    match activation {
-        Activation::Relu => v.iter_mut().for_each(|v| *v = relu(*v)),
-        Activation::LeakyRelu { slope } => v.iter_mut().for_each(|v| *v = if *v >= 0.0 { *v } else { slope * *v }),
-        Activation::Sigmoid => v.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
-        Activation::Tanh => v.iter_mut().for_each(|v| *v = v.tanh()),
-        Activation::Gelu(form) => v.iter_mut().for_each(|v| *v *= gelu_gate(form, *v)),
-        Activation::Erf => v.iter_mut().for_each(|v| *v = libm::erff(*v)),
-    }
-}
-
-/// Φ(x) in the given form.
-fn gelu_gate(form: GeluForm, x: f32) -> f32 {
-    match form {
-        GeluForm::Erf => 0.5 * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2)),
-        GeluForm::Tanh => 0.5 * (1.0 + gelu_inner(x).tanh()),
-    }
-}
-
-fn gelu_inner(x: f32) -> f32 {
-    0.797_884_6 * (x + 0.044_715 * x * x * x)
-}
-
-/// f′(z); at a kink the derivative from below, as PyTorch has it.
-fn derivative(activation: Activation, z: f32) -> f32 {
-    use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
-    match activation {
-        Activation::Relu => f32::from(u8::from(z > 0.0)),
-        Activation::LeakyRelu { slope } => {
-            if z > 0.0 {
-                1.0
-            } else {
-                slope
-            }
-        }
-        Activation::Sigmoid => {
-            let y = 1.0 / (1.0 + (-z).exp());
-            y * (1.0 - y)
-        }
-        Activation::Tanh => {
-            let y = z.tanh();
-            1.0 - y * y
-        }
-        Activation::Gelu(GeluForm::Erf) => {
-            let density = 0.5 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2 * (-0.5 * z * z).exp();
-            gelu_gate(GeluForm::Erf, z) + z * density
-        }
-        Activation::Gelu(GeluForm::Tanh) => {
-            let t = gelu_inner(z).tanh();
-            0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * 0.797_884_6 * (1.0 + 3.0 * 0.044_715 * z * z)
-        }
-        Activation::Erf => FRAC_2_SQRT_PI * (-z * z).exp(),
-    }
-}
-
-/// max(v, 0). NaN stays NaN.
-fn relu(v: f32) -> f32 {
-    if v < 0.0 { 0.0 } else { v }
 }

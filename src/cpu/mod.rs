@@ -4,10 +4,12 @@
 //! with the number of threads, the size of chunks or a sample's neighbours.
 
 mod chain;
+mod functions;
 mod gemm;
 mod memory;
 mod moves;
 mod parameters;
+mod simd;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -22,7 +24,7 @@ use crate::rules::WeightPart;
 use crate::start::{Start, Targets};
 
 use chain::Chain;
-use gemm::{PackedRows, PackedWeight, ROW_BLOCK};
+use gemm::{PackedWeight, ROW_BLOCK};
 use memory::{Memory, Source};
 use parameters::Parameters;
 
@@ -31,7 +33,7 @@ const CHUNK_ROWS: usize = ROW_BLOCK;
 
 /// The instruction set that products run on.
 pub fn instruction_set() -> &'static str {
-    gemm::instruction_set()
+    simd::Level::widest().name()
 }
 
 /// A network's packed weights and the threads that explain with them. Shared between plans and callers.
@@ -178,9 +180,12 @@ impl Cpu {
     /// Cuts a batch into chunks of samples: as many as the plan allows, but enough for every thread.
     fn cut<'a>(&self, network: &Network, prepared: &Prepared, batch: Batch<'a>) -> Vec<Chunk<'a>> {
         let plan = &prepared.plan;
-        let for_cache = (CHUNK_ROWS / plan.targets).max(1);
-        let for_threads = batch.samples.div_ceil(self.threads()).max(1);
-        let samples = plan.chunk.min(for_cache).min(for_threads);
+        let most = plan.chunk.min((CHUNK_ROWS / plan.targets).max(1));
+        let threads = self.threads();
+        let chunks = batch.samples.div_ceil(most);
+        // Few chunks are cut evenly, so that no thread waits for another's longer one.
+        let chunks = if chunks < 4 * threads { chunks.next_multiple_of(threads) } else { chunks };
+        let samples = batch.samples.div_ceil(chunks).min(most);
         let width = |position: usize| network.shape(network.inputs()[position].value).count();
         let outputs = plan.buffers[plan.logits.index()].width;
         let mut results: Vec<_> = (batch.results.into_iter().zip(&plan.results))
@@ -212,8 +217,7 @@ impl Cpu {
 #[derive(Default)]
 struct Scratch {
     slots: Vec<Vec<f32>>,
-    rows: PackedRows,
-    row: Vec<f32>,
+    rows: Vec<f32>,
 }
 
 /// What every chunk of a batch shares.
@@ -228,7 +232,7 @@ impl Run<'_> {
     fn chunk(&self, chunk: Chunk<'_>, scratch: &mut Scratch, forward_only: bool) -> Result<Vec<LayerSums>> {
         let plan = &self.prepared.plan;
         let Chunk { first, samples, inputs, results, logits, targets } = chunk;
-        let Scratch { slots, rows, row } = scratch;
+        let Scratch { slots, rows } = scratch;
         let mut sums = vec![LayerSums::default(); self.network.layers().len()];
         let mut memory = Memory::new(plan, samples, &inputs, results, slots);
         let steps = if forward_only { plan.forward } else { plan.steps.len() };
@@ -250,15 +254,15 @@ impl Run<'_> {
             match &step.work {
                 Work::Product { .. } => {
                     let weight = self.prepared.weights[position].as_ref().expect("prepared with the plan");
-                    product(&chain, step, weight, target, rows, row);
+                    product(&chain, step, weight, target, rows);
                 }
                 Work::Start => {
                     self.start(first, memory.read(plan.logits), targets, target);
-                    chain_rows(&chain, known.width, target, row);
+                    chain_rows(&chain, known.width, target);
                 }
                 Work::Measure(measure) => {
                     let layer = step.layer.expect("a measure is of a layer");
-                    self.measure(&chain, step, *measure, &mut sums[layer.index()], row);
+                    self.measure(&chain, step, *measure, &mut sums[layer.index()]);
                 }
                 Work::Lookup => {
                     let layer = step.layer.expect("a lookup is a layer");
@@ -269,10 +273,10 @@ impl Run<'_> {
                     };
                     moves::lookup(lookup, memory.indices(source.buffer), target)
                         .map_err(|error| error.at(&node.name))?;
-                    chain_rows(&chain, known.width, target, row);
+                    chain_rows(&chain, known.width, target);
                 }
                 Work::Elementwise | Work::Transpose { .. } | Work::Strips { .. } | Work::Rms => {
-                    moves::apply(&chain, step, known.width, target, row);
+                    moves::apply(&chain, step, known.width, target);
                 }
             }
             memory.put_back(taken);
@@ -308,14 +312,14 @@ impl Run<'_> {
         }
     }
 
-    fn measure(&self, chain: &Chain<'_>, step: &Step, measure: Measure, sums: &mut LayerSums, scratch: &mut Vec<f32>) {
+    fn measure(&self, chain: &Chain<'_>, step: &Step, measure: Measure, sums: &mut LayerSums) {
         let source = step.source.expect("a measure reads relevance");
         let width = self.prepared.plan.buffers[source.buffer.index()].width;
         let chain = Chain { rows: Rows::Target, ..*chain };
         let mut v = vec![0.0; width];
         for (row, elements) in chain.memory.read(source.buffer).chunks_exact(width).enumerate() {
             v.copy_from_slice(elements);
-            chain.apply(row, 0, &mut v, scratch);
+            chain.apply(row, 0, &mut v);
             let sum: f64 = v.iter().copied().map(f64::from).sum();
             match measure {
                 Measure::AtOutput => sums.at_output += sum,
@@ -335,34 +339,30 @@ fn widened(logits: &[f32]) -> Vec<f64> {
 }
 
 /// Rows of the source times a weight; the chain runs over each block of rows while it is in cache.
-fn product(
-    chain: &Chain<'_>,
-    step: &Step,
-    weight: &PackedWeight,
-    target: &mut [f32],
-    packed: &mut PackedRows,
-    scratch: &mut Vec<f32>,
-) {
+fn product(chain: &Chain<'_>, step: &Step, weight: &PackedWeight, target: &mut [f32], read: &mut Vec<f32>) {
     let source: Operand = step.source.expect("a product reads rows");
     let rows = chain.memory.read(source.buffer);
     let (depth, columns) = (weight.depth(), weight.columns());
     let width = chain.plan.buffers[step.target.index()].width;
-    for (block, target) in target.chunks_mut(ROW_BLOCK * columns).enumerate() {
-        let rows = &rows[block * ROW_BLOCK * depth..];
-        packed.pack(target.len() / columns, depth, |row, out| {
-            out.copy_from_slice(&rows[row * depth..][..depth]);
-            chain::read_through(&source, out);
-        });
-        gemm::multiply(packed, weight, target);
+    let blocks = rows.chunks(ROW_BLOCK * depth).zip(target.chunks_mut(ROW_BLOCK * columns));
+    for (block, (rows, target)) in blocks.enumerate() {
+        if source.is_whole() {
+            gemm::multiply(rows, weight, target);
+        } else {
+            read.clear();
+            read.extend_from_slice(rows);
+            chain::read_through(&source, read);
+            gemm::multiply(read, weight, target);
+        }
         for (row, elements) in target.chunks_exact_mut(columns).enumerate() {
             let at = (block * ROW_BLOCK + row) * columns;
-            chain.apply(at / width, at % width, elements, scratch);
+            chain.apply(at / width, at % width, elements);
         }
     }
 }
 
-fn chain_rows(chain: &Chain<'_>, width: usize, target: &mut [f32], scratch: &mut Vec<f32>) {
+fn chain_rows(chain: &Chain<'_>, width: usize, target: &mut [f32]) {
     for (row, elements) in target.chunks_exact_mut(width).enumerate() {
-        chain.apply(row, 0, elements, scratch);
+        chain.apply(row, 0, elements);
     }
 }

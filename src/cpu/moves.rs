@@ -6,10 +6,10 @@ use crate::layers::Lookup;
 use crate::plan::{Operand, Step, Work};
 
 /// Runs a step that moves or reduces rows, then its chain.
-pub(super) fn apply(chain: &Chain<'_>, step: &Step, width: usize, target: &mut [f32], scratch: &mut Vec<f32>) {
+pub(super) fn apply(chain: &Chain<'_>, step: &Step, width: usize, target: &mut [f32]) {
     let Some(source) = step.source else {
         target.fill(0.0);
-        return super::chain_rows(chain, width, target, scratch);
+        return super::chain_rows(chain, width, target);
     };
     let elements = chain.memory.read(source.buffer);
     let source_width = chain.plan.buffers[source.buffer.index()].width;
@@ -19,7 +19,7 @@ pub(super) fn apply(chain: &Chain<'_>, step: &Step, width: usize, target: &mut [
             let positions = transposed(dims, order);
             for (row, (from, to)) in rows.enumerate() {
                 to.iter_mut().zip(&positions).for_each(|(to, &position)| *to = from[position]);
-                finish(chain, &source, row, to, scratch);
+                finish(chain, &source, row, to);
             }
         }
         Work::Strips { count, length, source: (from_step, from), target: (to_step, to) } => {
@@ -30,7 +30,7 @@ pub(super) fn apply(chain: &Chain<'_>, step: &Step, width: usize, target: &mut [
                     read_through(&source, strip_out);
                 }
                 if !chain.ops.is_empty() {
-                    chain.apply(row, 0, target_row, scratch);
+                    chain.apply(row, 0, target_row);
                 }
             }
         }
@@ -43,15 +43,15 @@ pub(super) fn apply(chain: &Chain<'_>, step: &Step, width: usize, target: &mut [
         Work::Elementwise | Work::Product { .. } | Work::Lookup | Work::Start | Work::Measure(_) => {
             for (row, (from, to)) in rows.enumerate() {
                 to.copy_from_slice(from);
-                finish(chain, &source, row, to, scratch);
+                finish(chain, &source, row, to);
             }
         }
     }
 }
 
-fn finish(chain: &Chain<'_>, source: &Operand, row: usize, elements: &mut [f32], scratch: &mut Vec<f32>) {
+fn finish(chain: &Chain<'_>, source: &Operand, row: usize, elements: &mut [f32]) {
     read_through(source, elements);
-    chain.apply(row, 0, elements, scratch);
+    chain.apply(row, 0, elements);
 }
 
 /// For each element of a transposed row, its position in the source row.

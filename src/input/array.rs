@@ -1,6 +1,7 @@
 //! Arrays as files hold them: one of a few element types, converted to float32 on request.
 
 use std::fmt;
+use std::ops::Range;
 
 use half::{bf16, f16};
 
@@ -88,6 +89,30 @@ impl Array {
             Array::Bool(tensor) => tensor.data().iter().map(|&x| i64::from(x)).collect(),
         };
         Tensor::new(self.shape().clone(), data)
+    }
+
+    /// The rows `range` of the leading axis, with that axis kept.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Argument`] for a range outside the array, or for a scalar.
+    pub fn rows(&self, range: Range<usize>) -> Result<Array> {
+        fn part<T: Clone>(tensor: &Tensor<T>, range: Range<usize>) -> Result<Tensor<T>> {
+            let Some((&rows, rest)) = tensor.shape().dims().split_first().filter(|(rows, _)| range.end <= **rows)
+            else {
+                let message = format!("rows {}..{} of an array of shape {}", range.start, range.end, tensor.shape());
+                return Err(Error::argument(message).help("ask for rows of the leading axis"));
+            };
+            let width = tensor.count() / rows.max(1);
+            let shape = Shape::new(rest).prepend(range.len());
+            Tensor::new(shape, tensor.data()[range.start.min(range.end) * width..range.end * width].to_vec())
+        }
+        Ok(match self {
+            Array::F32(tensor) => Array::F32(part(tensor, range)?),
+            Array::F64(tensor) => Array::F64(part(tensor, range)?),
+            Array::U8(tensor) => Array::U8(part(tensor, range)?),
+            Array::I64(tensor) => Array::I64(part(tensor, range)?),
+            Array::Bool(tensor) => Array::Bool(part(tensor, range)?),
+        })
     }
 
     /// The same elements with axes in reverse order.
@@ -280,6 +305,15 @@ mod tests {
         let error = decode(DType::U64, Endian::Little, &u64::MAX.to_le_bytes()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Data);
         assert!(error.message().contains("18446744073709551615"), "{error}");
+    }
+
+    #[test]
+    fn rows_keep_the_leading_axis() {
+        let array = Array::U8(Tensor::new([3, 2], vec![1, 2, 3, 4, 5, 6]).unwrap());
+        assert_eq!(array.rows(1..3).unwrap(), Array::U8(Tensor::new([2, 2], vec![3, 4, 5, 6]).unwrap()));
+        assert_eq!(array.rows(3..3).unwrap().shape().dims(), [0, 2]);
+        assert_eq!(array.rows(2..4).unwrap_err().kind(), ErrorKind::Argument);
+        assert!(Array::F32(Tensor::scalar(1.0)).rows(0..1).is_err());
     }
 
     #[test]

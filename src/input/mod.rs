@@ -20,7 +20,7 @@ pub use array::{Array, DType};
 pub use idx::read_idx;
 pub use image::{Channels, ImageLayout, ImageOptions, read_images};
 pub use npy::{NpyReader, read_npy};
-pub use npz::{read_npz, read_npz_array};
+pub use npz::{read_npz, read_npz_array, unpack_npz};
 pub use safetensors::{read_safetensors, read_weights};
 
 /// The formats that can be read, told apart by the file's ending.

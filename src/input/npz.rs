@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Cursor, Read};
+use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use zip::ZipArchive;
@@ -21,7 +21,18 @@ pub(super) const MAX_DEFLATE_RATIO: u64 = 1032;
 /// [`ErrorKind::Io`] if the file cannot be read, [`ErrorKind::Malformed`] if it is no `.npz` file, holds no array or
 /// claims more than it can hold, and those of [`read_npy`](super::read_npy).
 pub fn read_npz(path: &Path) -> Result<BTreeMap<String, Array>> {
-    let mut archive = Archive::open(path)?;
+    read_all(Archive::open(path)?)
+}
+
+/// All arrays of an archive that lies in memory, by name; `place` is what errors call it.
+///
+/// # Errors
+/// Those of [`read_npz`].
+pub fn unpack_npz(bytes: &[u8], place: &str) -> Result<BTreeMap<String, Array>> {
+    read_all(Archive::new(Cursor::new(bytes), bytes.len() as u64, place.to_owned())?)
+}
+
+fn read_all<R: Read + Seek>(mut archive: Archive<R>) -> Result<BTreeMap<String, Array>> {
     let mut arrays = BTreeMap::new();
     for (index, name) in archive.names()? {
         let array = archive.read(index, &name)?;
@@ -47,18 +58,23 @@ pub fn read_npz_array(path: &Path, name: &str) -> Result<Array> {
     }
 }
 
-struct Archive {
-    zip: ZipArchive<BufReader<File>>,
+struct Archive<R> {
+    zip: ZipArchive<R>,
     place: String,
     /// Bytes that may still be unpacked.
     allowance: u64,
 }
 
-impl Archive {
+impl Archive<BufReader<File>> {
     fn open(path: &Path) -> Result<Self> {
         let (file, size) = open(path)?;
-        let place = path.display().to_string();
-        let zip = ZipArchive::new(file).map_err(|error| broken(&place, error))?;
+        Archive::new(file, size, path.display().to_string())
+    }
+}
+
+impl<R: Read + Seek> Archive<R> {
+    fn new(source: R, size: u64, place: String) -> Result<Self> {
+        let zip = ZipArchive::new(source).map_err(|error| broken(&place, error))?;
         Ok(Archive { zip, place, allowance: size.saturating_mul(MAX_DEFLATE_RATIO) })
     }
 

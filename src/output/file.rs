@@ -22,10 +22,15 @@ impl NewFile {
     /// Starts the file that will be `path`, so that a bad path fails before long work.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`] if the folder is missing or cannot be written to, or if `path` is a folder.
+    /// [`ErrorKind::Io`] if the folder is missing or cannot be written to, or if `path` is a folder or a device.
     pub fn create(path: &Path) -> Result<Self> {
         if path.is_dir() {
             return Err(Error::new(ErrorKind::Io, format!("{}: is a folder", path.display())).help("name a file in it"));
+        }
+        // Renaming over a device such as /dev/null would take its place for every program on the machine.
+        if path.exists() && !path.is_file() {
+            return Err(Error::new(ErrorKind::Io, format!("{}: is a device or pipe, not a file", path.display()))
+                .help("name a file; it is written beside its place and renamed when it is whole"));
         }
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -143,6 +148,13 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Io);
         assert!(error.message().contains("the folder no/such/folder is not there"), "{error}");
         assert!(error.advice().is_some());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_never_replaced() {
+        let error = NewFile::create(Path::new("/dev/null")).unwrap_err();
+        assert!(error.message().contains("/dev/null: is a device"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod cost;
 mod facts;
 mod forward;
 mod fuse;
+mod linear;
 mod print;
 mod relevance;
 mod step;

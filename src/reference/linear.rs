@@ -139,8 +139,9 @@ impl Bounds {
     fn input_part(&self, part: InputPart, x: f64, element: usize) -> f64 {
         match part {
             InputPart::Whole => x,
-            InputPart::Positive => x.max(0.0),
-            InputPart::Negative => x.min(0.0),
+            InputPart::Positive if x < 0.0 => 0.0,
+            InputPart::Negative if x > 0.0 => 0.0,
+            InputPart::Positive | InputPart::Negative => x,
             InputPart::Low => self.low[element],
             InputPart::High => self.high[element],
             InputPart::One => 1.0,

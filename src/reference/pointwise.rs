@@ -9,7 +9,14 @@ use crate::tensor::Tensor;
 /// f(x) of an activation.
 pub fn value(activation: &Activation, x: f64) -> f64 {
     match activation {
-        Activation::Relu => x.max(0.0),
+        // max(x, 0) would turn NaN into 0 and hide it.
+        Activation::Relu => {
+            if x < 0.0 {
+                0.0
+            } else {
+                x
+            }
+        }
         Activation::LeakyRelu { slope } => {
             if x >= 0.0 {
                 x

@@ -110,7 +110,10 @@ impl Source {
     /// Whether the comment that ends right above `line`, or stands on it, holds `words`.
     pub fn comment_above_says(&self, line: usize, words: &str) -> bool {
         let lines: Vec<&str> = self.text.lines().collect();
-        let above = lines[..line - 1].iter().rev().take_while(|text| text.trim_start().starts_with("//"));
+        let above = lines[..line - 1]
+            .iter()
+            .rev()
+            .take_while(|text| ["//", "#["].iter().any(|start| text.trim_start().starts_with(start)));
         above.chain([&lines[line - 1]]).any(|text| text.contains(words))
     }
 

@@ -1,0 +1,93 @@
+//! What the user sees: words on stderr, data on stdout.
+
+use std::fmt;
+use std::io::{self, ErrorKind as IoErrorKind, Write};
+
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use relprop::{Error, ErrorKind, Result};
+
+const RED: Style = AnsiColor::Red.on_default().bold();
+const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
+
+/// Words on stderr; a console told to be quiet says nothing but errors.
+#[derive(Debug, Clone, Copy)]
+pub struct Console {
+    quiet: bool,
+}
+
+impl Console {
+    /// A console that speaks unless `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        Console { quiet }
+    }
+
+    /// Something the user should know.
+    pub fn note(self, text: &str) {
+        if !self.quiet {
+            to_stderr(&format!("{YELLOW}note:{YELLOW:#} {text}"));
+        }
+    }
+
+    /// What was done.
+    pub fn done(self, text: &str) {
+        if !self.quiet {
+            to_stderr(text);
+        }
+    }
+
+    /// A bar over `samples` samples. It is drawn on a terminal only.
+    pub fn progress(self, samples: usize) -> ProgressBar {
+        if self.quiet {
+            return ProgressBar::hidden();
+        }
+        let style =
+            ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} samples, {rate} samples/s, {eta} left");
+        let bar = ProgressBar::new(samples as u64);
+        let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = out.write_str(&thousands(state.per_sec().round() as usize));
+        };
+        match style {
+            Ok(style) => bar.with_style(style.with_key("rate", rate)),
+            Err(_) => bar,
+        }
+    }
+}
+
+/// An error with its node and advice.
+pub fn report_error(error: &Error) {
+    to_stderr(&format!("{RED}error:{RED:#} {error}"));
+}
+
+/// A closed stderr must not turn words into a failure.
+fn to_stderr(text: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+/// Data on stdout. A reader that stops early, as `head` does, is no error.
+///
+/// # Errors
+/// [`ErrorKind::Io`] where stdout cannot be written to, for example on a full disk.
+pub fn to_stdout(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == IoErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Error::new(ErrorKind::Io, format!("stdout cannot be written to: {error}"))
+            .help("check where it is redirected to")
+            .caused_by(error)),
+    }
+}
+
+/// A number with separators between thousands.
+pub fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,214 @@
+//! `relprop demo`: the main job on real data that comes with the program.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use relprop::canonical::{self, canonicalize};
+use relprop::input::{Array, ImageOptions, unpack_npz};
+use relprop::output::{Precision, write_npy, write_png};
+use relprop::relevance::{LayerReport, LayerSums, Named};
+use relprop::{
+    Backend, Composite, Error, ErrorKind, Explainer, Input, Network, Relevance, Request, Result, Targets, Tensor, onnx,
+};
+
+use super::console::{Console, thousands, to_stdout};
+use super::demo_page;
+use super::engine::{BackendName, positive};
+use super::interrupt;
+use super::results::try_create;
+
+static MODEL: &[u8] = include_bytes!("../../demo/fashion-mlp.onnx");
+static IMAGES: &[u8] = include_bytes!("../../demo/fashion-mnist-test.npz");
+
+/// Samples that the float64 reference explains too.
+const COMPARED: usize = 64;
+/// Samples explained between two looks at Ctrl-C.
+const BLOCK: usize = 2000;
+
+/// Explain Fashion-MNIST's 10,000 test images with an MLP that comes with the program, and draw some of them.
+///
+/// It needs no files and no GPU. It prints how often the network is right, how fast it is explained, how closely results
+/// agree with float64, and where relevance went; it writes a page of heatmaps and the relevance of every pixel.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The folder for the results, made if it is missing; relprop-demo unless told
+    #[arg(long, value_name = "FOLDER", default_value = "relprop-demo", hide_default_value = true)]
+    out: PathBuf,
+
+    /// What computes: `auto`, the fastest there is, unless told
+    #[arg(long, value_name = "NAME", default_value = "auto", hide_default_value = true)]
+    backend: BackendName,
+
+    /// Explain the first N images only; all 10,000 unless told, and 64 with the reference
+    #[arg(long, value_name = "N", value_parser = positive)]
+    images: Option<usize>,
+}
+
+/// The data set.
+pub struct Data {
+    /// Pixels as the network reads them, [N, 1, 28, 28].
+    pub images: Tensor,
+    /// Each image's class.
+    pub labels: Vec<usize>,
+}
+
+/// Explains the images, prints what came out and writes the files.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let folder = &arguments.out;
+    std::fs::create_dir_all(folder).map_err(|error| {
+        Error::new(ErrorKind::Io, format!("{}: the folder cannot be made: {error}", folder.display()))
+            .help("name another one with --out")
+    })?;
+    let (page, array) = (folder.join("heatmaps.png"), folder.join("relevance.npy"));
+    [&page, &array].into_iter().try_for_each(|path| try_create(path))?;
+
+    let network = canonicalize(&onnx::parse(MODEL.to_vec(), None)?, &canonical::Options::default())?;
+    let data = load()?;
+    let composite = Composite::preset("epsilon-plus")?;
+    let explainer = Explainer::new(network, &composite, arguments.backend.backend())?;
+    to_stdout(&format!(
+        "Fashion-MNIST: {} test images of 28×28 pixels, ten classes\n{}\n",
+        thousands(data.labels.len()),
+        describe(explainer.network())
+    ))?;
+
+    let most = if explainer.backend() == Backend::Reference { COMPARED } else { data.labels.len() };
+    let samples = arguments.images.unwrap_or(most).min(data.labels.len());
+    let data = data.first(samples)?;
+    let began = Instant::now();
+    let (relevance, layers) = explain(&explainer, &data)?;
+    let seconds = began.elapsed().as_secs_f64();
+    to_stdout(&summary(&explainer, &data, &relevance, &layers, seconds))?;
+    to_stdout(&agreement(&explainer, &composite, &data, &relevance)?)?;
+
+    write_png(&page, &demo_page::draw(&data, &relevance)?)?;
+    write_npy(&array, relevance.input(), Precision::F32)?;
+    to_stdout(&format!(
+        "\nwrote {}: images of each class beside their heatmaps\nwrote {}: the relevance of every pixel, {}\n",
+        page.display(),
+        array.display(),
+        relevance.input().shape()
+    ))
+}
+
+fn load() -> Result<Data> {
+    let mut arrays = unpack_npz(IMAGES, "demo/fashion-mnist-test.npz")?;
+    let mut take = |name: &str| match arrays.remove(name) {
+        Some(Array::U8(tensor)) => Ok(tensor),
+        _ => Err(Error::new(ErrorKind::Internal, format!("the demo's data lacks `{name}`")).help("build it again")),
+    };
+    let images = ImageOptions::default().scale_pixels(&take("image")?)?;
+    let labels = take("label")?.data().iter().map(|&label| usize::from(label)).collect();
+    Ok(Data { images, labels })
+}
+
+impl Data {
+    fn block(&self, first: usize, count: usize) -> Result<Tensor> {
+        let width = self.images.count() / self.images.rows();
+        let mut dims = self.images.shape().dims().to_vec();
+        dims[0] = count;
+        Tensor::new(dims, self.images.data()[first * width..(first + count) * width].to_vec())
+    }
+
+    fn first(self, count: usize) -> Result<Data> {
+        Ok(Data { images: self.block(0, count)?, labels: self.labels[..count].to_vec() })
+    }
+}
+
+/// What an explanation of all images gives, block by block, so that Ctrl-C works and progress shows.
+fn explain(explainer: &Explainer, data: &Data) -> Result<(Relevance, Vec<LayerReport>)> {
+    let request = Request::new(Targets::ArgMax).report(true);
+    let samples = data.labels.len();
+    let bar = Console::new(false).progress(samples);
+    let (mut pixels, mut logits, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+    let mut layers: Vec<LayerReport> = Vec::new();
+    let mut first = 0;
+    while first < samples {
+        interrupt::check()?;
+        let count = BLOCK.min(samples - first);
+        let relevance = explainer.explain_with(&[Input::from(&data.block(first, count)?)], &request)?;
+        pixels.extend_from_slice(relevance.input().data());
+        logits.extend_from_slice(relevance.logits.data());
+        targets.extend_from_slice(relevance.targets.data());
+        for (position, layer) in relevance.report.into_iter().flat_map(|report| report.layers).enumerate() {
+            match layers.get_mut(position) {
+                Some(total) => total.sums.add(&layer.sums),
+                None => layers.push(layer),
+            }
+        }
+        first += count;
+        bar.inc(count as u64);
+    }
+    bar.finish_and_clear();
+    let relevance = Relevance {
+        inputs: vec![Named { name: "image".to_owned(), relevance: Tensor::new(data.images.shape().clone(), pixels)? }],
+        kept: Vec::new(),
+        logits: Tensor::new([samples, explainer.outputs()], logits)?,
+        targets: Tensor::new([samples, 1], targets)?,
+        report: None,
+    };
+    Ok((relevance, layers))
+}
+
+/// The network in a line: its kind and widths.
+fn describe(network: &Network) -> String {
+    let width = |value| network.shape(value).count().to_string();
+    let dense = network.layers().iter().filter(|node| node.layer.kind() == "dense");
+    let widths = network.inputs().iter().map(|input| width(input.value)).chain(dense.map(|node| width(node.output)));
+    format!("network: MLP {} with ReLU, rules of epsilon-plus", widths.collect::<Vec<_>>().join("-"))
+}
+
+fn summary(explainer: &Explainer, data: &Data, relevance: &Relevance, layers: &[LayerReport], seconds: f64) -> String {
+    let samples = data.labels.len();
+    let right = relevance.targets.data().iter().zip(&data.labels).filter(|(guess, label)| guess == label).count();
+    let score: f64 = relevance.scores().data().iter().map(|&score| f64::from(score)).sum();
+    let arrived: f64 = relevance.input().data().iter().map(|&r| f64::from(r)).sum();
+    let sum = |part: fn(&LayerSums) -> f64| layers.iter().map(|layer| part(&layer.sums)).sum::<f64>();
+    let (bias, epsilon) = (sum(|sums| sums.bias), sum(|sums| sums.epsilon));
+    let share = |part: f64| part / score * 100.0;
+    format!(
+        "\nbackend       {:?} ({})\n\
+         explained     {} images in {seconds:.2} s: {} images a second, forward pass and relevance\n\
+         accuracy      {:.2} % of the images are classified right\n\
+         conservation  of the scores' sum {score:.1}, the pixels hold {:.3} %, biases absorbed {:.3} %,\n\
+         {:14}epsilon absorbed {:.6} %, and {:.6} % was lost\n",
+        explainer.backend(),
+        explainer.adapter(),
+        thousands(samples),
+        thousands((samples as f64 / seconds).round() as usize),
+        right as f64 / samples as f64 * 100.0,
+        share(arrived),
+        share(bias),
+        "",
+        share(epsilon),
+        share(score - arrived - bias - epsilon),
+    )
+}
+
+/// How closely the first samples agree with the float64 reference.
+fn agreement(explainer: &Explainer, composite: &Composite, data: &Data, relevance: &Relevance) -> Result<String> {
+    let count = COMPARED.min(data.labels.len());
+    let judge = Explainer::new(explainer.network().clone(), composite, Backend::Reference)?;
+    let targets = Targets::Each(relevance.targets.data()[..count].to_vec());
+    let expected = judge.explain(&[Input::from(&data.block(0, count)?)], &targets)?;
+    let mut distances: Vec<f64> =
+        (0..count).map(|sample| distance(relevance.input().row(sample), expected.input().row(sample))).collect();
+    distances.sort_by(f64::total_cmp);
+    Ok(format!(
+        "agreement     with float64 on {count} images, relative L2 distance: median {:.1e}, worst {:.1e}\n",
+        distances[count / 2],
+        distances[count - 1]
+    ))
+}
+
+/// ‖a − b‖ / ‖b‖.
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    let square = |x: f64| x * x;
+    let apart: f64 = a.iter().zip(b).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
+    let size: f64 = b.iter().map(|&b| square(f64::from(b))).sum();
+    (apart / size.max(f64::MIN_POSITIVE)).sqrt()
+}

@@ -1,0 +1,217 @@
+//! The run of `relprop explain`: everything is checked first, then blocks of samples go through.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use relprop::input::ImageLayout;
+use relprop::network::InputKind;
+use relprop::output::{JsonLines, write_json};
+use relprop::{Backend, Explainer, Relevance, Request, Result, Start, Targets};
+
+use super::console::Console;
+use super::explain::Arguments;
+use super::heatmap::Page;
+use super::interrupt;
+use super::model::usage;
+use super::report::{CompositePart, ModelPart, ReportFile, SampleLine, Tally, Totals, Versions};
+use super::results::{Column, Results, try_create};
+use super::source::{Source, Values};
+use super::target::{describe, resolve_start, resolve_targets, start_of, targets_of};
+
+/// Bytes of inputs and results in memory at a time, unless `--memory` says otherwise.
+const BLOCK_BYTES: usize = 64 << 20;
+/// Samples in memory at a time at most, so that progress shows.
+const BLOCK_SAMPLES: usize = 4096;
+/// The same for the reference, which takes its time.
+const REFERENCE_SAMPLES: usize = 32;
+
+/// Everything that an explanation needs, checked.
+pub struct Job<'a> {
+    arguments: &'a Arguments,
+    explainer: Explainer,
+    source: Source,
+    targets: Targets,
+    /// K.
+    per_sample: usize,
+    start: Start,
+    block: usize,
+    results: Results,
+    lines: Option<JsonLines>,
+    page: Option<Page>,
+    report: ReportFile,
+}
+
+impl<'a> Job<'a> {
+    /// Checks model, inputs, targets and output files, before any work.
+    ///
+    /// # Errors
+    /// If any does not fit.
+    pub fn prepare(arguments: &'a Arguments, console: Console) -> Result<Self> {
+        check_distinct(arguments)?;
+        let model = arguments.model.load()?;
+        let network = &model.network;
+        network.notes().iter().for_each(|note| console.note(note));
+        let explainer = Explainer::with_options(network.clone(), &model.composite, arguments.engine.options())?;
+        let source = Source::open(&arguments.inputs, network, &arguments.pixels, arguments.allow_nonfinite, console)?;
+        let targets = resolve_targets(&arguments.target.target, source.samples, explainer.outputs())?;
+        let per_sample = targets.per_sample(explainer.outputs());
+        let output = network.shape(network.output());
+        let choice = arguments.target.start.as_ref();
+        let start = resolve_start(choice, model.default_start(), source.samples, per_sample, output)?;
+        let plan = explainer.plan(&request(arguments, &targets, &start))?;
+        let layout = layout(arguments, &source);
+        let columns = columns(arguments, &explainer, &source, layout)?;
+        let width: usize = columns.iter().map(|column| column.shape.count() * per_sample).sum();
+        let read: usize = source.doors.iter().map(|door| door.sample.count()).sum();
+        let axis = targets.is_several().then_some(per_sample);
+        let results = Results::create(&arguments.output, columns, &source, axis, arguments.dtype.precision())?;
+        let lines = arguments.samples.as_deref().map(JsonLines::create).transpose()?;
+        let page = Page::new(&arguments.heatmap, layout, &source, per_sample)?;
+        arguments.report.as_deref().map(try_create).transpose()?;
+        let is_reference = explainer.backend() == Backend::Reference;
+        let report = ReportFile {
+            model: ModelPart::new(&arguments.model.path, &model),
+            composite: CompositePart::new(&arguments.model, &start),
+            target: describe(&arguments.target.target),
+            backend: format!("{:?}", explainer.backend()).to_lowercase(),
+            adapter: explainer.adapter(),
+            versions: Versions { relprop: env!("CARGO_PKG_VERSION") },
+            dispatches: if is_reference { 0 } else { plan.steps.len() },
+            totals: Totals::default(),
+            layers: Vec::new(),
+        };
+        let block = block(arguments, &source, (read + width) * size_of::<f32>(), is_reference);
+        Ok(Job { arguments, explainer, source, targets, per_sample, start, block, results, lines, page, report })
+    }
+
+    /// Explains block by block, then gives every file its name.
+    ///
+    /// # Errors
+    /// If a block cannot be read, explained or written.
+    pub fn run(mut self, console: Console) -> Result<Totals> {
+        let began = Instant::now();
+        let bar = console.progress(self.source.samples);
+        let mut tally = Tally::default();
+        let mut first = 0;
+        while first < self.source.samples {
+            interrupt::check()?;
+            let next = self.source.samples.min(first + self.block);
+            let values = self.source.read(first..next)?;
+            let inputs: Vec<_> = values.iter().map(Values::input).collect();
+            let targets = targets_of(&self.targets, first..next);
+            let start = start_of(&self.start, first..next, self.per_sample * self.explainer.outputs());
+            // NaN and infinity were looked for when the block was read.
+            let request = request(self.arguments, &targets, &start).allow_nonfinite(true);
+            let relevance = self.explainer.explain_with(&inputs, &request)?;
+            self.write(&relevance, &values, first)?;
+            tally.add(&relevance, &start, self.explainer.network().link());
+            bar.inc((next - first) as u64);
+            first = next;
+        }
+        bar.finish_and_clear();
+        interrupt::check()?;
+        let (totals, layers) = tally.finish(self.source.samples, self.per_sample, began.elapsed().as_secs_f64());
+        self.report.totals = totals.clone();
+        self.report.layers = layers;
+        self.finish(console)?;
+        Ok(totals)
+    }
+
+    fn write(&mut self, relevance: &Relevance, values: &[Values], first: usize) -> Result<()> {
+        self.results.append(relevance)?;
+        if let Some(page) = &mut self.page {
+            page.add(relevance, values, &self.source.doors, first)?;
+        }
+        let Some(lines) = &mut self.lines else { return Ok(()) };
+        let scores = relevance.scores();
+        let rows = relevance.targets.count();
+        for row in 0..rows {
+            let of_input = |named: &relprop::relevance::Named| {
+                let width = named.relevance.count() / rows;
+                named.relevance.data()[row * width..][..width].iter().map(|&r| f64::from(r)).sum::<f64>()
+            };
+            let sample = first + row / self.per_sample;
+            lines.append(&SampleLine {
+                index: sample,
+                source: self.source.file_of(sample).display().to_string(),
+                target: relevance.targets.data()[row],
+                score: scores.data()[row],
+                relevance_sum: relevance.inputs.iter().map(of_input).sum(),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn finish(self, console: Console) -> Result<()> {
+        if let Some(lines) = self.lines {
+            lines.finish()?;
+        }
+        if let Some(page) = self.page {
+            page.finish(console)?;
+        }
+        if let Some(path) = &self.arguments.report {
+            write_json(path, &self.report)?;
+        }
+        // The relevance comes last: where it is there, everything is.
+        self.results.finish()
+    }
+}
+
+fn request(arguments: &Arguments, targets: &Targets, start: &Start) -> Request {
+    let request = Request::new(targets.clone()).start(start.clone()).report(arguments.report.is_some());
+    arguments.keep.iter().fold(request, |request, name| request.keep(name))
+}
+
+/// Where the first float input has its channels.
+fn layout(arguments: &Arguments, source: &Source) -> ImageLayout {
+    let door = source.doors.iter().find(|door| door.kind == InputKind::Float);
+    door.map_or(ImageLayout::Nchw, |door| arguments.pixels.layout(&door.sample))
+}
+
+/// The arrays of the results: the float inputs, then the kept values.
+fn columns(arguments: &Arguments, explainer: &Explainer, source: &Source, layout: ImageLayout) -> Result<Vec<Column>> {
+    let network = explainer.network();
+    let floats = source.doors.iter().filter(|door| door.kind == InputKind::Float);
+    let mut columns = floats
+        .map(|door| if arguments.sum_channels { Column::of_pixels(door, layout) } else { Ok(Column::of_door(door)) })
+        .collect::<Result<Vec<_>>>()?;
+    for name in &arguments.keep {
+        if columns.iter().any(|column| column.name == *name) {
+            return Err(usage(format!("--keep {name}: the results hold it already"), "leave it out"));
+        }
+        let of_layer = || network.find_layer(name).map(|layer| network.layer(layer).output);
+        if let Some(value) = network.find_value(name).or_else(of_layer) {
+            columns.push(Column::of_value(name, network.shape(value)));
+        }
+    }
+    Ok(columns)
+}
+
+/// How many samples are in memory at a time.
+fn block(arguments: &Arguments, source: &Source, bytes_a_sample: usize, is_reference: bool) -> usize {
+    let bytes = arguments.engine.half_of_memory().unwrap_or(BLOCK_BYTES);
+    let most = if is_reference { REFERENCE_SAMPLES } else { BLOCK_SAMPLES };
+    let most = most.max(arguments.engine.batch_size.unwrap_or(1));
+    (bytes / bytes_a_sample.max(1)).clamp(1, most).min(source.samples)
+}
+
+/// Two results under one name would leave one of them.
+fn check_distinct(arguments: &Arguments) -> Result<()> {
+    let outputs: [Option<&Path>; 4] = [
+        Some(&arguments.output),
+        arguments.samples.as_deref(),
+        arguments.report.as_deref(),
+        arguments.heatmap.heatmap.as_deref(),
+    ];
+    let outputs: Vec<&Path> = outputs.into_iter().flatten().collect();
+    let inputs: Vec<&PathBuf> = arguments.inputs.iter().chain([&arguments.model.path]).collect();
+    for (position, path) in outputs.iter().enumerate() {
+        if outputs[..position].contains(path) || inputs.iter().any(|input| input.as_path() == *path) {
+            return Err(usage(
+                format!("{}: is named twice, and one would replace the other", path.display()),
+                "give every file a name of its own",
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! The program: arguments → model and inputs → explainer → files. It sees the crate's public API only.
+
+mod console;
+mod demo;
+mod demo_page;
+mod engine;
+mod explain;
+mod heatmap;
+mod inspect;
+mod interrupt;
+mod job;
+mod model;
+mod pixels;
+mod report;
+mod results;
+mod source;
+mod target;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use relprop::{ErrorKind, Result};
+
+const AFTER_HELP: &str = "\
+Examples:
+  relprop demo
+      Explain 10,000 images that come with the program, and draw some of them.
+  relprop explain model.onnx digits.npy -o relevance.npy
+      The relevance of every input value for each sample's strongest class.
+  relprop explain model.onnx cat.png dog.png -o relevance.npy --heatmap heat.png
+      Pictures in, relevance and a drawing of it out.
+  relprop inspect model.onnx
+      The layers, the rule each gets, and what an explanation costs.";
+
+/// Shows which input values a trained network's score came from, by Layer-wise Relevance Propagation (LRP).
+///
+/// It reads an ONNX model and sends the score of a class back through the network to every input value. Results go to
+/// the files you name and to stdout, words to stderr. It exits with 0 when done, 1 when something failed, 2 when it was
+/// called wrongly.
+#[derive(Debug, Parser)]
+#[command(name = "relprop", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Explain(Box<explain::Arguments>),
+    Inspect(inspect::Arguments),
+    Demo(demo::Arguments),
+}
+
+impl Program {
+    /// Does what the arguments ask for and gives the program's exit status.
+    pub fn run(self) -> ExitCode {
+        match self.dispatch() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                console::report_error(&error);
+                ExitCode::from(if error.kind() == ErrorKind::Argument { 2 } else { 1 })
+            }
+        }
+    }
+
+    fn dispatch(self) -> Result<()> {
+        interrupt::listen();
+        match self.command {
+            Command::Explain(arguments) => explain::run(*arguments),
+            Command::Inspect(arguments) => inspect::run(&arguments),
+            Command::Demo(arguments) => demo::run(&arguments),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Compiles loops for the widest instruction set of this machine.
+//!
+//! A [`Loop`] is plain safe Rust; [`run`] calls a copy of it that the compiler made with the instruction set switched
+//! on. `unsafe` only vouches that this machine has it.
+
+#![allow(unsafe_code)]
+
+use std::sync::OnceLock;
+
+/// An instruction set that loops are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Level {
+    /// What every machine of this architecture has.
+    Baseline,
+    /// 8 lanes and fused multiply-adds.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// 16 lanes and fused multiply-adds.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Level {
+    /// The widest level of this machine.
+    pub(super) fn widest() -> Self {
+        static WIDEST: OnceLock<Level> = OnceLock::new();
+        *WIDEST.get_or_init(Level::detect)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn detect() -> Self {
+        if is_x86_feature_detected!("avx512f") {
+            Level::Avx512
+        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            Level::Avx2
+        } else {
+            Level::Baseline
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn detect() -> Self {
+        Level::Baseline
+    }
+
+    /// The level's name, for reports.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Level::Baseline => std::env::consts::ARCH,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "avx512f",
+        }
+    }
+}
+
+/// A loop to be compiled for every level. Implementations mark [`run`](Loop::run) `#[inline(always)]`, so that it is
+/// compiled into the function that has the instruction set.
+pub(super) trait Loop {
+    /// Whether the level has fused multiply-adds, and how many floats a register holds, are constants of the copy.
+    fn run<const FUSED: bool, const LANES: usize>(self);
+}
+
+/// Runs a loop at a level, which must not be wider than [`Level::widest`].
+#[inline]
+pub(super) fn run(level: Level, work: impl Loop) {
+    assert!(level == Level::Baseline || level == Level::widest() || is_below(level, Level::widest()));
+    match level {
+        Level::Baseline => baseline(work),
+        // SAFETY: `widest` found this or a wider level on this machine, and every wider level includes it.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { avx2(work) },
+        // SAFETY: `widest` found avx512f on this machine.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { avx512(work) },
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn is_below(level: Level, widest: Level) -> bool {
+    level == Level::Avx2 && widest == Level::Avx512
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn is_below(_: Level, _: Level) -> bool {
+    false
+}
+
+/// The levels of this machine, narrowest first.
+#[cfg(test)]
+pub(super) fn levels() -> Vec<Level> {
+    let all = [
+        Level::Baseline,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512,
+    ];
+    let widest = Level::widest();
+    all.into_iter().filter(|&level| level == Level::Baseline || level == widest || is_below(level, widest)).collect()
+}
+
+/// The 64-bit ARM baseline has fused multiply-adds.
+fn baseline(work: impl Loop) {
+    work.run::<{ cfg!(target_arch = "aarch64") }, 4>();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2(work: impl Loop) {
+    work.run::<true, 8>();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn avx512(work: impl Loop) {
+    work.run::<true, 16>();
+}

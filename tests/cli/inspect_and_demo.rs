@@ -1,0 +1,65 @@
+//! `relprop inspect` and `relprop demo`.
+
+use crate::program::{Folder, MODEL, fixture};
+
+#[test]
+fn inspect_shows_layers_rules_and_the_plan() {
+    let folder = Folder::new();
+    let run = folder.relprop(&["inspect", &fixture(MODEL)]).succeeds();
+    for words in [
+        "image [N, 1, 4, 5], real numbers",
+        "opset 17",
+        "the last softmax",
+        "/layers/layers.4/Gemm",
+        "epsilon(1e-6)",
+        "family is linear",
+        "R(image) =",
+        "7: 6 products, 1 others",
+        "times the least possible",
+        "a sample",
+    ] {
+        assert!(run.stdout.contains(words), "{words}\n{}", run.stdout);
+    }
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn inspect_gives_json_on_request() {
+    let folder = Folder::new();
+    let run = folder.relprop(&["inspect", &fixture(MODEL), "--json", "--target", "all", "--batch-size", "10"]);
+    let json: serde_json::Value = serde_json::from_str(&run.succeeds().stdout).unwrap();
+    assert_eq!(json["plan"]["targets"], 5);
+    assert_eq!(json["plan"]["batch"], 10);
+    // Forward once a sample, backward once a target: (20·33 + 33·17 + 17·5) · 10 · (1 + 5).
+    assert_eq!(json["plan"]["multiply_adds"], (20 * 33 + 33 * 17 + 17 * 5) * 10 * 6);
+    assert_eq!(json["layers"][1]["rule"], "epsilon(1e-6)");
+}
+
+#[test]
+fn inspect_knows_every_composite() {
+    let folder = Folder::new();
+    for composite in relprop::composite::PRESETS {
+        let run = folder.relprop(&["inspect", &fixture(MODEL), "--composite", composite]).succeeds();
+        assert!(run.stdout.contains(composite), "{}", run.stdout);
+    }
+}
+
+#[test]
+fn the_demo_explains_its_own_images_anywhere() {
+    let folder = Folder::new();
+    let run = folder.relprop(&["demo", "--images", "80", "--out", "results"]).succeeds();
+    for words in ["accuracy", "images a second", "conservation", "with float64 on 64 images", "heatmaps.png"] {
+        assert!(run.stdout.contains(words), "{words}\n{}", run.stdout);
+    }
+    assert_eq!(folder.read("results/relevance.npy").shape().dims(), [80, 1, 28, 28]);
+    let page = image::open(folder.path("results/heatmaps.png")).unwrap();
+    assert!(page.width() > 800 && page.height() > 800);
+}
+
+#[test]
+fn the_demo_names_a_folder_that_cannot_be_made() {
+    let folder = Folder::new();
+    std::fs::write(folder.path("file"), "").unwrap();
+    let run = folder.relprop(&["demo", "--images", "1", "--out", "file/results"]);
+    assert!(run.status == 1 && run.stderr.contains("--out"), "{}", run.stderr);
+}
