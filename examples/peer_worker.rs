@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 println!("{}", start.elapsed().as_secs_f64());
             }
             ["explain"] => {
-                last = None;
+                drop(last.take());
                 let start = Instant::now();
                 last = Some(explainer.explain(&[Input::from(&samples)], &Targets::ArgMax)?);
                 println!("{}", start.elapsed().as_secs_f64());

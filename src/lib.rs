@@ -1,5 +1,8 @@
 //! Layer-wise Relevance Propagation (LRP) for ONNX models.
 
+// The README's Rust is tested as documentation is.
+#![cfg_attr(all(doctest, feature = "onnx", feature = "files"), doc = include_str!("../README.md"))]
+
 pub mod canonical;
 pub mod composite;
 pub mod cpu;

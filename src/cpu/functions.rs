@@ -3,6 +3,12 @@
 //! Ranges are reduced and polynomials fitted as in the Cephes library (S. Moshier, `exp`, `tanh` and `ndtr` in single
 //! precision); the tests hold every function to a few units in the last place of float64. NaN stays NaN.
 
+#![allow(
+    clippy::approx_constant,
+    clippy::excessive_precision,
+    reason = "coefficients of fitted polynomials stand as they were fitted"
+)]
+
 use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LOG2_E};
 
 use crate::layers::{Activation, GeluForm};

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use crate::composite::Assignment;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::layers::Layer;
 use crate::network::{LayerId, Network};
 use crate::plan::{Direction, Measure, Operand, Plan, Rows, Step, Work};
@@ -90,7 +90,7 @@ impl Cpu {
     /// An executor on `threads` threads; as many as the machine has cores if none is given.
     ///
     /// # Errors
-    /// [`ErrorKind::Limit`] if the threads cannot be started.
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) if the threads cannot be started.
     pub fn new(threads: Option<usize>) -> Result<Self> {
         #[cfg(not(feature = "threads"))]
         let _ = threads;
@@ -98,7 +98,7 @@ impl Cpu {
             weights: Mutex::default(),
             #[cfg(feature = "threads")]
             pool: rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build().map_err(|error| {
-                Error::new(ErrorKind::Limit, format!("the threads cannot be started: {error}"))
+                Error::new(crate::error::ErrorKind::Limit, format!("the threads cannot be started: {error}"))
                     .help("ask for fewer threads")
             })?,
         })
@@ -146,7 +146,7 @@ impl Cpu {
     /// Explains a batch, or runs it forward only; gives each layer's sums where the plan measures them.
     ///
     /// # Errors
-    /// [`ErrorKind::Data`] if an integer input points outside its table.
+    /// [`ErrorKind::Data`](crate::ErrorKind::Data) if an integer input points outside its table.
     pub fn run(
         &self,
         network: &Network,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
 
-/// y = table[x] for integer x: each position of the input is replaced by a row of the table.
+/// y = `table[x]` for integer x: each position of the input is replaced by a row of the table.
 #[derive(Debug, Clone)]
 pub struct Lookup {
     table: Arc<Tensor>,

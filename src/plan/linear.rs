@@ -46,13 +46,13 @@ impl Backward<'_, '_> {
             self.push(Work::Elementwise, Operand::whole(self.relevance), chain, q);
             q
         };
-        for slot in 0..shares.len() {
+        for (slot, share) in shares.iter_mut().enumerate() {
             let input = self.node.inputs[slot];
             if !self.builder.known.is_wanted(input) && !self.builder.ask.report {
                 continue;
             }
             for term in self.live_terms(group, slot) {
-                shares[slot] = Some(self.send_back(q, term, group.factor, slot, shares[slot]));
+                *share = Some(self.send_back(q, term, group.factor, slot, *share));
             }
         }
         match group.share {
