@@ -3,22 +3,24 @@
 //! Every element of C is one chain of (fused) multiply-adds over k in order, whatever the number of rows, their place
 //! and the tile: a row's bits never depend on its neighbours.
 //!
-//! Why not a crate: on the shapes of benches/README.md `gemm` and prepacked `rten-gemm` reach about half of what this
-//! does, and `gemm` changes the order of a sum with the number of rows. The body is safe Rust over arrays of fixed
+//! benches/README.md compares it with the `gemm` and `rten-gemm` crates. The body is safe Rust over arrays of fixed
 //! size, which the compiler keeps in vector registers.
 
 use super::simd::{self, Level, Loop};
 
 /// Columns that a panel of a packed weight holds.
 const PANEL: usize = 32;
-/// Rows of a tile: with two registers a row, 24 of the 32 registers of the widest level hold sums.
-const TILE: usize = 12;
+/// Rows of a tile: its sums, a row of a panel and an element of A fill the registers of every level (2 · 14 + 3 of 32
+/// with 16 lanes, 14 + 2 of 16 with fewer).
+const TILE: usize = 14;
 /// Rows whose results stay in cache for the epilogue.
-pub(super) const ROW_BLOCK: usize = 8 * TILE;
+pub(super) const ROW_BLOCK: usize = 7 * TILE;
+/// How many rows of a panel are fetched ahead, to hide the second-level cache.
+const AHEAD: usize = 16;
 /// Floats of a cache line.
 const LINE: usize = 16;
 /// Elements of the summed axis taken at once, so that a panel's slice stays in the second-level cache.
-const DEPTH: usize = 256;
+const DEPTH: usize = 1024;
 
 /// A weight as the kernels read it: panels of [`PANEL`] columns, each with one row of columns a summed element.
 #[derive(Debug)]
@@ -133,6 +135,8 @@ impl Tile<'_> {
             9 => self.columns::<9, FUSED, LANES>(),
             10 => self.columns::<10, FUSED, LANES>(),
             11 => self.columns::<11, FUSED, LANES>(),
+            12 => self.columns::<12, FUSED, LANES>(),
+            13 => self.columns::<13, FUSED, LANES>(),
             _ => self.columns::<TILE, FUSED, LANES>(),
         }
     }
@@ -185,6 +189,7 @@ fn accumulate<const ROWS: usize, const WIDTH: usize, const FUSED: bool>(
     let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &a[row * stride..][..depth]);
     let mut local = *sums;
     for k in 0..depth {
+        simd::prefetch(panel, k + AHEAD);
         let b = &panel[k];
         for row in 0..ROWS {
             let a = rows[row][k];
