@@ -62,15 +62,14 @@ impl Placements {
         let widest = self.slots.iter().map(|slot| slot.width * size_of::<f32>()).max().unwrap_or(0).max(1);
         let samples = target.samples.min(target.budget / per_sample).min(target.binding / widest);
         if samples == 0 {
-            return Err(Error::new(
-                ErrorKind::Limit,
-                format!(
-                    "one sample needs {per_sample} bytes of scratch memory, {widest} in one buffer; \
-                     {} and {} are allowed",
-                    target.budget, target.binding
-                ),
-            )
-            .help("allow more memory, or ask for fewer targets"));
+            let (needed, allowed, what) = if target.budget < per_sample {
+                (per_sample, target.budget, "scratch memory")
+            } else {
+                (widest, target.binding, "one buffer")
+            };
+            let message = format!("one sample needs {needed} bytes of {what}, but {allowed} are allowed");
+            return Err(Error::new(ErrorKind::Limit, message)
+                .help("allow more memory, run on fewer threads, or ask for fewer targets"));
         }
         Ok(samples)
     }

@@ -1,133 +1,23 @@
 //! The [`Explainer`]: a network under a composite on a backend, ready for batches.
 
+mod batch;
+mod request;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::composite::{Assignment, Composite};
 use crate::cpu::{self, Cpu};
-use crate::error::{Error, ErrorKind, Result, unknown};
+use crate::error::{Error, Result, unknown};
 use crate::network::{InputKind, Network, ValueId};
-use crate::plan::{self, Ask, Facts, Plan, Target};
+use crate::plan::{self, Ask, Plan, Target};
 use crate::reference;
-use crate::relevance::{LayerReport, LayerSums, Named, Relevance, Report};
+use crate::relevance::{LayerReport, LayerSums, Relevance, Report};
 use crate::start::{Start, Targets};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::Tensor;
 
-/// What computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Backend {
-    /// The fastest there is.
-    #[default]
-    Auto,
-    /// Native code on the CPU, float32.
-    Cpu,
-    /// The float64 reference: slow, and the judge of the others.
-    Reference,
-}
-
-/// How an [`Explainer`] works; nothing of it changes results beyond rounding.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// What computes.
-    pub backend: Backend,
-    /// Threads of the CPU backend; one a core if not given.
-    pub threads: Option<usize>,
-    /// Samples computed together; chosen to fit the cache if not given.
-    pub batch_size: Option<usize>,
-    /// Bytes of scratch memory that all threads together may take.
-    pub memory: Option<usize>,
-}
-
-/// One input of a network with a batch of samples: `[samples, …sample]`, or one sample without the leading axis.
-#[derive(Debug, Clone, Copy)]
-pub enum Input<'a> {
-    /// Real numbers.
-    Float(&'a Tensor),
-    /// Integers.
-    Integer(&'a Tensor<i64>),
-}
-
-impl<'a> From<&'a Tensor> for Input<'a> {
-    fn from(tensor: &'a Tensor) -> Self {
-        Input::Float(tensor)
-    }
-}
-
-impl<'a> From<&'a Tensor<i64>> for Input<'a> {
-    fn from(tensor: &'a Tensor<i64>) -> Self {
-        Input::Integer(tensor)
-    }
-}
-
-impl Input<'_> {
-    fn shape(&self) -> &Shape {
-        match self {
-            Input::Float(tensor) => tensor.shape(),
-            Input::Integer(tensor) => tensor.shape(),
-        }
-    }
-}
-
-/// What is asked of an [`Explainer`] beside the inputs.
-#[derive(Debug, Clone)]
-pub struct Request {
-    targets: Targets,
-    start: Option<Start>,
-    keep: Vec<String>,
-    report: bool,
-    allow_nonfinite: bool,
-    facts: Facts,
-}
-
-impl Request {
-    /// Asks for the relevance of the inputs for `targets`.
-    pub fn new(targets: Targets) -> Self {
-        Request {
-            targets,
-            start: None,
-            keep: Vec::new(),
-            report: false,
-            allow_nonfinite: false,
-            facts: Facts::default(),
-        }
-    }
-
-    /// Begins with other relevance than the composite's default.
-    #[must_use]
-    pub fn start(mut self, start: Start) -> Self {
-        self.start = Some(start);
-        self
-    }
-
-    /// Also gives the relevance of a value or of a layer's output, by name.
-    #[must_use]
-    pub fn keep(mut self, name: impl Into<String>) -> Self {
-        self.keep.push(name.into());
-        self
-    }
-
-    /// Also measures what each layer does with its relevance.
-    #[must_use]
-    pub fn report(mut self, report: bool) -> Self {
-        self.report = report;
-        self
-    }
-
-    /// Goes on with NaN and infinity in the inputs instead of refusing them.
-    #[must_use]
-    pub fn allow_nonfinite(mut self, allow: bool) -> Self {
-        self.allow_nonfinite = allow;
-        self
-    }
-
-    /// Switches off facts that the planner uses to remove work; results stay equal within rounding.
-    #[must_use]
-    pub fn facts(mut self, facts: Facts) -> Self {
-        self.facts = facts;
-        self
-    }
-}
+use batch::{Checked, Filled};
+pub use request::{Backend, Input, Options, Request};
 
 /// A network under a composite on a backend. Immutable: share it between threads.
 ///
@@ -235,8 +125,8 @@ impl Explainer {
     /// The relevance of every input element for each target.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] if inputs do not fit the network, [`ErrorKind::Data`] for an empty batch, NaN or infinity
-    /// (naming the place), [`ErrorKind::Argument`] for targets out of range.
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) if inputs do not fit the network, [`ErrorKind::Data`](crate::ErrorKind::Data) for an empty batch, NaN or infinity
+    /// (naming the place), [`ErrorKind::Argument`](crate::ErrorKind::Argument) for targets out of range.
     pub fn explain(&self, inputs: &[Input<'_>], targets: &Targets) -> Result<Relevance> {
         self.explain_with(inputs, &Request::new(targets.clone()))
     }
@@ -402,169 +292,4 @@ impl Explainer {
 
 fn borrow(data: &[Vec<f64>]) -> Vec<&[f64]> {
     data.iter().map(Vec::as_slice).collect()
-}
-
-/// What a batch turned out to be.
-struct Checked {
-    samples: usize,
-    /// Whether the inputs are one sample without a leading axis.
-    is_single: bool,
-}
-
-impl Explainer {
-    fn check(&self, inputs: &[Input<'_>], allow_nonfinite: bool) -> Result<Checked> {
-        let known = self.network.inputs();
-        if inputs.len() != known.len() {
-            let names: Vec<&str> = known.iter().map(|input| self.network.value(input.value).name.as_str()).collect();
-            return Err(Error::argument(format!("the network has {} inputs, not {}", known.len(), inputs.len()))
-                .help(format!("give, in this order, {}", names.join(", "))));
-        }
-        let mut checked: Option<Checked> = None;
-        for (input, known) in inputs.iter().zip(known) {
-            let value = self.network.value(known.value);
-            let found = batch_of(input.shape(), &value.shape, &value.name)?;
-            match (input, known.kind) {
-                (Input::Float(_), InputKind::Float) | (Input::Integer(_), InputKind::Integer) => {}
-                (_, kind) => {
-                    let kind = if kind == InputKind::Float { "real numbers" } else { "integers" };
-                    return Err(Error::new(ErrorKind::Data, format!("input `{}` takes {kind}", value.name)));
-                }
-            }
-            if checked.as_ref().is_some_and(|checked| checked.samples != found.samples) {
-                return Err(Error::shape(format!(
-                    "input `{}` has {} samples but the inputs before it have {}",
-                    value.name,
-                    found.samples,
-                    checked.map_or(0, |checked| checked.samples)
-                )));
-            }
-            if let (Input::Float(tensor), false) = (input, allow_nonfinite) {
-                check_finite(tensor, &value.name, value.shape.count())?;
-            }
-            checked = Some(found);
-        }
-        checked.ok_or_else(|| Error::internal("a network has an input"))
-    }
-}
-
-fn batch_of(given: &Shape, sample: &Shape, name: &str) -> Result<Checked> {
-    let checked = match given.dims().split_first() {
-        _ if given == sample => Checked { samples: 1, is_single: true },
-        Some((&samples, rest)) if rest == sample.dims() => Checked { samples, is_single: false },
-        _ => {
-            return Err(Error::shape(format!("input `{name}` has shape {given}; one sample has shape {sample}"))
-                .help("give samples along a leading axis"));
-        }
-    };
-    if checked.samples == 0 {
-        return Err(Error::new(ErrorKind::Data, format!("input `{name}` of shape {given} holds no samples"))
-            .help("give at least one sample"));
-    }
-    Ok(checked)
-}
-
-fn check_finite(tensor: &Tensor, name: &str, width: usize) -> Result<()> {
-    let Some(position) = tensor.data().iter().position(|x| !x.is_finite()) else { return Ok(()) };
-    let value = tensor.data()[position];
-    let message = format!("input `{name}` holds {value} in sample {}, element {}", position / width, position % width);
-    Err(Error::new(ErrorKind::Data, message).help("mend the data, or allow non-finite values to go on"))
-}
-
-/// Memory for the results of a batch.
-struct Filled {
-    values: Vec<ValueId>,
-    results: Vec<Vec<f32>>,
-    logits: Vec<f32>,
-    targets: Vec<usize>,
-}
-
-impl Filled {
-    fn new(explainer: &Explainer, batch: &Checked, ask: &Ask) -> Self {
-        let network = &explainer.network;
-        let floats = network.inputs().iter().filter(|input| input.kind == InputKind::Float).map(|input| input.value);
-        let mut values: Vec<ValueId> = floats.collect();
-        let mut kept: Vec<ValueId> = ask.keep.iter().copied().filter(|value| !values.contains(value)).collect();
-        kept.sort_unstable();
-        kept.dedup();
-        values.extend(kept);
-        let rows = batch.samples * ask.targets;
-        Filled {
-            results: values.iter().map(|&value| vec![0.0; rows * network.shape(value).count()]).collect(),
-            values,
-            logits: vec![0.0; batch.samples * explainer.outputs()],
-            targets: vec![0; rows],
-        }
-    }
-
-    fn batch<'a>(
-        &'a mut self,
-        inputs: &[Input<'a>],
-        samples: usize,
-        targets: &'a Targets,
-        start: &'a Start,
-    ) -> cpu::Batch<'a> {
-        let float = |input: &Input<'a>| match input {
-            Input::Float(tensor) => Some(tensor.data()),
-            Input::Integer(_) => None,
-        };
-        let integer = |input: &Input<'a>| match input {
-            Input::Integer(tensor) => Some(tensor.data()),
-            Input::Float(_) => None,
-        };
-        cpu::Batch {
-            samples,
-            floats: inputs.iter().map(float).collect(),
-            integers: inputs.iter().map(integer).collect(),
-            targets,
-            start,
-            results: self.results.iter_mut().map(Vec::as_mut_slice).collect(),
-            logits: &mut self.logits,
-            explained: &mut self.targets,
-        }
-    }
-
-    fn set_logits(&mut self, sample: usize, logits: &[f64]) {
-        let row = &mut self.logits[sample * logits.len()..][..logits.len()];
-        row.iter_mut().zip(logits).for_each(|(out, &logit)| *out = logit as f32);
-    }
-
-    fn into_relevance(
-        self,
-        explainer: &Explainer,
-        batch: &Checked,
-        request: &Request,
-        report: Option<Report>,
-    ) -> Relevance {
-        let network = &explainer.network;
-        let rows = self.targets.len();
-        let shape_of = |value: ValueId| {
-            let mut dims = Vec::new();
-            if !batch.is_single {
-                dims.push(batch.samples);
-            }
-            if request.targets.is_several() {
-                dims.push(rows / batch.samples);
-            }
-            dims.extend_from_slice(network.shape(value).dims());
-            Shape::new(dims)
-        };
-        let mut named: Vec<(ValueId, Named)> = Vec::new();
-        for (value, result) in self.values.iter().zip(self.results) {
-            let relevance = Tensor::new(shape_of(*value), result).expect("a result has a row a sample and target");
-            named.push((*value, Named { name: network.value(*value).name.clone(), relevance }));
-        }
-        let is_input = |value: ValueId| network.inputs().iter().any(|input| input.value == value);
-        let kept = request.keep.iter().filter_map(|name| {
-            let value = explainer.kept_value(name).ok()?;
-            let (_, found) = named.iter().find(|(known, _)| *known == value)?;
-            Some(Named { name: name.clone(), ..found.clone() })
-        });
-        Relevance {
-            kept: kept.collect(),
-            inputs: named.into_iter().filter(|(value, _)| is_input(*value)).map(|(_, named)| named).collect(),
-            logits: explainer.logits_tensor(self.logits, batch),
-            targets: Tensor::new([batch.samples, rows / batch.samples], self.targets).expect("K targets a sample"),
-            report,
-        }
-    }
 }

@@ -1,0 +1,175 @@
+//! One batch: its inputs checked, and memory for its results.
+
+use super::{Explainer, Input, Request};
+use crate::cpu;
+use crate::error::{Error, ErrorKind, Result};
+use crate::network::{InputKind, ValueId};
+use crate::plan::Ask;
+use crate::relevance::{Named, Relevance, Report};
+use crate::start::{Start, Targets};
+use crate::tensor::{Shape, Tensor};
+
+/// What a batch turned out to be.
+pub(super) struct Checked {
+    pub(super) samples: usize,
+    /// Whether the inputs are one sample without a leading axis.
+    is_single: bool,
+}
+
+impl Explainer {
+    pub(super) fn check(&self, inputs: &[Input<'_>], allow_nonfinite: bool) -> Result<Checked> {
+        let known = self.network.inputs();
+        if inputs.len() != known.len() {
+            let names: Vec<&str> = known.iter().map(|input| self.network.value(input.value).name.as_str()).collect();
+            return Err(Error::argument(format!("the network has {} inputs, not {}", known.len(), inputs.len()))
+                .help(format!("give, in this order, {}", names.join(", "))));
+        }
+        let mut checked: Option<Checked> = None;
+        for (input, known) in inputs.iter().zip(known) {
+            let value = self.network.value(known.value);
+            let found = batch_of(input.shape(), &value.shape, &value.name)?;
+            match (input, known.kind) {
+                (Input::Float(_), InputKind::Float) | (Input::Integer(_), InputKind::Integer) => {}
+                (_, kind) => {
+                    let kind = if kind == InputKind::Float { "real numbers" } else { "integers" };
+                    return Err(Error::new(ErrorKind::Data, format!("input `{}` takes {kind}", value.name)));
+                }
+            }
+            if checked.as_ref().is_some_and(|checked| checked.samples != found.samples) {
+                return Err(Error::shape(format!(
+                    "input `{}` has {} samples but the inputs before it have {}",
+                    value.name,
+                    found.samples,
+                    checked.map_or(0, |checked| checked.samples)
+                )));
+            }
+            if let (Input::Float(tensor), false) = (input, allow_nonfinite) {
+                check_finite(tensor, &value.name, value.shape.count())?;
+            }
+            checked = Some(found);
+        }
+        checked.ok_or_else(|| Error::internal("a network has an input"))
+    }
+}
+
+fn batch_of(given: &Shape, sample: &Shape, name: &str) -> Result<Checked> {
+    let checked = match given.dims().split_first() {
+        _ if given == sample => Checked { samples: 1, is_single: true },
+        Some((&samples, rest)) if rest == sample.dims() => Checked { samples, is_single: false },
+        _ => {
+            return Err(Error::shape(format!("input `{name}` has shape {given}; one sample has shape {sample}"))
+                .help("give samples along a leading axis"));
+        }
+    };
+    if checked.samples == 0 {
+        return Err(Error::new(ErrorKind::Data, format!("input `{name}` of shape {given} holds no samples"))
+            .help("give at least one sample"));
+    }
+    Ok(checked)
+}
+
+fn check_finite(tensor: &Tensor, name: &str, width: usize) -> Result<()> {
+    let Some(position) = tensor.data().iter().position(|x| !x.is_finite()) else { return Ok(()) };
+    let value = tensor.data()[position];
+    let message = format!("input `{name}` holds {value} in sample {}, element {}", position / width, position % width);
+    Err(Error::new(ErrorKind::Data, message).help("mend the data, or allow non-finite values to go on"))
+}
+
+/// Memory for the results of a batch.
+pub(super) struct Filled {
+    pub(super) values: Vec<ValueId>,
+    pub(super) results: Vec<Vec<f32>>,
+    pub(super) logits: Vec<f32>,
+    pub(super) targets: Vec<usize>,
+}
+
+impl Filled {
+    pub(super) fn new(explainer: &Explainer, batch: &Checked, ask: &Ask) -> Self {
+        let network = &explainer.network;
+        let floats = network.inputs().iter().filter(|input| input.kind == InputKind::Float).map(|input| input.value);
+        let mut values: Vec<ValueId> = floats.collect();
+        let mut kept: Vec<ValueId> = ask.keep.iter().copied().filter(|value| !values.contains(value)).collect();
+        kept.sort_unstable();
+        kept.dedup();
+        values.extend(kept);
+        let rows = batch.samples * ask.targets;
+        Filled {
+            results: values.iter().map(|&value| vec![0.0; rows * network.shape(value).count()]).collect(),
+            values,
+            logits: vec![0.0; batch.samples * explainer.outputs()],
+            targets: vec![0; rows],
+        }
+    }
+
+    pub(super) fn batch<'a>(
+        &'a mut self,
+        inputs: &[Input<'a>],
+        samples: usize,
+        targets: &'a Targets,
+        start: &'a Start,
+    ) -> cpu::Batch<'a> {
+        let float = |input: &Input<'a>| match input {
+            Input::Float(tensor) => Some(tensor.data()),
+            Input::Integer(_) => None,
+        };
+        let integer = |input: &Input<'a>| match input {
+            Input::Integer(tensor) => Some(tensor.data()),
+            Input::Float(_) => None,
+        };
+        cpu::Batch {
+            samples,
+            floats: inputs.iter().map(float).collect(),
+            integers: inputs.iter().map(integer).collect(),
+            targets,
+            start,
+            results: self.results.iter_mut().map(Vec::as_mut_slice).collect(),
+            logits: &mut self.logits,
+            explained: &mut self.targets,
+        }
+    }
+
+    pub(super) fn set_logits(&mut self, sample: usize, logits: &[f64]) {
+        let row = &mut self.logits[sample * logits.len()..][..logits.len()];
+        row.iter_mut().zip(logits).for_each(|(out, &logit)| *out = logit as f32);
+    }
+
+    pub(super) fn into_relevance(
+        self,
+        explainer: &Explainer,
+        batch: &Checked,
+        request: &Request,
+        report: Option<Report>,
+    ) -> Relevance {
+        let network = &explainer.network;
+        let rows = self.targets.len();
+        let shape_of = |value: ValueId| {
+            let mut dims = Vec::new();
+            if !batch.is_single {
+                dims.push(batch.samples);
+            }
+            if request.targets.is_several() {
+                dims.push(rows / batch.samples);
+            }
+            dims.extend_from_slice(network.shape(value).dims());
+            Shape::new(dims)
+        };
+        let mut named: Vec<(ValueId, Named)> = Vec::new();
+        for (value, result) in self.values.iter().zip(self.results) {
+            let relevance = Tensor::new(shape_of(*value), result).expect("a result has a row a sample and target");
+            named.push((*value, Named { name: network.value(*value).name.clone(), relevance }));
+        }
+        let is_input = |value: ValueId| network.inputs().iter().any(|input| input.value == value);
+        let kept = request.keep.iter().filter_map(|name| {
+            let value = explainer.kept_value(name).ok()?;
+            let (_, found) = named.iter().find(|(known, _)| *known == value)?;
+            Some(Named { name: name.clone(), ..found.clone() })
+        });
+        Relevance {
+            kept: kept.collect(),
+            inputs: named.into_iter().filter(|(value, _)| is_input(*value)).map(|(_, named)| named).collect(),
+            logits: explainer.logits_tensor(self.logits, batch),
+            targets: Tensor::new([batch.samples, rows / batch.samples], self.targets).expect("K targets a sample"),
+            report,
+        }
+    }
+}

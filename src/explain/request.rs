@@ -1,0 +1,121 @@
+//! What is asked of an [`Explainer`](super::Explainer), and how it works.
+
+use crate::plan::Facts;
+use crate::start::{Start, Targets};
+use crate::tensor::{Shape, Tensor};
+
+/// What computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Backend {
+    /// The fastest there is.
+    #[default]
+    Auto,
+    /// Native code on the CPU, float32.
+    Cpu,
+    /// The float64 reference: slow, and the judge of the others.
+    Reference,
+}
+
+/// How an [`Explainer`] works; nothing of it changes results beyond rounding.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// What computes.
+    pub backend: Backend,
+    /// Threads of the CPU backend; one a core if not given.
+    pub threads: Option<usize>,
+    /// Samples computed together; chosen to fit the cache if not given.
+    pub batch_size: Option<usize>,
+    /// Bytes of scratch memory that all threads together may take.
+    pub memory: Option<usize>,
+}
+
+/// One input of a network with a batch of samples: `[samples, …sample]`, or one sample without the leading axis.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// Real numbers.
+    Float(&'a Tensor),
+    /// Integers.
+    Integer(&'a Tensor<i64>),
+}
+
+impl<'a> From<&'a Tensor> for Input<'a> {
+    fn from(tensor: &'a Tensor) -> Self {
+        Input::Float(tensor)
+    }
+}
+
+impl<'a> From<&'a Tensor<i64>> for Input<'a> {
+    fn from(tensor: &'a Tensor<i64>) -> Self {
+        Input::Integer(tensor)
+    }
+}
+
+impl Input<'_> {
+    pub(super) fn shape(&self) -> &Shape {
+        match self {
+            Input::Float(tensor) => tensor.shape(),
+            Input::Integer(tensor) => tensor.shape(),
+        }
+    }
+}
+
+/// What is asked of an [`Explainer`] beside the inputs.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub(super) targets: Targets,
+    pub(super) start: Option<Start>,
+    pub(super) keep: Vec<String>,
+    pub(super) report: bool,
+    pub(super) allow_nonfinite: bool,
+    pub(super) facts: Facts,
+}
+
+impl Request {
+    /// Asks for the relevance of the inputs for `targets`.
+    pub fn new(targets: Targets) -> Self {
+        Request {
+            targets,
+            start: None,
+            keep: Vec::new(),
+            report: false,
+            allow_nonfinite: false,
+            facts: Facts::default(),
+        }
+    }
+
+    /// Begins with other relevance than the composite's default.
+    #[must_use]
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = Some(start);
+        self
+    }
+
+    /// Also gives the relevance of a value or of a layer's output, by name.
+    #[must_use]
+    pub fn keep(mut self, name: impl Into<String>) -> Self {
+        self.keep.push(name.into());
+        self
+    }
+
+    /// Also measures what each layer does with its relevance.
+    #[must_use]
+    pub fn report(mut self, report: bool) -> Self {
+        self.report = report;
+        self
+    }
+
+    /// Goes on with NaN and infinity in the inputs instead of refusing them.
+    #[must_use]
+    pub fn allow_nonfinite(mut self, allow: bool) -> Self {
+        self.allow_nonfinite = allow;
+        self
+    }
+
+    /// Switches off facts that the planner uses to remove work; results stay equal within rounding.
+    #[must_use]
+    pub fn facts(mut self, facts: Facts) -> Self {
+        self.facts = facts;
+        self
+    }
+}
