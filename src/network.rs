@@ -3,7 +3,7 @@
 //! Shapes are those of one sample. The batch is an axis in front of every value that no layer names, so that
 //! samples cannot mix by construction.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -152,6 +152,11 @@ impl Network {
         self.output
     }
 
+    /// The extent of the output's last axis, along which classes compete; 1 for a scalar.
+    pub fn classes(&self) -> usize {
+        self.shape(self.output).dims().last().copied().unwrap_or(1)
+    }
+
     /// The model's last function, if it was left out.
     pub fn link(&self) -> Option<Link> {
         self.link
@@ -195,7 +200,7 @@ impl Network {
 
     /// Bytes of the parameters as float32.
     pub fn parameter_bytes(&self) -> usize {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let mut bytes = 0;
         for tensor in self.layers.iter().flat_map(|node| node.layer.parameters()) {
             if seen.insert(Arc::as_ptr(tensor)) {
@@ -225,7 +230,7 @@ pub struct NetworkBuilder {
     inputs: Vec<Input>,
     values: Vec<Value>,
     layers: Vec<LayerNode>,
-    names: HashMap<String, usize>,
+    names: HashSet<String>,
     link: Option<Link>,
     batch: Option<BatchAxis>,
     notes: Vec<String>,
@@ -244,6 +249,7 @@ impl NetworkBuilder {
 
     fn add_input(&mut self, name: String, shape: Shape, kind: InputKind) -> ValueId {
         let value = ValueId(self.values.len());
+        let name = self.unique(&name);
         self.values.push(Value { name, shape });
         self.inputs.push(Input { value, kind });
         value
@@ -356,9 +362,14 @@ impl NetworkBuilder {
     }
 
     fn unique(&mut self, name: &str) -> String {
-        let uses = self.names.entry(name.to_owned()).or_default();
-        *uses += 1;
-        if *uses == 1 { name.to_owned() } else { format!("{name}_{uses}") }
+        let mut unique = name.to_owned();
+        let mut count = 1;
+        while self.names.contains(&unique) {
+            count += 1;
+            unique = format!("{name}_{count}");
+        }
+        self.names.insert(unique.clone());
+        unique
     }
 
     /// Names a value as the model does; by default a value has its layer's name.

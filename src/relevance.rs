@@ -82,20 +82,24 @@ pub struct LayerSums {
     pub dropped: f64,
     /// How many relevances that it gives are NaN or infinite.
     pub nonfinite: u64,
+    /// Σ |dropped| over samples and targets, so that losses of opposite sign do not hide each other.
+    pub unaccounted: f64,
+    /// Σ |R| over the elements of the layer's output and inputs: what `unaccounted` is measured against.
+    pub size: f64,
 }
 
 impl LayerSums {
-    /// Whether all relevance is accounted for: at most a thousandth of what the sums move was dropped.
+    /// Whether all relevance is accounted for: at most a thousandth of it was dropped.
     ///
     /// A thousandth is far above the rounding of float32 sums and far below what a rule that does not conserve loses.
     pub fn conserves(&self) -> bool {
-        let moved = self.at_output.abs() + self.at_input.abs() + self.bias.abs() + self.epsilon.abs();
-        self.nonfinite == 0 && self.dropped.abs() <= 1e-3 * moved
+        self.nonfinite == 0 && self.unaccounted <= 1e-3 * self.size
     }
 
-    /// Sets the rest from the other sums.
+    /// Sets the rest from the other sums of one sample and target.
     pub(crate) fn close(&mut self) {
         self.dropped = self.at_output - self.at_input - self.bias - self.epsilon;
+        self.unaccounted = self.dropped.abs();
     }
 
     /// Adds the sums of other samples.
@@ -106,5 +110,7 @@ impl LayerSums {
         self.epsilon += other.epsilon;
         self.dropped += other.dropped;
         self.nonfinite += other.nonfinite;
+        self.unaccounted += other.unaccounted;
+        self.size += other.size;
     }
 }

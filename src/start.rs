@@ -68,7 +68,8 @@ impl Targets {
             }),
             Targets::Top(0) => Err(Error::argument("top:0 asks for no target").help("ask for top:1 or more")),
             Targets::Top(k) if *k > outputs => {
-                Err(Error::argument(format!("top:{k} asks for more targets than the model's {outputs} outputs")))
+                Err(Error::argument(format!("top:{k} asks for more targets than the model's {outputs} outputs"))
+                    .help(format!("ask for top:{outputs} at most")))
             }
             Targets::Top(_) => Ok(()),
         }
@@ -77,30 +78,26 @@ impl Targets {
     /// The targets of one sample, from its logits.
     pub fn of_sample(&self, sample: usize, logits: &[f64]) -> Vec<usize> {
         match self {
-            Targets::ArgMax => vec![arg_max(logits)],
+            Targets::ArgMax => ranked(logits, 1),
             Targets::Class(index) => vec![*index],
             Targets::Classes(list) => list.clone(),
             Targets::Each(list) => vec![list[sample]],
-            Targets::Top(k) => {
-                let mut order: Vec<usize> = (0..logits.len()).collect();
-                order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
-                order.truncate(*k);
-                order
-            }
+            Targets::Top(k) => ranked(logits, *k),
             Targets::All => (0..logits.len()).collect(),
         }
     }
 }
 
-/// The position of the largest value, the first of equals; NaN is never the largest.
-fn arg_max(values: &[f64]) -> usize {
-    let mut best = 0;
-    for (index, &value) in values.iter().enumerate() {
-        if value > values[best] || values[best].is_nan() {
-            best = index;
-        }
+/// The positions of the `count` largest values, largest first and the first of equals first; NaN comes last.
+fn ranked(values: &[f64], count: usize) -> Vec<usize> {
+    let is_before = |a: usize, b: usize| values[a] > values[b] || values[b].is_nan() && !values[a].is_nan();
+    if count == 1 {
+        return vec![(1..values.len()).fold(0, |best, index| if is_before(index, best) { index } else { best })];
     }
-    best
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| is_before(b, a).cmp(&is_before(a, b)));
+    order.truncate(count);
+    order
 }
 
 /// How much relevance a target begins with. f are the logits, t the target.
@@ -110,11 +107,13 @@ pub enum Start {
     Logit,
     /// 1.
     One,
-    /// The model's probability of t: softmax of the logits, or the logistic function where the model ends in it.
+    /// The model's probability of t: softmax of the logits along the last axis, or the logistic function where the model
+    /// ends in it.
     Probability,
     /// −f_t.
     NegativeLogit,
-    /// f_t at the target and −f_o at the strongest other output o: explains the difference f_t − f_o.
+    /// f_t at the target and −f_o at the strongest other output o of its row along the last axis: explains the difference
+    /// f_t − f_o.
     Contrast,
     /// Given relevance at every output: `[samples, …output]`, or `[samples, targets, …output]` for several targets.
     Given(Tensor),
@@ -123,17 +122,22 @@ pub enum Start {
 impl Start {
     /// The relevance at every output for one target of a sample, from its logits.
     ///
-    /// [`Start::Given`] is not a function of the logits: its rows are taken as they are, and this gives zeros.
-    pub fn of_sample(&self, logits: &[f64], target: usize, link: Option<Link>) -> Vec<f64> {
+    /// Outputs of several axes are rows along the last axis, `classes` long: probability and contrast are taken within
+    /// the target's row. [`Start::Given`] is not a function of the logits: its rows are taken as they are, and this
+    /// gives zeros.
+    pub fn of_sample(&self, logits: &[f64], target: usize, classes: usize, link: Option<Link>) -> Vec<f64> {
         let mut relevance = vec![0.0; logits.len()];
+        let row = target / classes * classes..(target / classes + 1) * classes;
         match self {
             Start::Logit => relevance[target] = logits[target],
             Start::One => relevance[target] = 1.0,
-            Start::Probability => relevance[target] = probability(logits, target, link),
+            Start::Probability => relevance[target] = probability(&logits[row], logits[target], link),
             Start::NegativeLogit => relevance[target] = -logits[target],
             Start::Contrast => {
                 relevance[target] = logits[target];
-                if let Some(other) = strongest_other(logits, target) {
+                let others = row.filter(|&index| index != target);
+                let strongest = others.reduce(|best, index| if logits[index] > logits[best] { index } else { best });
+                if let Some(other) = strongest {
                     relevance[other] = -logits[other];
                 }
             }
@@ -143,18 +147,13 @@ impl Start {
     }
 }
 
-fn strongest_other(logits: &[f64], target: usize) -> Option<usize> {
-    let others = (0..logits.len()).filter(|&index| index != target);
-    others.reduce(|best, index| if logits[index] > logits[best] { index } else { best })
-}
-
-fn probability(logits: &[f64], target: usize, link: Option<Link>) -> f64 {
+fn probability(row: &[f64], logit: f64, link: Option<Link>) -> f64 {
     match link {
-        Some(Link::Sigmoid) => 1.0 / (1.0 + (-logits[target]).exp()),
+        Some(Link::Sigmoid) => 1.0 / (1.0 + (-logit).exp()),
         Some(Link::Softmax | Link::LogSoftmax) | None => {
-            let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let sum: f64 = logits.iter().map(|logit| (logit - largest).exp()).sum();
-            (logits[target] - largest).exp() / sum
+            let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = row.iter().map(|logit| (logit - largest).exp()).sum();
+            (logit - largest).exp() / sum
         }
     }
 }
@@ -195,22 +194,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn top_targets_are_ordered_and_ties_go_to_the_first() {
+    fn top_targets_are_ordered_and_ties_go_to_the_first_and_nan_comes_last() {
         assert_eq!(Targets::Top(3).of_sample(0, &[1.0, 3.0, 3.0, 2.0]), [1, 2, 3]);
-        assert_eq!(Targets::ArgMax.of_sample(0, &[1.0, 3.0, 3.0]), [1]);
+        let awkward = [f64::NAN, -0.0, 0.0, f64::NAN, -1.0];
+        assert_eq!(Targets::Top(5).of_sample(0, &awkward), [1, 2, 4, 0, 3]);
+        for values in [&awkward[..], &[1.0, 3.0, 3.0], &[f64::NAN, f64::NAN], &[-5.0]] {
+            assert_eq!(Targets::ArgMax.of_sample(0, values), Targets::Top(values.len()).of_sample(0, values)[..1]);
+        }
     }
 
     #[test]
-    fn contrast_explains_the_difference_to_the_strongest_other() {
-        assert_eq!(Start::Contrast.of_sample(&[1.0, 4.0, 2.0], 1, None), [0.0, 4.0, -2.0]);
-        assert_eq!(Start::Contrast.of_sample(&[1.0, 4.0, 2.0], 2, None), [0.0, -4.0, 2.0]);
+    fn contrast_explains_the_difference_to_the_strongest_other_of_the_row() {
+        assert_eq!(Start::Contrast.of_sample(&[1.0, 4.0, 2.0], 1, 3, None), [0.0, 4.0, -2.0]);
+        assert_eq!(Start::Contrast.of_sample(&[1.0, 4.0, 2.0], 2, 3, None), [0.0, -4.0, 2.0]);
+        assert_eq!(Start::Contrast.of_sample(&[9.0, 8.0, 1.0, 2.0], 3, 2, None), [0.0, 0.0, -1.0, 2.0]);
     }
 
     #[test]
-    fn probability_follows_the_link() {
-        let softmax = Start::Probability.of_sample(&[0.0, 0.0], 0, Some(Link::Softmax));
-        approx::assert_relative_eq!(softmax[0], 0.5);
-        let sigmoid = Start::Probability.of_sample(&[1000.0, 3.0], 1, Some(Link::Sigmoid));
+    fn probability_follows_the_link_along_the_last_axis() {
+        let softmax = Start::Probability.of_sample(&[7.0, 9.0, 0.0, 0.0], 2, 2, Some(Link::Softmax));
+        approx::assert_relative_eq!(softmax[2], 0.5);
+        let sigmoid = Start::Probability.of_sample(&[1000.0, 3.0], 1, 2, Some(Link::Sigmoid));
         approx::assert_relative_eq!(sigmoid[1], 1.0 / (1.0 + (-3.0_f64).exp()));
     }
 

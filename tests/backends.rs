@@ -7,6 +7,7 @@ use relprop::explain::Options;
 use relprop::layers::{Activation, Family, GeluForm, Layer, Sum, sum::Sign};
 use relprop::network::{LayerId, Network, NetworkBuilder, ValueId};
 use relprop::plan::{self, Ask, Facts, Target, Work};
+use relprop::relevance::LayerSums;
 use relprop::rules::{BiasPart, Bounds, LinearRule, PointwiseRule, Rule, Share, Stabilizer};
 use relprop::{Backend, Explainer, Input, Relevance, Request, Start, Targets, Tensor};
 
@@ -100,15 +101,17 @@ fn on(backend: Backend) -> Options {
     Options { backend, ..Options::default() }
 }
 
-/// The largest difference relative to the largest value: what float32 sums of these lengths can reach.
-fn assert_close(found: &Tensor, exact: &Tensor, tolerance: f32, what: &str) {
+/// Relative L2 of each leading row: what float32 sums of these lengths and damped denominators can reach; where terms of
+/// order one cancel, a unit in the last place of one remains.
+fn assert_close(found: &Tensor, exact: &Tensor, tolerance: f64, what: &str) {
     assert_eq!(found.shape(), exact.shape(), "{what}");
-    let scale = exact.data().iter().fold(0.0_f32, |scale, r| scale.max(r.abs())).max(1e-3);
-    for (position, (found, exact)) in found.data().iter().zip(exact.data()).enumerate() {
-        assert!(
-            approx::abs_diff_eq!(found, exact, epsilon = tolerance * scale),
-            "{what}, element {position}: {found} is not {exact} (scale {scale})"
-        );
+    for row in 0..exact.rows() {
+        let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+        let pairs = found.row(row).iter().zip(exact.row(row));
+        let difference = norm(&mut pairs.map(|(&a, &b)| f64::from(a) - f64::from(b)));
+        let size = norm(&mut exact.row(row).iter().map(|&b| f64::from(b)));
+        assert!(difference.is_finite(), "{what}, row {row}");
+        approx::assert_abs_diff_eq!(difference, 0.0, epsilon = tolerance * size + f64::from(f32::EPSILON));
     }
 }
 
@@ -124,17 +127,27 @@ fn assert_backends_agree(network: Network, composite: &Composite, samples: usize
         assert_eq!(found.name, exact.name);
         assert_close(&found.relevance, &exact.relevance, 3e-5, &format!("{what}, {}", found.name));
     }
+    assert_eq!(found.report.is_some(), exact.report.is_some());
     if let (Some(found), Some(exact)) = (found.report, exact.report) {
+        assert_eq!(found.layers.len(), exact.layers.len());
         for (found, exact) in found.layers.iter().zip(&exact.layers) {
-            let scale = 1.0 + exact.sums.at_output.abs() + exact.sums.at_input.abs();
-            let parts = |sums: &relprop::relevance::LayerSums| {
-                [sums.at_output, sums.at_input, sums.bias, sums.epsilon, sums.dropped]
-            };
-            for (found, exact) in parts(&found.sums).into_iter().zip(parts(&exact.sums)) {
-                approx::assert_abs_diff_eq!(found, exact, epsilon = 1e-4 * scale);
-            }
+            assert_eq!((&found.name, &found.rule), (&exact.name, &exact.rule));
+            assert_sums_close(&found.sums, &exact.sums, &format!("{what}, {}", found.name));
         }
     }
+}
+
+/// Each sum within what float32 relevance of the layer's size can be off.
+fn assert_sums_close(found: &LayerSums, exact: &LayerSums, what: &str) {
+    let parts = |sums: &LayerSums| [sums.at_output, sums.at_input, sums.bias, sums.epsilon, sums.dropped, sums.size];
+    let scale = exact.size.max(exact.bias.abs()).max(1e-6);
+    for (part, (found, exact)) in parts(found).into_iter().zip(parts(exact)).enumerate() {
+        assert!(
+            approx::abs_diff_eq!(found, exact, epsilon = 1e-4 * scale),
+            "{what}, part {part}: {found} is not {exact}"
+        );
+    }
+    assert_eq!((found.nonfinite, found.conserves()), (exact.nonfinite, exact.conserves()), "{what}");
 }
 
 /// A composite of one linear rule, with activations passing. A damped rule keeps the comparison well conditioned.
@@ -183,14 +196,15 @@ fn every_rule() -> Vec<LinearRule> {
 
 #[test]
 fn mlps_of_awkward_shapes_agree() {
-    // One below, at and above the kernels' tile (12 rows, 32 columns) and their row block (96 rows).
+    // One below, at and above the kernels' tile (14 rows, 32 columns) and their row block (98 rows).
     for (case, (widths, samples)) in [
         (vec![1, 1], 1),
-        (vec![3, 31, 2], 11),
-        (vec![32, 33, 1], 12),
-        (vec![65, 64, 63, 5], 13),
-        (vec![17, 96, 97, 10], 95),
-        (vec![784, 20, 10], 97),
+        (vec![3, 31, 2], 13),
+        (vec![32, 33, 1], 14),
+        (vec![65, 64, 63, 5], 15),
+        (vec![17, 96, 97, 10], 97),
+        (vec![784, 20, 10], 98),
+        (vec![11, 40, 10], 2 * 98 + 1),
         (vec![1100, 8, 3], 5),
     ]
     .into_iter()
@@ -212,6 +226,8 @@ fn every_rule_agrees_on_dense_layers_sums_and_tokens() {
         let ask = Request::new(Targets::ArgMax).report(true);
         assert_backends_agree(mlp(5, &[9, 14, 8, 4], Activation::Relu, true), &composite, 7, &ask, &rule.name);
         assert_backends_agree(tangle(6), &composite, 5, &ask, &format!("tangle {}", rule.name));
+        let affine_too = composite.with_first(Selector::Family(Family::Affine), Rule::Linear(rule.clone()));
+        assert_backends_agree(tangle(6), &affine_too, 5, &ask, &format!("affine {}", rule.name));
     }
 }
 
@@ -296,10 +312,100 @@ fn bits_do_not_change_with_threads_chunks_or_batch_sizes() {
     let first = bits(&explain(&network, &composite, on(Backend::Cpu), &data, &ask));
     for threads in [1, 2, 7] {
         for batch_size in [None, Some(1), Some(13), Some(96), Some(1000)] {
-            let options = Options { backend: Backend::Cpu, threads: Some(threads), batch_size, memory: None };
-            let again = bits(&explain(&network, &composite, options, &data, &ask));
-            assert_eq!(again, first, "{threads} threads, batch size {batch_size:?}");
+            for memory in [None, Some(7 * 20_000), Some(1 << 30)] {
+                let options = Options { backend: Backend::Cpu, threads: Some(threads), batch_size, memory };
+                let again = bits(&explain(&network, &composite, options, &data, &ask));
+                assert_eq!(again, first, "{threads} threads, batch size {batch_size:?}, memory {memory:?}");
+            }
         }
+    }
+}
+
+#[test]
+fn memory_too_small_for_a_sample_is_an_error() {
+    let network = mlp(14, &[31, 130, 64, 7], Activation::Relu, true);
+    let options = Options { backend: Backend::Cpu, threads: Some(1), batch_size: None, memory: Some(100) };
+    let data = inputs(&network, 2, 6);
+    let explainer = Explainer::with_options(network, &Composite::preset("epsilon").unwrap(), options).unwrap();
+    let error = explainer.explain(&borrowed(&data), &Targets::ArgMax).unwrap_err();
+    assert_eq!(error.kind(), relprop::ErrorKind::Limit);
+    assert!(error.message().ends_with("but 100 are allowed"), "{error}");
+}
+
+/// Words looked up in a table, beside real numbers.
+fn words(seed: u64) -> Network {
+    let mut numbers = Numbers(seed);
+    let mut builder = Network::builder();
+    let ids = builder.integer_input("ids", [3]);
+    let x = builder.input("x", [5]);
+    let embedded = builder.lookup("embedded", ids, numbers.tensor(&[10, 4])).unwrap();
+    let mixed = dense(&mut builder, &mut numbers, embedded, 6, true);
+    let mixed = builder.relu("mixed", mixed).unwrap();
+    let flat = builder.reshape("flat", mixed, [18]).unwrap();
+    let joined = builder.concat("joined", &[flat, x], 0).unwrap();
+    let output = dense(&mut builder, &mut numbers, joined, 3, true);
+    builder.build(output).unwrap()
+}
+
+#[test]
+fn integer_inputs_are_looked_up_and_relevance_stops_there() {
+    let network = Arc::new(words(30));
+    let composite = composite_of(LinearRule::epsilon(damped()));
+    let ids = Tensor::from_fn([4, 3], |i| [0_i64, -1, 9, 3, -10, 5][i % 6]);
+    let x = Numbers(4).tensor(&[4, 5]);
+    let ask = Request::new(Targets::All).keep("mixed").keep("embedded").report(true);
+    let on = |backend| {
+        let explainer = Explainer::new(Arc::clone(&network), &composite, backend).unwrap();
+        explainer.explain_with(&[Input::from(&ids), Input::from(&x)], &ask).unwrap()
+    };
+    let (found, exact) = (on(Backend::Cpu), on(Backend::Reference));
+    assert_eq!(found.inputs.len(), 1, "the integer input has no relevance");
+    assert_close(found.input(), exact.input(), 3e-5, "x");
+    for (found, exact) in found.kept.iter().zip(&exact.kept) {
+        assert_close(&found.relevance, &exact.relevance, 3e-5, &found.name);
+    }
+    for (found, exact) in found.report.unwrap().layers.iter().zip(&exact.report.unwrap().layers) {
+        assert_sums_close(&found.sums, &exact.sums, &found.name);
+    }
+
+    let explainer = Explainer::new(Arc::clone(&network), &composite, Backend::Cpu).unwrap();
+    let far = Tensor::from_fn([4, 3], |i| if i == 7 { 10 } else { 0 });
+    let error = explainer.explain(&[Input::from(&far), Input::from(&x)], &Targets::ArgMax).unwrap_err();
+    assert!(error.message().contains("input `ids` holds 10 in sample 2, element 1"), "{error}");
+    let keep_ids = Request::new(Targets::ArgMax).keep("ids").keep("mixed");
+    assert!(explainer.explain_with(&[Input::from(&ids), Input::from(&x)], &keep_ids).is_err());
+}
+
+#[test]
+fn a_network_of_integer_inputs_alone_gives_the_relevance_of_what_it_looks_up() {
+    let mut numbers = Numbers(31);
+    let mut builder = Network::builder();
+    let ids = builder.integer_input("ids", [2]);
+    let embedded = builder.lookup("embedded", ids, numbers.tensor(&[10, 4])).unwrap();
+    let flat = builder.reshape("flat", embedded, [8]).unwrap();
+    let output = dense(&mut builder, &mut numbers, flat, 3, true);
+    let network = Arc::new(builder.build(output).unwrap());
+    let ids = Tensor::from_fn([4, 2], |i| i as i64);
+    for backend in [Backend::Cpu, Backend::Reference] {
+        let explainer = Explainer::new(Arc::clone(&network), &Composite::preset("zero").unwrap(), backend).unwrap();
+        let error = explainer.explain(&[Input::from(&ids)], &Targets::ArgMax).unwrap_err();
+        assert!(error.advice().unwrap().contains("embedded"), "{error}");
+        let ask = Request::new(Targets::ArgMax).keep("embedded");
+        let relevance = explainer.explain_with(&[Input::from(&ids)], &ask).unwrap();
+        assert_eq!(relevance.kept[0].relevance.shape().dims(), [4, 2, 4]);
+        assert!(relevance.inputs.is_empty());
+    }
+}
+
+#[test]
+fn what_epsilon_absorbs_is_measured_at_its_default_too() {
+    let network = Arc::new(mlp(32, &[20, 30, 5], Activation::Relu, true));
+    let data = inputs(&network, 16, 9);
+    let composite = Composite::preset("epsilon").unwrap();
+    let ask = Request::new(Targets::ArgMax).report(true);
+    let sums = |backend| explain(&network, &composite, on(backend), &data, &ask).report.unwrap().layers;
+    for (found, exact) in sums(Backend::Cpu).iter().zip(&sums(Backend::Reference)) {
+        approx::assert_relative_eq!(found.sums.epsilon, exact.sums.epsilon, max_relative = 1e-2);
     }
 }
 
@@ -326,17 +432,37 @@ fn a_samples_bits_do_not_change_with_its_neighbours_or_its_place() {
 }
 
 #[test]
-fn a_batch_of_nan_leaves_no_trace_in_the_next_batch() {
-    let network = Arc::new(tangle(17));
-    let explainer = Explainer::new(Arc::clone(&network), &Composite::preset("epsilon").unwrap(), Backend::Cpu).unwrap();
-    let clean = inputs(&network, 30, 8);
-    let spoiled: Vec<Tensor> = clean.iter().map(|tensor| tensor.map(|_| f32::NAN)).collect();
-    let before = bits(&explainer.explain(&borrowed(&clean), &Targets::ArgMax).unwrap());
-    let ask = Request::new(Targets::Class(0)).allow_nonfinite(true).report(true);
-    let nan = explainer.explain_with(&borrowed(&spoiled), &ask).unwrap();
-    assert!(nan.input().data().iter().any(|r| r.is_nan()), "NaN goes through");
-    assert!(nan.report.unwrap().layers.iter().any(|layer| layer.sums.nonfinite > 0), "and is counted");
-    assert_eq!(bits(&explainer.explain(&borrowed(&clean), &Targets::ArgMax).unwrap()), before);
+fn samples_of_nan_leave_no_trace_in_those_after_them() {
+    for (network, targets) in [
+        (tangle(17), Targets::Class(0)),
+        (tangle(17), Targets::All),
+        (mlp(26, &[31, 70, 33, 7], Activation::Relu, true), Targets::Class(1)),
+    ] {
+        let network = Arc::new(network);
+        // One thread and small chunks: the same memory serves the spoiled chunks and then the clean ones.
+        let options = Options { backend: Backend::Cpu, threads: Some(1), batch_size: Some(5), memory: None };
+        let composite = composite_of(LinearRule::gamma(0.25, Stabilizer::Rms(0.1)));
+        let explainer = Explainer::with_options(Arc::clone(&network), &composite, options).unwrap();
+        let clean = inputs(&network, 30, 8);
+        let ask = Request::new(targets).allow_nonfinite(true).report(true);
+        let before = explainer.explain_with(&borrowed(&clean), &ask).unwrap();
+        let spoiled: Vec<Tensor> = clean.iter().map(|tensor| spoil(tensor, 15)).collect();
+        let after = explainer.explain_with(&borrowed(&spoiled), &ask).unwrap();
+        for (before, after) in before.inputs.iter().zip(&after.inputs) {
+            let half = before.relevance.count() / 2;
+            assert!(after.relevance.data()[..half].iter().any(|r| r.is_nan()), "NaN goes through");
+            assert_eq!(before.relevance.data()[half..], after.relevance.data()[half..]);
+        }
+        assert!(after.report.unwrap().layers.iter().any(|layer| layer.sums.nonfinite > 0), "and is counted");
+        let again = explainer.explain_with(&borrowed(&clean), &ask).unwrap();
+        assert_eq!(bits(&again), bits(&before));
+    }
+}
+
+/// NaN in place of the first samples.
+fn spoil(tensor: &Tensor, samples: usize) -> Tensor {
+    let width = tensor.count() / tensor.rows();
+    Tensor::from_fn(tensor.shape().clone(), |i| if i < samples * width { f32::NAN } else { tensor.data()[i] })
 }
 
 #[test]

@@ -123,6 +123,7 @@ impl Golden {
 
 fn distances(found: &[f64], exact: &[f64], rows: usize) -> Vec<f64> {
     assert_eq!(found.len(), exact.len());
+    assert!(found.iter().all(|r| r.is_finite()), "every relevance is finite");
     let width = exact.len() / rows;
     let norm = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt();
     let rows = found.chunks_exact(width).zip(exact.chunks_exact(width));
@@ -162,7 +163,22 @@ fn is_of_another_function(golden: &Golden) -> bool {
 fn all_relevances(golden: &Golden, relevance: Relevance) -> Vec<(String, Tensor)> {
     let named = relevance.inputs.into_iter().chain(relevance.kept);
     let known = named.filter(|named| golden.find("relevance64", &named.name).is_some());
-    known.map(|named| (named.name, named.relevance)).collect()
+    let found: Vec<(String, Tensor)> = known.map(|named| (named.name, named.relevance)).collect();
+    let exact = golden.tensors.keys().filter(|key| key.starts_with("relevance64")).count();
+    assert_eq!(found.len(), exact, "{}: every relevance of the golden is found", golden.name);
+    found
+}
+
+/// Logits and targets must be the tool's before relevance is worth comparing.
+fn assert_same_question(golden: &Golden, relevance: &Relevance) {
+    for (found, exact) in relevance.logits.data().iter().zip(golden.tensors["logits"].to_f32().data()) {
+        approx::assert_relative_eq!(found, exact, epsilon = 1e-4, max_relative = 1e-4);
+    }
+    assert_eq!(relevance.logits.count(), golden.tensors["logits"].shape().count(), "{}", golden.name);
+    if let Some(target) = golden.tensors.get("target") {
+        let target: Vec<usize> = target.to_i64().unwrap().data().iter().map(|&target| target as usize).collect();
+        assert_eq!(relevance.targets.data(), target, "{}", golden.name);
+    }
 }
 
 #[test]
@@ -180,7 +196,9 @@ fn every_golden_names_a_tool_a_version_a_script_and_a_seed() {
 #[test]
 fn the_reference_agrees_with_every_tool_in_float64() {
     for golden in goldens().iter().filter(|golden| !is_of_another_function(golden)) {
-        for (name, found) in all_relevances(golden, golden.explain(Backend::Reference)) {
+        let relevance = golden.explain(Backend::Reference);
+        assert_same_question(golden, &relevance);
+        for (name, found) in all_relevances(golden, relevance) {
             // The reference's own answer is rounded to float32, and ε = 0.01 is not exact in float32 either.
             let distances = golden.distances(&name, &found);
             approx::assert_abs_diff_eq!(worst(&distances), 0.0, epsilon = 2e-6);
@@ -191,7 +209,9 @@ fn the_reference_agrees_with_every_tool_in_float64() {
 #[test]
 fn the_cpu_agrees_with_every_tool() {
     for golden in goldens().iter().filter(|golden| !is_of_another_function(golden)) {
-        for (name, found) in all_relevances(golden, golden.explain(Backend::Cpu)) {
+        let relevance = golden.explain(Backend::Cpu);
+        assert_same_question(golden, &relevance);
+        for (name, found) in all_relevances(golden, relevance) {
             let (distances, own) = (golden.distances(&name, &found), golden.own_distances(&name));
             let (limit_median, limit_worst) = (1e-5_f64.max(3.0 * median(&own)), 1e-4_f64.max(3.0 * worst(&own)));
             assert!(
@@ -221,6 +241,7 @@ fn known_answers_worked_out_by_hand_hold() {
         let Some(known) = golden.tensors.get("known") else { continue };
         for backend in [Backend::Cpu, Backend::Reference] {
             let found = golden.explain(backend);
+            assert_eq!(found.input().count(), known.shape().count());
             for (found, known) in found.input().data().iter().zip(known.to_f32().data()) {
                 approx::assert_relative_eq!(found, known, epsilon = 1e-4, max_relative = 1e-4);
             }

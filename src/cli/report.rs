@@ -133,7 +133,7 @@ pub struct LayerPart {
 
 impl From<&LayerReport> for LayerPart {
     fn from(layer: &LayerReport) -> Self {
-        let LayerSums { at_output, at_input, bias, epsilon, dropped, nonfinite } = layer.sums;
+        let LayerSums { at_output, at_input, bias, epsilon, dropped, nonfinite, .. } = layer.sums;
         LayerPart {
             name: layer.name.clone(),
             rule: layer.rule.clone(),
@@ -223,10 +223,12 @@ fn started(relevance: &Relevance, start: &Start, link: Option<Link>) -> f64 {
         return given.data().iter().map(|&r| f64::from(r)).sum();
     }
     let samples = relevance.targets.rows();
+    // Classes compete along the last axis; a scalar output is a class of its own.
+    let classes = relevance.logits.shape().dims()[1..].last().copied().unwrap_or(1);
     let of_sample = |sample: usize| {
         let logits: Vec<f64> = relevance.logits.row(sample).iter().map(|&logit| f64::from(logit)).collect();
         let targets = relevance.targets.row(sample).iter();
-        targets.map(|&target| start.of_sample(&logits, target, link).iter().sum::<f64>()).sum::<f64>()
+        targets.map(|&target| start.of_sample(&logits, target, classes, link).iter().sum::<f64>()).sum::<f64>()
     };
     (0..samples).map(of_sample).sum()
 }

@@ -48,7 +48,7 @@ impl Chain<'_> {
                 Op::MultiplyDamping { by, stabilizer, rms } => {
                     let d = self.denominator(by, row, from, v.len());
                     let (damping, stabilizer) = (self.damping(by, *stabilizer, *rms, row), *stabilizer);
-                    zip(v, d, move |v: f32, d: f32| v * (stabilize(stabilizer, damping, d) - d));
+                    zip(v, d, move |v: f32, d: f32| v * held(stabilizer, damping, d));
                 }
             }
         }
@@ -218,6 +218,17 @@ fn stabilize(stabilizer: Stabilizer, damping: f32, d: f32) -> f32 {
         Stabilizer::Absolute(_) | Stabilizer::Rms(_) => d + damping * sign,
         Stabilizer::Clip(_) if d.abs() < damping => damping * sign,
         Stabilizer::Clip(_) => d,
+    }
+}
+
+/// stab(d) − d, without the rounding of d.
+#[inline(always)]
+fn held(stabilizer: Stabilizer, damping: f32, d: f32) -> f32 {
+    let sign = if d >= 0.0 { 1.0 } else { -1.0 };
+    match stabilizer {
+        Stabilizer::Absolute(_) | Stabilizer::Rms(_) => damping * sign,
+        Stabilizer::Clip(_) if d.abs() < damping => damping * sign - d,
+        Stabilizer::Clip(_) => 0.0,
     }
 }
 

@@ -12,7 +12,7 @@ mod parameters;
 mod simd;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::composite::Assignment;
 use crate::error::{Error, Result};
@@ -40,6 +40,8 @@ pub fn instruction_set() -> &'static str {
 #[derive(Debug)]
 pub struct Cpu {
     weights: Mutex<HashMap<WeightKey, Arc<PackedWeight>>>,
+    /// Memory of threads that rest, for the next chunk.
+    scratch: Mutex<Vec<Scratch>>,
     #[cfg(feature = "threads")]
     pool: rayon::ThreadPool,
 }
@@ -53,6 +55,8 @@ pub struct Prepared {
     parameters: Parameters,
     /// The packed weight of each step that is a product.
     weights: Vec<Option<Arc<PackedWeight>>>,
+    /// The most rows that a product has for each sample: tokens, where a layer works on each.
+    rows_a_sample: usize,
 }
 
 /// One chunk of a batch: what goes in and where results go.
@@ -96,6 +100,7 @@ impl Cpu {
         let _ = threads;
         Ok(Cpu {
             weights: Mutex::default(),
+            scratch: Mutex::default(),
             #[cfg(feature = "threads")]
             pool: rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build().map_err(|error| {
                 Error::new(crate::error::ErrorKind::Limit, format!("the threads cannot be started: {error}"))
@@ -118,8 +123,13 @@ impl Cpu {
     /// If a parameter does not fit its layer.
     pub fn prepare(&self, network: &Network, rules: &Assignment, plan: Plan) -> Result<Prepared> {
         let parameters = Parameters::new(network, rules, &plan)?;
-        let weights = plan.steps.iter().map(|step| self.weight(network, step)).collect::<Result<_>>()?;
-        Ok(Prepared { plan, parameters, weights })
+        let weights: Vec<_> = plan.steps.iter().map(|step| self.weight(network, step)).collect::<Result<_>>()?;
+        let rows = weights
+            .iter()
+            .zip(&plan.steps)
+            .filter_map(|(weight, step)| Some(plan.buffers[step.target.index()].width / weight.as_ref()?.columns()));
+        let rows_a_sample = rows.max().unwrap_or(1);
+        Ok(Prepared { plan, parameters, weights, rows_a_sample })
     }
 
     fn weight(&self, network: &Network, step: &Step) -> Result<Option<Arc<PackedWeight>>> {
@@ -132,7 +142,7 @@ impl Cpu {
             WeightPart::Squared => [1, 0, 0],
             WeightPart::One => [2, 0, 0],
         };
-        let mut packed = self.weights.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut packed = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = packed.entry((layer, *direction, bits)).or_insert_with(|| {
             let (inputs, outputs, w) = (dense.inputs(), dense.outputs(), dense.weight().data());
             Arc::new(match direction {
@@ -155,32 +165,32 @@ impl Cpu {
         forward_only: bool,
     ) -> Result<Vec<LayerSums>> {
         let (targets, start) = (batch.targets, batch.start);
-        let work = |scratch: &mut Scratch, chunk: Chunk<'_>| {
-            Run { network, prepared, targets, start }.chunk(chunk, scratch, forward_only)
+        let work = |chunk: Chunk<'_>| {
+            let idle = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut scratch = idle().pop().unwrap_or_default();
+            let sums = Run { network, prepared, targets, start }.chunk(chunk, &mut scratch, forward_only);
+            idle().push(scratch);
+            sums
         };
         let chunks = self.cut(network, prepared, batch);
         #[cfg(feature = "threads")]
         let parts: Vec<Result<Vec<LayerSums>>> = self.pool.install(|| {
             use rayon::prelude::*;
-            chunks.into_par_iter().map_init(Scratch::default, work).collect()
+            chunks.into_par_iter().map(work).collect()
         });
         #[cfg(not(feature = "threads"))]
-        let parts: Vec<Result<Vec<LayerSums>>> = {
-            let mut scratch = Scratch::default();
-            chunks.into_iter().map(|chunk| work(&mut scratch, chunk)).collect()
-        };
+        let parts: Vec<Result<Vec<LayerSums>>> = chunks.into_iter().map(work).collect();
         let mut total = vec![LayerSums::default(); network.layers().len()];
         for part in parts {
             total.iter_mut().zip(&part?).for_each(|(total, part)| total.add(part));
         }
-        total.iter_mut().for_each(LayerSums::close);
         Ok(total)
     }
 
     /// Cuts a batch into chunks of samples: as many as the plan allows, but enough for every thread.
     fn cut<'a>(&self, network: &Network, prepared: &Prepared, batch: Batch<'a>) -> Vec<Chunk<'a>> {
         let plan = &prepared.plan;
-        let most = plan.chunk.min((CHUNK_ROWS / plan.targets).max(1));
+        let most = plan.chunk.min((CHUNK_ROWS / (plan.targets * prepared.rows_a_sample)).max(1));
         let threads = self.threads();
         let chunks = batch.samples.div_ceil(most);
         // Few chunks are cut evenly, so that no thread waits for another's longer one.
@@ -214,7 +224,7 @@ impl Cpu {
 }
 
 /// Memory that a thread keeps from chunk to chunk.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Scratch {
     slots: Vec<Vec<f32>>,
     rows: Vec<f32>,
@@ -233,7 +243,7 @@ impl Run<'_> {
         let plan = &self.prepared.plan;
         let Chunk { first, samples, inputs, results, logits, targets } = chunk;
         let Scratch { slots, rows } = scratch;
-        let mut sums = vec![LayerSums::default(); self.network.layers().len()];
+        let mut sums = vec![Vec::new(); self.network.layers().len()];
         let mut memory = Memory::new(plan, samples, &inputs, results, slots);
         let steps = if forward_only { plan.forward } else { plan.steps.len() };
         for (position, step) in plan.steps[..steps].iter().enumerate() {
@@ -282,7 +292,7 @@ impl Run<'_> {
             memory.put_back(taken);
         }
         logits.copy_from_slice(memory.read(plan.logits));
-        Ok(sums)
+        Ok(sums.iter_mut().map(|rows: &mut Vec<LayerSums>| total_of(rows)).collect())
     }
 
     fn choose_targets(&self, first: usize, logits: &[f32], targets: &mut [usize]) {
@@ -306,18 +316,21 @@ impl Run<'_> {
         for ((relevance, targets), logits) in of_sample.zip(logits.chunks_exact(outputs)) {
             let logits = widened(logits);
             for (row, &target) in relevance.chunks_exact_mut(outputs).zip(targets) {
-                let start = self.start.of_sample(&logits, target, self.network.link());
+                let start = self.start.of_sample(&logits, target, self.network.classes(), self.network.link());
                 row.iter_mut().zip(start).for_each(|(r, start)| *r = start as f32);
             }
         }
     }
 
-    fn measure(&self, chain: &Chain<'_>, step: &Step, measure: Measure, sums: &mut LayerSums) {
+    /// Adds a measure of each row of relevance to its sums.
+    fn measure(&self, chain: &Chain<'_>, step: &Step, measure: Measure, sums: &mut Vec<LayerSums>) {
         let source = step.source.expect("a measure reads relevance");
         let width = self.prepared.plan.buffers[source.buffer.index()].width;
         let chain = Chain { rows: Rows::Target, ..*chain };
+        let rows = chain.memory.read(source.buffer).chunks_exact(width);
+        sums.resize(rows.len(), LayerSums::default());
         let mut v = vec![0.0; width];
-        for (row, elements) in chain.memory.read(source.buffer).chunks_exact(width).enumerate() {
+        for (row, (elements, sums)) in rows.zip(sums).enumerate() {
             v.copy_from_slice(elements);
             chain.apply(row, 0, &mut v);
             let sum: f64 = v.iter().copied().map(f64::from).sum();
@@ -330,8 +343,21 @@ impl Run<'_> {
                 Measure::Bias => sums.bias += sum,
                 Measure::Epsilon => sums.epsilon += sum,
             }
+            if let Measure::AtOutput | Measure::AtInput = measure {
+                sums.size += v.iter().map(|v| f64::from(v.abs())).sum::<f64>();
+            }
         }
     }
+}
+
+/// The sums of a chunk, from those of its rows.
+fn total_of(rows: &mut [LayerSums]) -> LayerSums {
+    let mut total = LayerSums::default();
+    for row in rows {
+        row.close();
+        total.add(row);
+    }
+    total
 }
 
 fn widened(logits: &[f32]) -> Vec<f64> {

@@ -3,6 +3,7 @@
 use super::{Explainer, Input, Request};
 use crate::cpu;
 use crate::error::{Error, ErrorKind, Result};
+use crate::layers::Layer;
 use crate::network::{InputKind, ValueId};
 use crate::plan::Ask;
 use crate::relevance::{Named, Relevance, Report};
@@ -32,7 +33,8 @@ impl Explainer {
                 (Input::Float(_), InputKind::Float) | (Input::Integer(_), InputKind::Integer) => {}
                 (_, kind) => {
                     let kind = if kind == InputKind::Float { "real numbers" } else { "integers" };
-                    return Err(Error::new(ErrorKind::Data, format!("input `{}` takes {kind}", value.name)));
+                    return Err(Error::new(ErrorKind::Data, format!("input `{}` takes {kind}", value.name))
+                        .help("convert the array"));
                 }
             }
             if checked.as_ref().is_some_and(|checked| checked.samples != found.samples) {
@@ -41,14 +43,45 @@ impl Explainer {
                     value.name,
                     found.samples,
                     checked.map_or(0, |checked| checked.samples)
-                )));
+                ))
+                .help("give every input the same number of samples"));
             }
-            if let (Input::Float(tensor), false) = (input, allow_nonfinite) {
-                check_finite(tensor, &value.name, value.shape.count())?;
+            match input {
+                Input::Float(tensor) if !allow_nonfinite => check_finite(tensor, &value.name, value.shape.count())?,
+                Input::Float(_) => {}
+                Input::Integer(tensor) => self.check_indices(tensor, known.value)?,
             }
-            checked = Some(found);
+            // One sample without a leading axis stays without one only where every input is given so.
+            let is_single = found.is_single && checked.as_ref().is_none_or(|checked| checked.is_single);
+            checked = Some(Checked { is_single, ..found });
         }
         checked.ok_or_else(|| Error::internal("a network has an input"))
+    }
+}
+
+impl Explainer {
+    /// Checks that an integer input points into every table that looks it up.
+    fn check_indices(&self, indices: &Tensor<i64>, value: ValueId) -> Result<()> {
+        let known = self.network.value(value);
+        let readers = self.network.layers().iter().filter(|node| node.inputs.contains(&value));
+        for node in readers {
+            let Layer::Lookup(lookup) = &node.layer else { continue };
+            let entries = lookup.entries() as i64;
+            let outside = |index: &i64| !(-entries..entries).contains(index);
+            if let Some(position) = indices.data().iter().position(outside) {
+                let (index, width) = (indices.data()[position], known.shape.count());
+                let place = format!("sample {}, element {}", position / width, position % width);
+                let message = format!(
+                    "input `{}` holds {index} in {place}, but `{}` has {entries} entries",
+                    known.name, node.name
+                );
+                return Err(Error::new(ErrorKind::Data, message).at(&node.name).help(format!(
+                    "indices go from 0 to {}, or from −{entries} to −1 counted from the end",
+                    entries - 1
+                )));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::composite::{Assignment, Composite};
 use crate::cpu::{self, Cpu};
-use crate::error::{Error, Result, unknown};
+use crate::error::{Error, ErrorKind, Result, unknown};
+use crate::layers::Layer;
 use crate::network::{InputKind, Network, ValueId};
 use crate::plan::{self, Ask, Plan, Target};
 use crate::reference;
 use crate::relevance::{LayerReport, LayerSums, Relevance, Report};
 use crate::start::{Start, Targets};
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
 
 use batch::{Checked, Filled};
 pub use request::{Backend, Input, Options, Request};
@@ -67,10 +68,6 @@ impl Explainer {
     pub fn with_options(network: impl Into<Arc<Network>>, composite: &Composite, options: Options) -> Result<Self> {
         let network = network.into();
         let rules = composite.assign(&network)?;
-        if network.inputs().iter().all(|input| input.kind == InputKind::Integer) {
-            return Err(Error::argument("the network has no input of real numbers, so no input receives relevance")
-                .help("explain a network that begins behind the lookup of its integer inputs"));
-        }
         let engine = match options.backend {
             Backend::Auto | Backend::Cpu => Engine::Cpu(Cpu::new(options.threads)?),
             Backend::Reference => Engine::Reference,
@@ -139,6 +136,7 @@ impl Explainer {
         let batch = self.check(inputs, request.allow_nonfinite)?;
         request.targets.check(batch.samples, self.outputs())?;
         let ask = self.ask(request)?;
+        self.check_wanted(&ask)?;
         let start = request.start.clone().unwrap_or_else(|| self.composite.default_start());
         self.check_start(&start, batch.samples, ask.targets)?;
         let mut filled = Filled::new(self, &batch, &ask);
@@ -187,6 +185,9 @@ impl Explainer {
     fn ask(&self, request: &Request) -> Result<Ask> {
         let keep = request.keep.iter().map(|name| self.kept_value(name)).collect::<Result<Vec<_>>>()?;
         let targets = request.targets.per_sample(self.outputs());
+        if let Targets::Top(k) = request.targets {
+            Targets::Top(k).check(1, self.outputs())?;
+        }
         if targets == 0 {
             return Err(Error::argument("at least one target is needed").help("name an output"));
         }
@@ -195,10 +196,16 @@ impl Explainer {
 
     fn kept_value(&self, name: &str) -> Result<ValueId> {
         let of_layer = || self.network.find_layer(name).map(|layer| self.network.layer(layer).output);
-        self.network.find_value(name).or_else(of_layer).ok_or_else(|| {
+        let value = self.network.find_value(name).or_else(of_layer).ok_or_else(|| {
             let values = self.network.values().iter().map(|value| value.name.as_str());
             unknown("value or layer", name, values.chain(self.network.layers().iter().map(|node| node.name.as_str())))
-        })
+        })?;
+        let is_integer = |input: &crate::network::Input| input.value == value && input.kind == InputKind::Integer;
+        if self.network.inputs().iter().any(is_integer) {
+            return Err(Error::argument(format!("relevance stops where the integer input `{name}` is looked up"))
+                .help("keep what the lookup gives instead"));
+        }
+        Ok(value)
     }
 
     fn prepared(&self, cpu: &Cpu, ask: &Ask) -> Result<Arc<cpu::Prepared>> {
@@ -214,16 +221,35 @@ impl Explainer {
 
     fn check_start(&self, start: &Start, samples: usize, targets: usize) -> Result<()> {
         let Start::Given(given) = start else { return Ok(()) };
-        let wanted = samples * targets * self.outputs();
-        if given.count() == wanted {
+        let output = self.network.shape(self.network.output());
+        let mut wanted = vec![samples, targets];
+        wanted.extend(output.dims());
+        let is_several = |dim: &usize| *dim != 1;
+        if !given.shape().dims().iter().copied().filter(is_several).eq(wanted.iter().copied().filter(is_several)) {
+            let message = format!(
+                "the start has shape {}; {samples} samples of {targets} targets and outputs of shape {output} need {}",
+                given.shape(),
+                Shape::new(wanted)
+            );
+            return Err(Error::shape(message).help("axes of extent 1 may be left out"));
+        }
+        if let Some(position) = given.data().iter().position(|r| !r.is_finite()) {
+            let message = format!("the start holds {} at element {position}", given.data()[position]);
+            return Err(Error::new(ErrorKind::Data, message).help("mend the start"));
+        }
+        Ok(())
+    }
+
+    /// Refuses a request that gives no relevance at all.
+    fn check_wanted(&self, ask: &Ask) -> Result<()> {
+        let mut inputs = self.network.inputs().iter();
+        if inputs.any(|input| input.kind == InputKind::Float) || !ask.keep.is_empty() {
             return Ok(());
         }
-        Err(Error::shape(format!(
-            "the start of shape {} has {} elements; {samples} samples of {targets} targets and {} outputs need {wanted}",
-            given.shape(),
-            given.count(),
-            self.outputs()
-        )))
+        let lookups = self.network.layers().iter().filter(|node| matches!(node.layer, Layer::Lookup(_)));
+        let names: Vec<&str> = lookups.map(|node| node.name.as_str()).collect();
+        Err(Error::argument("the network has no input of real numbers, so no input receives relevance")
+            .help(format!("keep the relevance of what a lookup gives: {}", names.join(", "))))
     }
 
     fn run_reference(
@@ -248,7 +274,7 @@ impl Explainer {
                     Start::Given(given) => {
                         given.data()[row * logits.len()..][..logits.len()].iter().copied().map(f64::from).collect()
                     }
-                    _ => start.of_sample(logits, target, self.network.link()),
+                    _ => start.of_sample(logits, target, self.network.classes(), self.network.link()),
                 };
                 let explained = reference::explain(&self.network, &self.rules, &borrow(&data), &start)?;
                 for (result, value) in filled.results.iter_mut().zip(&filled.values) {

@@ -1,19 +1,17 @@
 //! The forward pass: one step a layer that computes, none for layers that only name elements anew.
 
 use super::{Builder, Direction, Op, Operand, Parameter, Role, Rows, Work};
-use crate::error::Result;
 use crate::layers::Layer;
 use crate::network::{LayerId, LayerNode, ValueId};
 use crate::rules::{BiasPart, WeightPart};
 
 impl Builder<'_> {
-    pub(super) fn forward(&mut self) -> Result<()> {
+    pub(super) fn forward(&mut self) {
         for (id, node) in self.network.layer_ids() {
             let read = self.forward_layer(id, node);
             self.values[node.output.index()] = Some(read);
         }
         self.store_output();
-        Ok(())
     }
 
     /// Plans one layer and says how its value is read.

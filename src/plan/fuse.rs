@@ -4,7 +4,7 @@ use super::{Buffer, BufferId, Op, Role, Step, Work};
 use crate::rules::InputPart;
 
 /// Joins elementwise steps to the steps before them; `forward` stays the length of the forward pass.
-pub(super) fn fuse(buffers: &mut [Buffer], steps: &mut Vec<Step>, forward: &mut usize) {
+pub(super) fn fuse(buffers: &[Buffer], steps: &mut Vec<Step>, forward: &mut usize) {
     let mut position = 0;
     while position < steps.len() {
         match producer_to_join(buffers, steps, position) {

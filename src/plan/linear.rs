@@ -18,7 +18,7 @@ impl Backward<'_, '_> {
         }
         // A report counts what every input gets, so that the sums close even where relevance stops.
         for (slot, share) in shares.iter_mut().enumerate() {
-            if share.is_none() && self.builder.known.is_wanted(self.node.inputs[slot]) {
+            if share.is_none() && self.builder.is_needed(self.node.inputs[slot]) {
                 *share = Some(self.builder.add(self.node.inputs[slot], &[], Vec::new()));
             }
         }
@@ -48,7 +48,7 @@ impl Backward<'_, '_> {
         };
         for (slot, share) in shares.iter_mut().enumerate() {
             let input = self.node.inputs[slot];
-            if !self.builder.known.is_wanted(input) && !self.builder.ask.report {
+            if !self.builder.is_needed(input) {
                 continue;
             }
             for term in self.live_terms(group, slot) {
@@ -177,6 +177,9 @@ impl Backward<'_, '_> {
         };
         let evenly = Term { sign: TermSign::Plus, input: InputPart::One, weight: WeightPart::One };
         for (slot, share) in shares.iter_mut().enumerate() {
+            if !self.builder.is_needed(self.node.inputs[slot]) {
+                continue;
+            }
             *share = Some(self.send_back(held, evenly, group.factor / fan_in as f32, slot, *share));
         }
     }

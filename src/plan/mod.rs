@@ -96,14 +96,13 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     }
     let facts = facts::Known::new(network, rules, ask);
     let mut builder = Builder::new(network, rules, ask, facts);
-    builder.forward()?;
-    let forward = builder.steps.len();
-    builder.relevance()?;
+    builder.forward();
+    let mut forward = builder.steps.len();
+    builder.relevance();
     let logits = builder.logits();
-    let Builder { mut buffers, mut steps, results, .. } = builder;
-    let mut forward = forward;
+    let Builder { buffers, mut steps, results, .. } = builder;
     if ask.facts.fuse {
-        fuse::fuse(&mut buffers, &mut steps, &mut forward);
+        fuse::fuse(&buffers, &mut steps, &mut forward);
     }
     let placements = Placements::new(&buffers, &steps, logits, ask.targets);
     let chunk = placements.samples_within(target)?;

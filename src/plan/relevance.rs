@@ -2,18 +2,17 @@
 
 use super::{BufferId, Builder, Measure, Op, Operand, Parameter, Role, Rows, Step, Work};
 use crate::composite::Finish;
-use crate::error::Result;
 use crate::layers::{Layer, Transpose};
 use crate::network::{InputKind, LayerId, LayerNode, ValueId};
 use crate::rules::{PointwiseRule, Rule, WeightPart};
 
 impl Builder<'_> {
-    pub(super) fn relevance(&mut self) -> Result<()> {
+    pub(super) fn relevance(&mut self) {
         let mut arrived: Vec<Vec<BufferId>> = vec![Vec::new(); self.network.values().len()];
         let sums = self.buffer("sums".to_owned(), Rows::Sample, 0, Role::Sums);
         arrived[self.network.output().index()].push(self.start());
         for (id, node) in self.network.layer_ids().rev() {
-            if !self.known.is_wanted(node.output) {
+            if !self.is_needed(node.output) {
                 continue;
             }
             let arriving = std::mem::take(&mut arrived[node.output.index()]);
@@ -35,7 +34,6 @@ impl Builder<'_> {
         for (position, (_, buffer)) in self.results.iter().enumerate() {
             self.buffers[buffer.index()].role = Role::Result(position);
         }
-        Ok(())
     }
 
     fn start(&mut self) -> BufferId {
@@ -44,6 +42,11 @@ impl Builder<'_> {
         let source = Some(self.operand(output));
         self.steps.push(Step { layer: None, work: Work::Start, source, chain: Vec::new(), target });
         target
+    }
+
+    /// Whether relevance is computed at a value: it is wanted there or before it, or every layer is measured.
+    pub(super) fn is_needed(&self, value: ValueId) -> bool {
+        self.ask.report || self.known.is_wanted(value)
     }
 
     pub(super) fn relevance_buffer(&mut self, value: ValueId) -> BufferId {
@@ -159,7 +162,7 @@ impl Backward<'_, '_> {
     fn concat(&mut self, axis: usize) -> Vec<Option<BufferId>> {
         let mut shares = Vec::with_capacity(self.node.inputs.len());
         for strips in self.builder.strips(self.node, axis) {
-            if !self.builder.known.is_wanted(strips.input) {
+            if !self.builder.is_needed(strips.input) {
                 shares.push(None);
                 continue;
             }

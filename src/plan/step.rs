@@ -283,7 +283,7 @@ pub enum Work {
 /// One step: `work` on `source`, then `chain`, written to `target`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// The layer that the step serves; none for the start.
+    /// The layer that the step serves; none for the start and for the relevance of inputs.
     pub layer: Option<LayerId>,
     /// How rows come to be.
     pub work: Work,

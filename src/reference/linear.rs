@@ -19,6 +19,7 @@ impl Step<'_> {
             self.group(group, &connections, &bounds, &mut shares, &mut sums);
         }
         sums.at_input = shares.iter().flatten().sum();
+        sums.size = shares.iter().flatten().chain(self.arriving).map(|r| r.abs()).sum();
         sums.nonfinite = shares.iter().flatten().filter(|share| !share.is_finite()).count() as u64;
         sums.close();
         Given { shares, sums: Some(sums) }

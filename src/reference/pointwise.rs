@@ -90,6 +90,7 @@ impl Step<'_> {
         let mut sums = LayerSums {
             at_output: self.arriving.iter().sum(),
             at_input: share.iter().sum(),
+            size: share.iter().chain(self.arriving).map(|r| r.abs()).sum(),
             nonfinite: share.iter().filter(|share| !share.is_finite()).count() as u64,
             ..LayerSums::default()
         };

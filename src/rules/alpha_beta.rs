@@ -22,7 +22,7 @@ impl LinearRule {
             Group { factor: alpha, ..divided(raising, bias_above, stabilizer) },
             Group { factor: -beta, ..divided(lowering, bias_below, stabilizer) },
         ];
-        LinearRule { name: format!("alpha{alpha}-beta{beta}"), groups, bounds: None }
+        LinearRule { name: format!("alpha-beta({alpha})"), groups, bounds: None }
     }
 
     /// LRP-z⁺: α = 1, β = 0.

@@ -242,14 +242,6 @@ impl LinearRule {
     }
 }
 
-impl Group {
-    /// Whether d is the forward pass's own z: x, W and b whole.
-    pub fn is_plain(&self) -> bool {
-        let whole = Term { sign: TermSign::Plus, input: InputPart::Whole, weight: WeightPart::WHOLE };
-        self.terms == [whole] && self.bias == BiasPart::WHOLE
-    }
-}
-
 fn plus(input: InputPart, weight: WeightPart) -> Term {
     Term { sign: TermSign::Plus, input, weight }
 }
