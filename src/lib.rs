@@ -17,6 +17,7 @@ pub mod network;
 pub mod onnx;
 #[cfg(feature = "files")]
 pub mod output;
+mod parameters;
 pub mod plan;
 pub mod reference;
 pub mod relevance;

@@ -2,9 +2,9 @@
 
 use super::functions::{self, Function, WithFunction};
 use super::memory::Memory;
-use super::parameters::Parameters;
 use super::simd::{self, Level, Loop};
 use crate::layers::Activation;
+use crate::parameters::Parameters;
 use crate::plan::{Denominator, Op, Operand, Plan, Rows};
 use crate::rules::{InputPart, Mask, Stabilizer};
 

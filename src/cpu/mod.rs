@@ -8,7 +8,6 @@ mod functions;
 mod gemm;
 mod memory;
 mod moves;
-mod parameters;
 mod simd;
 
 use std::collections::HashMap;
@@ -18,6 +17,7 @@ use crate::composite::Assignment;
 use crate::error::{Error, Result};
 use crate::layers::Layer;
 use crate::network::{LayerId, Network};
+use crate::parameters::Parameters;
 use crate::plan::{Direction, Measure, Operand, Plan, Rows, Step, Work};
 use crate::relevance::LayerSums;
 use crate::rules::WeightPart;
@@ -26,7 +26,6 @@ use crate::start::{Start, Targets};
 use chain::Chain;
 use gemm::{PackedWeight, ROW_BLOCK};
 use memory::{Memory, Source};
-use parameters::Parameters;
 
 /// Rows of relevance that a chunk aims at: enough to reuse each weight, few enough to stay in cache.
 const CHUNK_ROWS: usize = ROW_BLOCK;

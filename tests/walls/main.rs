@@ -56,6 +56,12 @@ const ROOMS: &[Room] = &[
         std: &[],
     },
     Room {
+        name: "parameters",
+        knows: &["composite::Assignment", "error", "layers", "network", "plan", "rules", "tensor"],
+        crates: &[],
+        std: &[],
+    },
+    Room {
         name: "reference",
         knows: &[
             "composite::Assignment",
@@ -77,6 +83,7 @@ const ROOMS: &[Room] = &[
             "error",
             "layers",
             "network",
+            "parameters",
             "plan",
             "relevance::LayerSums",
             // The data that a rule is made of, as steps carry it; never a rule by its name ([`RULES_BY_NAME`]).
@@ -84,7 +91,7 @@ const ROOMS: &[Room] = &[
             "start",
             "tensor",
         ],
-        crates: &["libm", "rayon"],
+        crates: &["rayon"],
         std: &[],
     },
     Room {

@@ -1,4 +1,4 @@
-//! Numbers that steps read beside data: one a column, computed once a plan.
+//! Numbers that a plan's steps read beside data: one a column, computed once a plan, the same for every executor.
 
 use crate::composite::Assignment;
 use crate::error::{Error, Result};
@@ -10,32 +10,47 @@ use crate::tensor::Tensor;
 
 /// The parameters of a plan, each as wide as the rows it stands beside.
 #[derive(Debug)]
-pub(super) struct Parameters {
-    columns: Vec<(Parameter, Vec<f32>)>,
+pub(crate) struct Parameters(Vec<Resolved>);
+
+#[derive(Debug)]
+struct Resolved {
+    parameter: Parameter,
+    columns: Vec<f32>,
+    /// The root mean square over the columns.
+    rms: f32,
 }
 
 impl Parameters {
-    pub(super) fn new(network: &Network, rules: &Assignment, plan: &Plan) -> Result<Self> {
-        let mut columns: Vec<(Parameter, Vec<f32>)> = Vec::new();
+    /// Computes every parameter that a plan's steps read.
+    ///
+    /// # Errors
+    /// If a parameter does not fit its layer.
+    pub(crate) fn new(network: &Network, rules: &Assignment, plan: &Plan) -> Result<Self> {
+        let mut resolved: Vec<Resolved> = Vec::new();
         for parameter in plan.steps.iter().flat_map(|step| &step.chain).filter_map(Op::parameter) {
-            if columns.iter().all(|(known, _)| *known != parameter) {
-                columns.push((parameter, resolve(network, rules, &parameter)?));
+            if resolved.iter().all(|known| known.parameter != parameter) {
+                let columns = resolve(network, rules, &parameter)?;
+                let squares: f64 = columns.iter().map(|&p| f64::from(p) * f64::from(p)).sum();
+                let rms = (squares / columns.len() as f64).sqrt() as f32;
+                resolved.push(Resolved { parameter, columns, rms });
             }
         }
-        Ok(Parameters { columns })
+        Ok(Parameters(resolved))
+    }
+
+    fn find(&self, parameter: &Parameter) -> &Resolved {
+        let found = self.0.iter().find(|known| known.parameter == *parameter);
+        found.expect("every parameter of the plan was resolved")
     }
 
     /// The columns of a parameter from `from` on.
-    pub(super) fn columns(&self, parameter: &Parameter, from: usize) -> &[f32] {
-        let found = self.columns.iter().find(|(known, _)| known == parameter);
-        &found.expect("every parameter of the plan was resolved").1[from..]
+    pub(crate) fn columns(&self, parameter: &Parameter, from: usize) -> &[f32] {
+        &self.find(parameter).columns[from..]
     }
 
     /// The root mean square over a parameter's columns.
-    pub(super) fn rms(&self, parameter: &Parameter) -> f32 {
-        let columns = self.columns(parameter, 0);
-        let squares: f64 = columns.iter().map(|&p| f64::from(p) * f64::from(p)).sum();
-        (squares / columns.len() as f64).sqrt() as f32
+    pub(crate) fn rms(&self, parameter: &Parameter) -> f32 {
+        self.find(parameter).rms
     }
 }
 
