@@ -476,4 +476,9 @@ fn misfits_of_constants_and_extents_say_the_way_out() {
         assert!(error.advice().is_some(), "{error}");
     }
     assert!(dim("sec", 3).advice().unwrap().contains("`seq`"));
+    let mut without_axes = Writer::default();
+    let x = without_axes.input("x", &[]);
+    let output = without_axes.node("output", RELU, &[x]);
+    let error = canonicalize(&without_axes.graph(output), &Options::default().dim("seq", 3)).unwrap_err();
+    assert!(error.advice().unwrap().contains("name no dimension"), "{error}");
 }

@@ -118,7 +118,8 @@ fn check_dims(graph: &Graph, options: &Options) -> Result<()> {
     }
     for (name, extent) in &options.dims {
         if !known.contains(name) {
-            return Err(unknown("dimension", name, known.iter().map(String::as_str)));
+            return Err(unknown("dimension", name, known.iter().map(String::as_str))
+                .help("the model's inputs have no axes; name no dimension"));
         }
         if *extent == 0 {
             return Err(Error::argument(format!("the dimension `{name}` cannot have extent 0"))
