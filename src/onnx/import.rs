@@ -94,9 +94,10 @@ impl Opsets {
 
 /// Refuses opsets that are not read; a note for those that are not tested.
 fn check_opset(opset: i64) -> Result<Option<String>> {
+    const UNTESTED_OPSET: i64 = TESTED_OPSET + 1;
     let help = match opset {
         OLDEST_OPSET..=TESTED_OPSET => return Ok(None),
-        OLDEST_OPSET..=NEWEST_OPSET => {
+        UNTESTED_OPSET..=NEWEST_OPSET => {
             return Ok(Some(format!(
                 "the model uses opset {opset}, which is newer than what relprop is tested with \
                  ({OLDEST_OPSET} to {TESTED_OPSET}); compare its outputs with onnxruntime's"
