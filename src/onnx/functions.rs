@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// More nodes than any real model has after inlining; nested calls could grow without bound.
 const MAX_NODES: usize = 1 << 20;
 
-/// Bytes that inlining may read and write in all: neither long names nor large constants are repeated that often.
+/// Bytes that inlining may write in all: neither long names nor large constants are repeated that often.
 const MAX_BYTES: usize = 1 << 28;
 
 /// Deeper nesting of calls than any real exporter writes.
@@ -36,7 +36,6 @@ pub(super) fn inline(nodes: Vec<NodeProto>, functions: &[FunctionProto]) -> Resu
     let mut placed = Vec::with_capacity(nodes.len());
     let mut open: Vec<(Placed, usize)> =
         nodes.into_iter().rev().map(|node| (Placed { node, function: None }, 0)).collect();
-    let sizes: Vec<usize> = functions.iter().map(|function| function.encoded_len()).collect();
     let (mut calls, mut bytes) = (0, 0_usize);
     while let Some((item, depth)) = open.pop() {
         let key = (item.node.domain.as_str(), item.node.op_type.as_str(), item.node.overload.as_str());
@@ -48,7 +47,7 @@ pub(super) fn inline(nodes: Vec<NodeProto>, functions: &[FunctionProto]) -> Resu
         calls += 1;
         let call = Call::new(&item.node, function, calls);
         // Charged before anything is built: a call's long name is repeated in every value of the body.
-        bytes = bytes.saturating_add(sizes[index]).saturating_add(call.written(function));
+        bytes = bytes.saturating_add(call.written(function));
         let nodes = placed.len() + open.len() + function.node.len();
         if depth >= MAX_DEPTH || bytes > MAX_BYTES || nodes > MAX_NODES {
             let message = format!("the function `{}` calls itself or grows without bound", function.name);
@@ -97,7 +96,7 @@ impl<'a> Call<'a> {
         Call { prefix, number, names, attributes }
     }
 
-    /// The bytes that [`Call::body`] writes, from above.
+    /// The bytes that the call and its [`Call::body`] hold, from above.
     fn written(&self, function: &FunctionProto) -> usize {
         const DIGITS: usize = 20;
         let inside = |name: &str| self.prefix.len() + name.len() + DIGITS + 2;
@@ -107,7 +106,7 @@ impl<'a> Call<'a> {
         };
         let attribute = |attribute: &AttributeProto| match self.source(attribute) {
             Some(found) => size_of::<AttributeProto>() + attribute.name.len() + found.encoded_len(),
-            None => 0,
+            None => size_of::<AttributeProto>(),
         };
         let node = |node: &NodeProto| {
             let values: usize = node.input.iter().chain(&node.output).map(value).sum();
@@ -115,7 +114,8 @@ impl<'a> Call<'a> {
             let kept = node.op_type.len() + node.domain.len() + node.overload.len();
             size_of::<NodeProto>() + inside(&node.name) + values + attributes + kept
         };
-        function.node.iter().map(node).fold(0, usize::saturating_add)
+        let looked_up = (self.names.len() + self.attributes.len()) * size_of::<(&str, &str)>();
+        function.node.iter().map(node).fold(looked_up, usize::saturating_add)
     }
 
     /// The function's nodes under the call's names.
