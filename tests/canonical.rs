@@ -425,3 +425,60 @@ fn deep_graphs_need_no_recursion() {
     }
     assert_eq!(graph.network(value).layers().len(), 20_000);
 }
+
+/// A learned position embedding is looked up by constant positions: folding makes 128 rows, not the table as often.
+#[test]
+fn a_constant_lookup_is_charged_for_the_rows_that_it_makes() {
+    let mut graph = Writer::default();
+    let x = graph.samples("x", &[128, 768]);
+    let table = graph.float(&[512, 768], &vec![0.5; 512 * 768]);
+    let ids = graph.integers(&(0..128).collect::<Vec<i64>>());
+    let position = graph.node("position", Op::Gather { axis: 0 }, &[table, ids]);
+    let sum = graph.node("sum", ADD, &[x, position]);
+    let output = graph.node("output", RELU, &[sum]);
+    assert_eq!(kinds(&graph.network(output)), ["affine", "relu"]);
+}
+
+#[test]
+fn dropout_in_training_mode_is_refused_and_at_inference_it_is_gone() {
+    for (training, fits) in [(false, true), (true, false)] {
+        let mut graph = Writer::default();
+        let x = graph.samples("x", &[2]);
+        let h = graph.dense("h", x, 2, 3);
+        let ratio = graph.scalar(0.5);
+        let mode = graph.0.add_constant("mode", Constant::Bool(Arc::new(Tensor::scalar(training))));
+        let dropped = graph.node("dropped", Op::Identity, &[h, ratio, mode]);
+        let output = graph.node("output", RELU, &[dropped]);
+        let found = canonicalize(&graph.graph(output), &Options::default());
+        assert_eq!(found.is_ok(), fits);
+        let Err(error) = found else { continue };
+        assert_eq!((error.kind(), error.node()), (ErrorKind::Unsupported, Some("dropped (Op, opset 17)")));
+        assert!(error.message().contains("model.eval()"), "{error}");
+    }
+}
+
+#[test]
+fn misfits_of_constants_and_extents_say_the_way_out() {
+    let joined = |op: Op| {
+        let mut graph = Writer::default();
+        let x = graph.samples("x", &[2]);
+        let (a, b) = (graph.float(&[2, 3], &[1.0; 6]), graph.float(&[3, 2], &[1.0; 6]));
+        let constant = graph.node("constant", op, &[a, b]);
+        let output = graph.node("output", ADD, &[x, constant]);
+        canonicalize(&graph.graph(output), &Options::default()).unwrap_err()
+    };
+    let mut graph = Writer::default();
+    let x = graph.input("x", &[Dim::Named("batch".to_owned()), Dim::Named("seq".to_owned())]);
+    let output = graph.node("output", RELU, &[x]);
+    let graph = graph.graph(output);
+    let dim = |name: &str, extent: usize| canonicalize(&graph, &Options::default().dim(name, extent)).unwrap_err();
+    for error in [joined(ADD), joined(Op::Concat { axis: 0 }), dim("seq", 0), dim("sec", 3)] {
+        assert!(error.advice().is_some(), "{error}");
+    }
+    assert!(dim("sec", 3).advice().unwrap().contains("`seq`"));
+    let mut without_axes = Writer::default();
+    let x = without_axes.input("x", &[]);
+    let output = without_axes.node("output", RELU, &[x]);
+    let error = canonicalize(&without_axes.graph(output), &Options::default().dim("seq", 3)).unwrap_err();
+    assert!(error.advice().unwrap().contains("name no dimension"), "{error}");
+}

@@ -136,7 +136,7 @@ fn every_fixture_computes_what_onnxruntime_computed() {
 /// Import as the user sees it: the batch, the layers' kinds, and a word of the notes where there are any.
 #[test]
 fn fixtures_become_the_layers_that_their_authors_meant() {
-    let cases: [(&str, BatchAxis, &str, &str); 14] = [
+    let cases: [(&str, BatchAxis, &str, &str); 15] = [
         ("tutorial_dynamo", BatchAxis::Absent, "dense relu dense", ""),
         ("tutorial_legacy", BatchAxis::Absent, "dense relu dense", ""),
         ("mlp_gelu_erf_legacy", BatchAxis::Leading, "dense gelu dense gelu dense", ""),
@@ -150,7 +150,8 @@ fn fixtures_become_the_layers_that_their_authors_meant() {
         ("keras_rescaling", BatchAxis::Leading, "affine reshape dense relu dense", "softmax"),
         ("keras_functional", BatchAxis::Leading, "dense relu sum concat dense", ""),
         ("gemm_c_every_sample", BatchAxis::Fixed(3), "dense affine relu dense", "gemm_h"),
-        ("float16_throughout", BatchAxis::Leading, "dense relu dense", ""),
+        ("float16_throughout", BatchAxis::Leading, "dense relu dense", "in float16; relprop computes in float32"),
+        ("double_throughout", BatchAxis::Leading, "dense relu dense", "in double; relprop computes in float32"),
     ];
     for (name, batch, kinds, note) in cases {
         let graph = onnx::load(folder().join(format!("{name}.onnx"))).unwrap();
@@ -170,6 +171,25 @@ fn a_graph_knows_where_it_came_from() {
     assert_eq!((graph.opset, graph.digest.len()), (17, 64));
     let same = onnx::parse(std::fs::read(&path).unwrap(), None).unwrap();
     assert_eq!(same.digest, graph.digest);
+}
+
+/// Opsets that are read but not tested say so; those beyond are refused with the way out.
+#[test]
+fn an_opset_newer_than_the_tested_ones_is_noted() {
+    let file = std::fs::read(folder().join("forms_opset23.onnx")).unwrap();
+    // The version is field 2 of the file's one operator set.
+    let at: Vec<usize> = (0..file.len() - 1).filter(|&i| file[i..].starts_with(&[0x10, 23])).collect();
+    let [at] = at[..] else { panic!("the version stands at {at:?}") };
+    let with = |opset: u8| {
+        let mut file = file.clone();
+        file[at + 1] = opset;
+        onnx::parse(file, None)
+    };
+    assert!(with(23).unwrap().notes.is_empty());
+    let notes = with(26).unwrap().notes.join("; ");
+    assert!(notes.contains("opset 26, which is newer than what relprop is tested with (7 to 23)"), "{notes}");
+    let error = with(29).unwrap_err();
+    assert!(error.message().contains("7 to 28") && error.advice().is_some(), "{error}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ mod gelu;
 mod lower;
 mod prune;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result, unknown};
 use crate::graph::{Dim, Graph, Node, ValueId};
 use crate::network::{BatchAxis, Network};
 use draft::Draft;
@@ -116,22 +116,15 @@ fn check_dims(graph: &Graph, options: &Options) -> Result<()> {
             }
         }
     }
-    match options.dims.iter().find(|(name, extent)| !known.contains(name) || *extent == 0) {
-        None => Ok(()),
-        Some((name, 0)) => Err(Error::argument(format!("the dimension `{name}` cannot have extent 0"))),
-        Some((name, _)) => {
-            let help = match nearest(name, known.iter().map(String::as_str)) {
-                Some(known) => format!("did you mean `{known}`? "),
-                None => String::new(),
-            };
-            Err(Error::new(ErrorKind::Argument, format!("the model has no dimension `{name}`"))
-                .help(format!("{help}its inputs have: {}", known.join(", "))))
+    for (name, extent) in &options.dims {
+        if !known.contains(name) {
+            return Err(unknown("dimension", name, known.iter().map(String::as_str))
+                .help("the model's inputs have no axes; name no dimension"));
+        }
+        if *extent == 0 {
+            return Err(Error::argument(format!("the dimension `{name}` cannot have extent 0"))
+                .help("give it the extent that your data has along it, 1 or more"));
         }
     }
-}
-
-/// The known name that is most like `name`, if any is like it at all.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = known.map(|candidate| (strsim::jaro_winkler(name, candidate), candidate));
-    scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
+    Ok(())
 }

@@ -6,8 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::nearest;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, unknown};
 use crate::graph::{ElementType, Graph, Node, Op, ValueId};
 
 /// The explained output: the named one, or the first of real numbers that depends on an input.
@@ -40,16 +39,11 @@ pub(super) fn choose_output(graph: &Graph, name: Option<&str>) -> Result<ValueId
 }
 
 fn unknown_output(graph: &Graph, name: &str) -> Error {
-    let names = graph.outputs.iter().map(|&id| graph.value(id).name.as_str());
     let made = graph.nodes.iter().flat_map(|node| node.outputs.iter().flatten());
-    let made = made.map(|&id| graph.value(id).name.as_str());
-    let help = match nearest(name, names.clone().chain(made)) {
-        Some(known) => format!("did you mean `{known}`? "),
-        None => String::new(),
-    };
-    let names: Vec<&str> = names.collect();
-    Error::new(ErrorKind::Argument, format!("the model has no output `{name}`"))
-        .help(format!("{help}its outputs are: {}", names.join(", ")))
+    let inner = made.filter(|id| !graph.outputs.contains(id));
+    let known = graph.outputs.iter().chain(inner).map(|&id| graph.value(id).name.as_str());
+    let outputs: Vec<&str> = graph.outputs.iter().map(|&id| graph.value(id).name.as_str()).collect();
+    unknown("output or value inside", name, known).context(format!("the model's outputs are {}", outputs.join(", ")))
 }
 
 fn depends_on_input(graph: &Graph, producers: &[Option<usize>], output: ValueId) -> bool {

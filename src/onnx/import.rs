@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::attributes::Attributes;
 use super::functions::{self, Placed};
 use super::operators::{self, Meaning};
-use super::schema::{DimensionValue, GraphProto, ModelProto, OperatorSetIdProto, TypeProto, ValueInfoProto};
+use super::schema::{DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto};
 use super::tensors::{self, DataType, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Constant, Dim, ElementType, Graph, Node};
@@ -20,7 +20,10 @@ use crate::tensor::Tensor;
 /// The oldest version of ONNX's operator set whose semantics are read.
 const OLDEST_OPSET: i64 = 7;
 
-/// The newest version whose semantics are known; from 24 on the operators that relprop reads only got more types.
+/// The newest version that models are tested with.
+const TESTED_OPSET: i64 = 23;
+
+/// The newest version that is read: after 23 the operators that relprop reads only got more element types.
 const NEWEST_OPSET: i64 = 28;
 
 pub(super) fn model(bytes: Bytes, folder: Option<&Path>) -> Result<Graph> {
@@ -40,12 +43,13 @@ pub(super) fn model(bytes: Bytes, folder: Option<&Path>) -> Result<Graph> {
     let mut graph = Graph::default();
     graph.producer = format!("{} {}", model.producer_name, model.producer_version).trim().to_owned();
     graph.opset = opsets.version("");
-    check_opset(graph.opset)?;
-    let mut source = Source { folder, digest };
+    graph.notes.extend(check_opset(graph.opset)?);
+    let mut source = Source::new(folder, digest);
     let GraphProto { node, initializer, input, output, value_info, sparse_initializer } = proto;
     for value in input.iter().chain(&output).chain(&value_info) {
         declare(&mut graph, value);
     }
+    let mut precision = [&input, &output, &value_info].into_iter().find_map(|values| declared_precision(values));
     for tensor in initializer {
         let name = tensor.name.clone();
         let constant = tensors::read(tensor, &mut source)?;
@@ -58,8 +62,11 @@ pub(super) fn model(bytes: Bytes, folder: Option<&Path>) -> Result<Graph> {
     let sets: Vec<Opsets> = model.functions.iter().map(|function| Opsets::new(&function.opset_import)).collect();
     for (index, placed) in functions::inline(node, &model.functions)?.into_iter().enumerate() {
         let opsets = placed.function.map_or(&opsets, |function| &sets[function]);
+        precision = precision.or_else(|| cast_precision(&placed.node));
         add_node(&mut graph, placed, index, opsets, &mut source)?;
     }
+    let note = |(name, value)| format!("the model computes `{value}` in {name}; relprop computes in float32");
+    graph.notes.extend(precision.map(note));
     // Files before IR version 4 list their weights as inputs too.
     let inputs = input.iter().map(|value| graph.intern(&value.name));
     let inputs: Vec<_> = inputs.collect();
@@ -85,14 +92,40 @@ impl Opsets {
     }
 }
 
-fn check_opset(opset: i64) -> Result<()> {
+/// Refuses opsets that are not read; a note for those that are not tested.
+fn check_opset(opset: i64) -> Result<Option<String>> {
+    const UNTESTED_OPSET: i64 = TESTED_OPSET + 1;
     let help = match opset {
-        OLDEST_OPSET..=NEWEST_OPSET => return Ok(()),
+        OLDEST_OPSET..=TESTED_OPSET => return Ok(None),
+        UNTESTED_OPSET..=NEWEST_OPSET => {
+            return Ok(Some(format!(
+                "the model uses opset {opset}, which is newer than what relprop is tested with \
+                 ({OLDEST_OPSET} to {TESTED_OPSET}); compare its outputs with onnxruntime's"
+            )));
+        }
         ..OLDEST_OPSET => "convert it with onnx.version_converter.convert_version, or export it with a newer opset",
         _ => "export it with an older opset, or use a newer relprop",
     };
     let message = format!("the model uses opset {opset}; relprop reads {OLDEST_OPSET} to {NEWEST_OPSET}");
     Err(Error::new(ErrorKind::Unsupported, message).help(help))
+}
+
+/// The first value that is declared in another precision than relprop computes in, with that precision.
+fn declared_precision(values: &[ValueInfoProto]) -> Option<(&'static str, String)> {
+    values.iter().find_map(|value| {
+        let tensor = value.r#type.as_ref()?.tensor_type.as_ref()?;
+        Some((DataType::from_code(tensor.elem_type).other_precision()?, value.name.clone()))
+    })
+}
+
+/// The precision that a cast leads to, if it is another than relprop computes in.
+fn cast_precision(node: &NodeProto) -> Option<(&'static str, String)> {
+    if node.op_type != "Cast" {
+        return None;
+    }
+    let to = node.attribute.iter().find(|attribute| attribute.name == "to")?;
+    let code = i32::try_from(to.i).ok()?;
+    Some((DataType::from_code(code).other_precision()?, node.output.first()?.clone()))
 }
 
 fn declare(graph: &mut Graph, value: &ValueInfoProto) {

@@ -31,7 +31,7 @@ use crate::graph::Graph;
 ///
 /// # Errors
 /// [`ErrorKind::Io`] if the file or its external data cannot be read, [`ErrorKind::Malformed`] if it is no ONNX
-/// model, [`ErrorKind::Unsupported`] if it is older than opset 7.
+/// model, [`ErrorKind::Unsupported`] if its opset is none of 7 to 28.
 pub fn load(path: impl AsRef<Path>) -> Result<Graph> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(|error| {

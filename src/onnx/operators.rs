@@ -22,7 +22,7 @@ pub(super) enum Meaning {
 /// Reads the operator `op_type` of `domain` at version `opset`.
 ///
 /// # Errors
-/// [`ErrorKind::Malformed`](crate::ErrorKind::Malformed) if a tensor attribute is damaged.
+/// [`ErrorKind::Malformed`](crate::ErrorKind::Malformed) if an attribute is of another type than ONNX says, or damaged.
 pub(super) fn read(
     domain: &str,
     op_type: &str,
@@ -41,22 +41,22 @@ pub(super) fn read(
                 None => Constant::Float(Arc::new(Tensor::vector(vec![0.0]))),
             }))
         }
-        ("" | "ai.onnx", "Squeeze") if opset < 13 => Meaning::OpWithInputs(Op::Squeeze, vec![attributes.ints("axes")]),
+        ("" | "ai.onnx", "Squeeze") if opset < 13 => Meaning::OpWithInputs(Op::Squeeze, vec![attributes.ints("axes")?]),
         ("" | "ai.onnx", "Unsqueeze") if opset < 13 => {
-            Meaning::OpWithInputs(Op::Unsqueeze, vec![attributes.ints("axes")])
+            Meaning::OpWithInputs(Op::Unsqueeze, vec![attributes.ints("axes")?])
         }
         ("" | "ai.onnx", "Slice") if opset < 10 => Meaning::OpWithInputs(
             Op::Slice,
-            vec![attributes.ints("starts"), attributes.ints("ends"), attributes.ints("axes")],
+            vec![attributes.ints("starts")?, attributes.ints("ends")?, attributes.ints("axes")?],
         ),
         ("" | "ai.onnx", "ReduceProd") if opset < 18 => {
-            let keep_axes = attributes.int("keepdims", 1) != 0;
-            Meaning::OpWithInputs(Op::ReduceProd { keep_axes }, vec![attributes.ints("axes")])
+            let keep_axes = attributes.int("keepdims", 1)? != 0;
+            Meaning::OpWithInputs(Op::ReduceProd { keep_axes }, vec![attributes.ints("axes")?])
         }
-        ("" | "ai.onnx", _) => Meaning::Op(standard(op_type, opset, attributes)),
+        ("" | "ai.onnx", _) => Meaning::Op(standard(op_type, opset, attributes)?),
         ("ai.onnx.ml", "Scaler") => Meaning::Op(Op::Scaler {
-            offset: Arc::new(Tensor::vector(attributes.floats("offset").unwrap_or_else(|| vec![0.0]))),
-            scale: Arc::new(Tensor::vector(attributes.floats("scale").unwrap_or_else(|| vec![1.0]))),
+            offset: Arc::new(Tensor::vector(attributes.floats("offset")?.unwrap_or_else(|| vec![0.0]))),
+            scale: Arc::new(Tensor::vector(attributes.floats("scale")?.unwrap_or_else(|| vec![1.0]))),
         }),
         ("ai.onnx.ml", "ZipMap") => Meaning::Op(Op::ZipMap),
         ("com.microsoft", "Gelu") => Meaning::Op(Op::Activation(Activation::Gelu(GeluForm::Erf))),
@@ -64,13 +64,13 @@ pub(super) fn read(
     })
 }
 
-fn standard(op_type: &str, opset: i64, attributes: &Attributes) -> Op {
-    match op_type {
+fn standard(op_type: &str, opset: i64, attributes: &Attributes) -> Result<Op> {
+    Ok(match op_type {
         "Gemm" => Op::Gemm {
-            alpha: attributes.float("alpha", 1.0),
-            beta: attributes.float("beta", 1.0),
-            trans_a: attributes.int("transA", 0) != 0,
-            trans_b: attributes.int("transB", 0) != 0,
+            alpha: attributes.float("alpha", 1.0)?,
+            beta: attributes.float("beta", 1.0)?,
+            trans_a: attributes.int("transA", 0)? != 0,
+            trans_b: attributes.int("transB", 0)? != 0,
         },
         "MatMul" => Op::MatMul,
         "Add" => Op::Arithmetic(Arithmetic::Add),
@@ -81,40 +81,40 @@ fn standard(op_type: &str, opset: i64, attributes: &Attributes) -> Op {
         "Sum" => Op::Sum,
         "Neg" => Op::Neg,
         "Relu" => Op::Activation(Activation::Relu),
-        "LeakyRelu" => Op::Activation(Activation::LeakyRelu { slope: attributes.float("alpha", 0.01) }),
+        "LeakyRelu" => Op::Activation(Activation::LeakyRelu { slope: attributes.float("alpha", 0.01)? }),
         "Sigmoid" => Op::Activation(Activation::Sigmoid),
         "Tanh" => Op::Activation(Activation::Tanh),
         "Erf" => Op::Activation(Activation::Erf),
-        "Gelu" => match attributes.text("approximate").as_deref() {
+        "Gelu" => match attributes.text("approximate")?.as_deref() {
             None | Some("none" | "") => Op::Activation(Activation::Gelu(GeluForm::Erf)),
             Some("tanh") => Op::Activation(Activation::Gelu(GeluForm::Tanh)),
             Some(other) => unsupported(format!("its attribute approximate is `{other}`")),
         },
         "Softmax" | "LogSoftmax" => Op::Softmax {
-            axis: attributes.int("axis", if opset < 13 { 1 } else { -1 }),
+            axis: attributes.int("axis", if opset < 13 { 1 } else { -1 })?,
             to_end: opset < 13,
             log: op_type == "LogSoftmax",
         },
-        "BatchNormalization" if attributes.int("training_mode", 0) != 0 => unsupported("it is in training mode"),
-        "BatchNormalization" if attributes.int("spatial", 1) == 0 => unsupported("it is not spatial"),
-        "BatchNormalization" => Op::BatchNormalization { epsilon: attributes.float("epsilon", 1e-5) },
+        "BatchNormalization" if attributes.int("training_mode", 0)? != 0 => unsupported("it is in training mode"),
+        "BatchNormalization" if attributes.int("spatial", 1)? == 0 => unsupported("it is not spatial"),
+        "BatchNormalization" => Op::BatchNormalization { epsilon: attributes.float("epsilon", 1e-5)? },
         "Identity" | "Dropout" => Op::Identity,
-        "Cast" => Op::Cast(DataType::from_code(attributes.int("to", 0) as i32).element()),
-        "Flatten" => Op::Flatten { axis: attributes.int("axis", 1) },
-        "Reshape" => Op::Reshape { zero_copies: attributes.int("allowzero", 0) == 0 },
+        "Cast" => Op::Cast(DataType::from_code(attributes.int("to", 0)? as i32).element()),
+        "Flatten" => Op::Flatten { axis: attributes.int("axis", 1)? },
+        "Reshape" => Op::Reshape { zero_copies: attributes.int("allowzero", 0)? == 0 },
         "Squeeze" => Op::Squeeze,
         "Unsqueeze" => Op::Unsqueeze,
-        "Transpose" => Op::Transpose { order: attributes.ints("perm") },
-        "Concat" if attributes.has("axis") => Op::Concat { axis: attributes.int("axis", 0) },
-        "Gather" => Op::Gather { axis: attributes.int("axis", 0) },
+        "Transpose" => Op::Transpose { order: attributes.ints("perm")? },
+        "Concat" if attributes.has("axis") => Op::Concat { axis: attributes.int("axis", 0)? },
+        "Gather" => Op::Gather { axis: attributes.int("axis", 0)? },
         "Slice" => Op::Slice,
         "Expand" => Op::Expand,
-        "Shape" => Op::Shape { start: attributes.int("start", 0), end: attributes.optional_int("end") },
+        "Shape" => Op::Shape { start: attributes.int("start", 0)?, end: attributes.optional_int("end")? },
         "Size" => Op::Size,
         "Range" => Op::Range,
-        "ReduceProd" => Op::ReduceProd { keep_axes: attributes.int("keepdims", 1) != 0 },
+        "ReduceProd" => Op::ReduceProd { keep_axes: attributes.int("keepdims", 1)? != 0 },
         _ => unsupported(""),
-    }
+    })
 }
 
 fn constant(attributes: &mut Attributes, source: &mut Source<'_>) -> Result<Option<Constant>> {
@@ -124,12 +124,12 @@ fn constant(attributes: &mut Attributes, source: &mut Source<'_>) -> Result<Opti
     let float = |tensor| Some(Constant::Float(Arc::new(tensor)));
     let integer = |tensor| Some(Constant::Integer(Arc::new(tensor)));
     Ok(if attributes.has("value_float") {
-        float(Tensor::scalar(attributes.float("value_float", 0.0)))
-    } else if let Some(floats) = attributes.floats("value_floats") {
+        float(Tensor::scalar(attributes.float("value_float", 0.0)?))
+    } else if let Some(floats) = attributes.floats("value_floats")? {
         float(Tensor::vector(floats))
     } else if attributes.has("value_int") {
-        integer(Tensor::scalar(attributes.int("value_int", 0)))
-    } else if let Some(ints) = attributes.ints("value_ints") {
+        integer(Tensor::scalar(attributes.int("value_int", 0)?))
+    } else if let Some(ints) = attributes.ints("value_ints")? {
         integer(Tensor::vector(ints))
     } else {
         None

@@ -2,13 +2,13 @@
 //!
 //! Every size is checked against the bytes that are really there before anything is reserved for it.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use half::{bf16, f16};
-use prost::bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::schema::TensorProto;
@@ -17,7 +17,7 @@ use crate::graph::{Constant, ElementType, plausible};
 use crate::tensor::{Shape, Tensor};
 
 /// `TensorProto.DataType`, as far as relprop reads it.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum DataType {
     Float32,
     Float64,
@@ -61,6 +61,16 @@ impl DataType {
         }
     }
 
+    /// The type's name, if it is of real numbers and not float32.
+    pub(super) fn other_precision(self) -> Option<&'static str> {
+        match self {
+            DataType::Float16 => Some("float16"),
+            DataType::BFloat16 => Some("bfloat16"),
+            DataType::Float64 => Some("double"),
+            DataType::Float32 | DataType::Int { .. } | DataType::Bool | DataType::Text | DataType::Other(_) => None,
+        }
+    }
+
     /// Bytes an element in raw data; none for types that relprop cannot hold.
     fn width(self) -> Option<usize> {
         match self {
@@ -80,6 +90,42 @@ pub(super) struct Source<'a> {
     pub folder: Option<&'a Path>,
     /// The model's running digest.
     pub digest: Sha256,
+    external: External,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(folder: Option<&'a Path>, digest: Sha256) -> Self {
+        Source { folder, digest, external: External::default() }
+    }
+}
+
+/// What was read from files beside the model.
+#[derive(Default)]
+struct External {
+    /// Each region as the constant that it became: tensors that name one region share it.
+    regions: HashMap<Region, Constant>,
+    /// Bytes read from each file.
+    read: HashMap<PathBuf, u64>,
+}
+
+/// A file, an offset in it, and what lies there.
+#[derive(PartialEq, Eq, Hash)]
+struct Region(PathBuf, u64, DataType, Shape);
+
+impl External {
+    /// Counts a region that is about to be read, so that a small model cannot ask for one file again and again.
+    fn charge(&mut self, path: &Path, bytes: u64, length: u64) -> Result<()> {
+        /// Times that a file may be read; regions of one file do not overlap in what exporters write.
+        const MAX_READS: u64 = 2;
+        let read = self.read.entry(path.to_owned()).or_default();
+        *read = read.saturating_add(bytes);
+        if *read <= length.saturating_mul(MAX_READS) {
+            return Ok(());
+        }
+        let message = format!("the model's tensors need more than {MAX_READS} times the bytes of {}", path.display());
+        Err(malformed(message)
+            .help("their regions overlap: the file is damaged or was edited by hand; export it again"))
+    }
 }
 
 /// The constant that a tensor of the file stands for.
@@ -103,8 +149,7 @@ fn read_elements(mut proto: TensorProto, source: &mut Source<'_>) -> Result<Cons
     };
     const EXTERNAL: i32 = 1;
     if proto.data_location == EXTERNAL {
-        let bytes = read_external(&proto, source, shape.count().saturating_mul(width))?;
-        return from_bytes(data_type, shape, &bytes);
+        return read_external(&proto, source, data_type, shape, width);
     }
     match proto.raw_data.take() {
         Some(raw) => from_bytes(data_type, shape, &raw),
@@ -176,11 +221,30 @@ fn from_typed(data_type: DataType, shape: Shape, proto: TensorProto) -> Result<C
     constant.map_err(|error| malformed(error.message()))
 }
 
-/// The bytes of a tensor that lies in a file beside the model.
+/// A tensor that lies in a file beside the model.
 ///
 /// Only paths below the model's folder are followed: a downloaded model must not read what else is on the machine.
 /// Links that lie in that folder are the user's own (model caches are made of them) and are followed.
-fn read_external(proto: &TensorProto, source: &mut Source<'_>, expected: usize) -> Result<Bytes> {
+fn read_external(
+    proto: &TensorProto,
+    source: &mut Source<'_>,
+    data_type: DataType,
+    shape: Shape,
+    width: usize,
+) -> Result<Constant> {
+    let (path, offset) = place_of(proto, source.folder, shape.count().saturating_mul(width))?;
+    let region = Region(path, offset, data_type, shape);
+    if let Some(constant) = source.external.regions.get(&region) {
+        return Ok(constant.clone());
+    }
+    let bytes = read_region(&region, source, width)?;
+    let constant = from_bytes(data_type, region.3.clone(), &bytes)?;
+    source.external.regions.insert(region, constant.clone());
+    Ok(constant)
+}
+
+/// The file in which a tensor of `expected` bytes lies, and where it starts there.
+fn place_of(proto: &TensorProto, folder: Option<&Path>, expected: usize) -> Result<(PathBuf, u64)> {
     let entry = |key: &str| proto.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
     let location = entry("location").ok_or_else(|| malformed("external data without a location"))?;
     let number = |key: &str| -> Result<Option<u64>> {
@@ -191,17 +255,22 @@ fn read_external(proto: &TensorProto, source: &mut Source<'_>, expected: usize) 
     if length.is_some_and(|length| length != expected as u64) {
         return Err(malformed(format!("{expected} bytes are needed but {} are declared", length.unwrap_or(0))));
     }
-    let folder = source.folder.ok_or_else(|| {
+    let folder = folder.ok_or_else(|| {
         Error::new(ErrorKind::Io, format!("its data lies in `{location}`, but the model came without a folder"))
             .help("load the model by its path, or name the folder of its external data")
     })?;
-    let path = below(folder, location)?;
+    Ok((below(folder, location)?, offset))
+}
+
+fn read_region(region: &Region, source: &mut Source<'_>, width: usize) -> Result<Vec<u8>> {
+    let Region(path, offset, _, shape) = region;
+    let expected = shape.count().saturating_mul(width);
     let io = |error: std::io::Error| {
         Error::new(ErrorKind::Io, format!("external data {}: {error}", path.display()))
             .help("put the model's data file beside the .onnx file, under the name it was exported with")
             .caused_by(error)
     };
-    let metadata = std::fs::metadata(&path).map_err(io)?;
+    let metadata = std::fs::metadata(path).map_err(io)?;
     let end = offset.checked_add(expected as u64);
     if !metadata.is_file() || end.is_none_or(|end| end > metadata.len()) {
         return Err(malformed(format!(
@@ -210,12 +279,13 @@ fn read_external(proto: &TensorProto, source: &mut Source<'_>, expected: usize) 
             metadata.len()
         )));
     }
-    let mut file = File::open(&path).map_err(io)?;
-    file.seek(SeekFrom::Start(offset)).map_err(io)?;
+    source.external.charge(path, expected as u64, metadata.len())?;
+    let mut file = File::open(path).map_err(io)?;
+    file.seek(SeekFrom::Start(*offset)).map_err(io)?;
     let mut bytes = vec![0; expected];
     file.read_exact(&mut bytes).map_err(io)?;
     source.digest.update(&bytes);
-    Ok(bytes.into())
+    Ok(bytes)
 }
 
 fn below(folder: &Path, location: &str) -> Result<PathBuf> {
@@ -230,4 +300,36 @@ fn below(folder: &Path, location: &str) -> Result<PathBuf> {
 
 fn malformed(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Malformed, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::schema::StringStringEntryProto;
+
+    fn tensor(offset: u64, count: i64) -> TensorProto {
+        let entry = |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
+        TensorProto {
+            dims: vec![count],
+            data_type: 1,
+            data_location: 1,
+            external_data: vec![entry("location", "w.bin".to_owned()), entry("offset", offset.to_string())],
+            ..TensorProto::default()
+        }
+    }
+
+    #[test]
+    fn tensors_share_a_region_and_cannot_read_a_file_again_and_again() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("w.bin"), [0; 400]).unwrap();
+        let mut source = Source::new(Some(folder.path()), Sha256::new());
+        let Constant::Float(first) = read(tensor(0, 100), &mut source).unwrap() else { panic!("no float") };
+        for _ in 0..1000 {
+            let Constant::Float(same) = read(tensor(0, 100), &mut source).unwrap() else { panic!("no float") };
+            assert!(Arc::ptr_eq(&first, &same));
+        }
+        read(tensor(4, 99), &mut source).unwrap();
+        let error = read(tensor(8, 98), &mut source).unwrap_err();
+        assert!(error.message().contains("2 times") && error.advice().unwrap().contains("overlap"), "{error}");
+    }
 }

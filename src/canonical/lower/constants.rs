@@ -88,7 +88,10 @@ impl Lowering<'_> {
             (Op::Concat { axis }, Some(_), _) => self.joined(node, inputs, *axis)?,
             (Op::Gather { axis }, Some(x), Some(Fact::Integer(at))) => {
                 let axis = position(node, *axis, &x)?;
-                self.fits(count(&x).saturating_mul(at.count()))?;
+                let extent = shape(&x).dims()[axis].max(1);
+                let gathered_count = (count(&x) / extent).saturating_mul(at.count());
+                // As many rows as the table has are no growth, however large the table is.
+                self.fits(gathered_count.saturating_sub(count(&x)))?;
                 each!(x, t => gathered(&t, &at, axis)?)
             }
             (Op::Slice, Some(x), _) => self.sliced(node, x)?,
@@ -282,9 +285,10 @@ fn broadcast(a: Shape, b: &Shape) -> Result<Shape> {
             _ => None,
         })
         .collect();
-    dims.map(Shape::new)
-        .filter(plausible)
-        .ok_or_else(|| Error::shape(format!("constants of shapes {a} and {b} do not broadcast")))
+    dims.map(Shape::new).filter(plausible).ok_or_else(|| {
+        Error::shape(format!("constants of shapes {a} and {b} do not broadcast"))
+            .help("the file is damaged or was edited by hand; export the model again")
+    })
 }
 
 /// Two constants combined element by element with NumPy's broadcasting.
@@ -336,7 +340,8 @@ fn concat<T: Copy>(parts: &[Arc<Tensor<T>>], axis: usize) -> Result<Tensor<T>> {
                 "constants of shapes {} and {} cannot be joined along axis {axis}",
                 parts[0].shape(),
                 part.shape()
-            )));
+            ))
+            .help("the file is damaged or was edited by hand; export the model again"));
         }
         dims[axis] += other[axis];
     }

@@ -26,6 +26,9 @@ use crate::tensor::Tensor;
 
 pub(super) use inputs::{batch_of, needed_inputs};
 
+/// The way out where a layer's own check fails and knows nothing of files.
+const RE_EXPORT: &str = "the file is damaged or was edited by hand; export the model again";
+
 /// How the batch is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -104,8 +107,8 @@ struct Lowering<'g> {
     mode: Mode,
     facts: Vec<Option<Fact>>,
     draft: Draft,
-    /// Weights already transposed, so that shared ones stay shared.
-    transposed: HashMap<*const Tensor, Arc<Tensor>>,
+    /// Weights by their address, each held so that no other takes it, with their transposes: shared ones stay shared.
+    transposed: HashMap<*const Tensor, (Arc<Tensor>, Arc<Tensor>)>,
     /// Elements that constant folding may still make.
     budget: usize,
 }
@@ -125,7 +128,7 @@ pub(super) fn lower(graph: &Graph, nodes: &[Node], output: ValueId, options: &Op
     for node in nodes {
         lowering.keep_constants(node);
         let before = lowering.draft.values.len();
-        let fact = lowering.node(node).map_err(|error| error.at(node.place()))?;
+        let fact = lowering.node(node).map_err(|error| error.at(node.place()).help(RE_EXPORT))?;
         let Some(result) = node.outputs.first().copied().flatten() else { continue };
         if let Fact::Activation(act) = &fact
             && act.id >= before
@@ -237,7 +240,8 @@ impl Lowering<'_> {
             Op::Softmax { axis, to_end, log } => self.softmax(node, *axis, *to_end, *log),
             Op::Scaler { offset, scale } => self.scaler(node, offset, scale),
             Op::BatchNormalization { epsilon } => self.batch_normalization(node, *epsilon),
-            Op::Identity | Op::ZipMap => self.input(node, 0),
+            Op::Identity => self.identity(node),
+            Op::ZipMap => self.input(node, 0),
             Op::Cast(element) => self.cast(node, *element),
             Op::Flatten { .. } | Op::Reshape { .. } | Op::Squeeze | Op::Unsqueeze => self.reshape(node),
             Op::Transpose { order } => self.transpose(node, order.as_deref()),
@@ -267,6 +271,22 @@ impl Lowering<'_> {
         Error::new(ErrorKind::Unsupported, format!("{} {why} (its inputs: {})", node.op_type, inputs.join(", "))).help(
             "explain an output before this node, or export the model without it; the README lists what is supported",
         )
+    }
+
+    /// Input 0, unless the node is a dropout whose mode (input 2) makes it draw lots.
+    fn identity(&self, node: &Node) -> Result<Fact> {
+        match self.optional(node, 2)? {
+            None => self.input(node, 0),
+            Some(Fact::Integer(mode)) if mode.data().iter().all(|&mode| mode == Extent::fixed(0)) => {
+                self.input(node, 0)
+            }
+            Some(Fact::Integer(_)) => {
+                Err(self.unsupported(node, "in training mode is random; export the model after model.eval()"))
+            }
+            Some(_) => {
+                Err(self.unsupported(node, "needs a mode that is constant; export the model after model.eval()"))
+            }
+        }
     }
 
     fn cast(&self, node: &Node, to: ElementType) -> Result<Fact> {

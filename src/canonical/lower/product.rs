@@ -163,7 +163,8 @@ impl Lowering<'_> {
 
     /// A matrix with its axes exchanged; the same one for the same weight.
     fn transposed(&mut self, weight: &Arc<Tensor>) -> Arc<Tensor> {
-        let turned = self.transposed.entry(Arc::as_ptr(weight)).or_insert_with(|| Arc::new(weight.transpose(&[1, 0])));
+        let make = || (Arc::clone(weight), Arc::new(weight.transpose(&[1, 0])));
+        let (_, turned) = self.transposed.entry(Arc::as_ptr(weight)).or_insert_with(make);
         Arc::clone(turned)
     }
 }
