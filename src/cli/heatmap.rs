@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use relprop::input::{Channels, ImageLayout};
+use relprop::network::InputKind;
 use relprop::output::{Canvas, Cell, ColorMap, Grid, Heatmap, Reduce, ScaleBy, write_png};
 use relprop::{Relevance, Result, Shape, Tensor};
 
@@ -105,13 +106,10 @@ impl Page {
     ///
     /// # Errors
     /// If an option is out of its range, or the file cannot be written.
-    pub fn new(
-        arguments: &HeatmapArguments,
-        layout: ImageLayout,
-        source: &Source,
-        targets: usize,
-    ) -> Result<Option<Page>> {
+    pub fn new(arguments: &HeatmapArguments, source: &Source, targets: usize) -> Result<Option<Page>> {
         let Some(path) = &arguments.heatmap else { return Ok(None) };
+        let door = source.doors.iter().find(|door| door.kind == InputKind::Float);
+        let layout = door.map_or(ImageLayout::Nchw, |door| door.layout);
         let heatmap = arguments.options(layout);
         heatmap.check()?;
         if let Some(alpha) = arguments.overlay.filter(|alpha| !(0.0..=1.0).contains(alpha)) {

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use relprop::input::ImageLayout;
 use relprop::network::InputKind;
 use relprop::output::{JsonLines, write_json};
 use relprop::{Backend, Explainer, Relevance, Request, Result, Start, Targets};
@@ -59,14 +58,14 @@ impl<'a> Job<'a> {
         let choice = arguments.target.start.as_ref();
         let start = resolve_start(choice, model.default_start(), source.samples, per_sample, output)?;
         let plan = explainer.plan(&request(arguments, &targets, &start))?;
-        let layout = layout(arguments, &source);
-        let columns = columns(arguments, &explainer, &source, layout)?;
+        check_layout(arguments, &source)?;
+        let columns = columns(arguments, &explainer, &source)?;
         let width: usize = columns.iter().map(|column| column.shape.count() * per_sample).sum();
         let read: usize = source.doors.iter().map(|door| door.sample.count()).sum();
         let axis = targets.is_several().then_some(per_sample);
         let results = Results::create(&arguments.output, columns, &source, axis, arguments.dtype.precision())?;
         let lines = arguments.samples.as_deref().map(JsonLines::create).transpose()?;
-        let page = Page::new(&arguments.heatmap, layout, &source, per_sample)?;
+        let page = Page::new(&arguments.heatmap, &source, per_sample)?;
         arguments.report.as_deref().map(try_create).transpose()?;
         let is_reference = explainer.backend() == Backend::Reference;
         let report = ReportFile {
@@ -162,18 +161,24 @@ fn request(arguments: &Arguments, targets: &Targets, start: &Start) -> Request {
     arguments.keep.iter().fold(request, |request, name| request.keep(name))
 }
 
-/// Where the first float input has its channels.
-fn layout(arguments: &Arguments, source: &Source) -> ImageLayout {
-    let door = source.doors.iter().find(|door| door.kind == InputKind::Float);
-    door.map_or(ImageLayout::Nchw, |door| arguments.pixels.layout(&door.sample))
+/// `--layout` that nothing heeds is a mistake.
+fn check_layout(arguments: &Arguments, source: &Source) -> Result<()> {
+    let is_heeded = arguments.sum_channels || arguments.heatmap.heatmap.is_some();
+    if arguments.pixels.layout.is_none() || is_heeded || source.doors.iter().any(|door| door.pixels.is_some()) {
+        return Ok(());
+    }
+    Err(usage(
+        "--layout is for pictures, uint8 arrays, --sum-channels and --heatmap, and there is none of them",
+        "leave it out; an array of real numbers is read as it lies",
+    ))
 }
 
 /// The arrays of the results: the float inputs, then the kept values.
-fn columns(arguments: &Arguments, explainer: &Explainer, source: &Source, layout: ImageLayout) -> Result<Vec<Column>> {
+fn columns(arguments: &Arguments, explainer: &Explainer, source: &Source) -> Result<Vec<Column>> {
     let network = explainer.network();
     let floats = source.doors.iter().filter(|door| door.kind == InputKind::Float);
     let mut columns = floats
-        .map(|door| if arguments.sum_channels { Column::of_pixels(door, layout) } else { Ok(Column::of_door(door)) })
+        .map(|door| if arguments.sum_channels { Column::of_pixels(door) } else { Ok(Column::of_door(door)) })
         .collect::<Result<Vec<_>>>()?;
     for name in &arguments.keep {
         if columns.iter().any(|column| column.name == *name) {

@@ -5,6 +5,7 @@ mod demo;
 mod demo_page;
 mod engine;
 mod explain;
+mod fit;
 mod heatmap;
 mod inspect;
 mod interrupt;

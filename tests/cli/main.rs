@@ -3,4 +3,6 @@
 mod bad_input;
 mod explain;
 mod inspect_and_demo;
+mod linear_model;
+mod pixels;
 mod program;
