@@ -200,7 +200,7 @@ fn block(arguments: &Arguments, source: &Source, bytes_a_sample: usize, is_refer
     (bytes / bytes_a_sample.max(1)).clamp(1, most).min(source.samples)
 }
 
-/// Two results under one name would leave one of them.
+/// Two results under one name would leave one of them, and a result must not replace what it was made from.
 fn check_distinct(arguments: &Arguments) -> Result<()> {
     let outputs: [Option<&Path>; 4] = [
         Some(&arguments.output),
@@ -208,15 +208,29 @@ fn check_distinct(arguments: &Arguments) -> Result<()> {
         arguments.report.as_deref(),
         arguments.heatmap.heatmap.as_deref(),
     ];
-    let outputs: Vec<&Path> = outputs.into_iter().flatten().collect();
-    let inputs: Vec<&PathBuf> = arguments.inputs.iter().chain([&arguments.model.path]).collect();
-    for (position, path) in outputs.iter().enumerate() {
-        if outputs[..position].contains(path) || inputs.iter().any(|input| input.as_path() == *path) {
+    let read = arguments.inputs.iter().chain([&arguments.model.path]).chain(arguments.target.files());
+    // A link's own place counts, and that of the file it leads to.
+    let mut taken: Vec<PathBuf> =
+        read.flat_map(|path| [place(path), path.canonicalize().unwrap_or_default()]).collect();
+    for path in outputs.into_iter().flatten() {
+        let place = place(path);
+        if taken.contains(&place) {
             return Err(usage(
                 format!("{}: is named twice, and one would replace the other", path.display()),
                 "give every file a name of its own",
             ));
         }
+        taken.push(place);
     }
     Ok(())
+}
+
+/// The one name of the place that a path leads to; a file that is renamed to it replaces a link, not what it leads to.
+fn place(path: &Path) -> PathBuf {
+    let Some(name) = path.file_name() else { return path.to_owned() };
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    folder.canonicalize().map_or_else(|_| path.to_owned(), |folder| folder.join(name))
 }
