@@ -151,6 +151,7 @@ impl<'a> Job<'a> {
         if let Some(path) = &self.arguments.report {
             write_json(path, &self.report)?;
         }
+        interrupt::check()?;
         // The relevance comes last: where it is there, everything is.
         self.results.finish()
     }

@@ -70,6 +70,7 @@ impl Program {
             Command::Explain(arguments) => explain::run(*arguments),
             Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Demo(arguments) => demo::run(&arguments),
-        }
+        }?;
+        interrupt::check_done()
     }
 }

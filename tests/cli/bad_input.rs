@@ -229,42 +229,6 @@ fn a_result_does_not_replace_the_file_behind_a_link() {
     }
 }
 
-/// Starts a long job, sends it a signal once it has begun its result, and gives its status, its words and the folder.
-#[cfg(unix)]
-fn interrupted_by(signal: &str) -> (Option<i32>, String, Folder) {
-    let folder = Folder::new();
-    folder.write_samples("in.npy", 4000);
-    let mut child = Command::new(PROGRAM)
-        .args(["explain", &fixture(MODEL), "in.npy", "-o", "out.npy", "--backend", "reference", "--target", "all"])
-        .current_dir(folder.path(""))
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    while folder.files() == ["in.npy"] && child.try_wait().unwrap().is_none() {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    Command::new("bash").args(["-c", &format!("kill -{signal} {}", child.id())]).status().unwrap();
-    let output = child.wait_with_output().unwrap();
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned(), folder)
-}
-
-#[cfg(unix)]
-#[test]
-fn ctrl_c_leaves_nothing_behind() {
-    let (status, words, folder) = interrupted_by("INT");
-    assert_eq!(status, Some(1));
-    assert!(words.contains("interrupted"), "{words}");
-    assert_eq!(folder.files(), ["in.npy"]);
-}
-
-#[cfg(unix)]
-#[test]
-fn a_killed_run_leaves_no_result_under_its_name() {
-    let (status, _, folder) = interrupted_by("KILL");
-    assert_eq!(status, None);
-    assert!(!folder.files().contains(&"out.npy".to_owned()));
-}
-
 #[test]
 fn wrong_commands_explain_themselves() {
     let folder = Folder::new();

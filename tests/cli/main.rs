@@ -6,3 +6,4 @@ mod inspect_and_demo;
 mod linear_model;
 mod pixels;
 mod program;
+mod signals;
