@@ -119,7 +119,7 @@ impl<'a> Job<'a> {
     fn write(&mut self, relevance: &Relevance, values: &[Values], first: usize) -> Result<()> {
         self.results.append(relevance)?;
         if let Some(page) = &mut self.page {
-            page.add(relevance, values, &self.source.doors, first)?;
+            page.add(relevance, values, &self.source.doors, first);
         }
         let Some(lines) = &mut self.lines else { return Ok(()) };
         let scores = relevance.scores();
@@ -145,15 +145,14 @@ impl<'a> Job<'a> {
         if let Some(lines) = self.lines {
             lines.finish()?;
         }
-        if let Some(page) = self.page {
-            page.finish(console)?;
-        }
         if let Some(path) = &self.arguments.report {
             write_json(path, &self.report)?;
         }
         interrupt::check()?;
-        // The relevance comes last: where it is there, everything is.
-        self.results.finish()
+        // The relevance comes after all other data: where it is there, they are. A drawing is none, and may fail.
+        self.results.finish()?;
+        let Some(page) = self.page else { return Ok(()) };
+        page.finish(console).map_err(|error| error.context("relevance is written, but its heatmap is not"))
     }
 }
 

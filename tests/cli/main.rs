@@ -1,6 +1,7 @@
 //! The built program, driven as users drive it.
 
 mod bad_input;
+mod drawing;
 mod explain;
 mod inspect_and_demo;
 mod linear_model;
