@@ -152,6 +152,9 @@ pub fn whole(dims: &[usize]) -> Vec<usize> {
 mod tests {
     use super::*;
 
+    /// A file's shape and content, and the network's shape.
+    type Case = (&'static [usize], Content, &'static [usize]);
+
     fn fitted(shape: &[usize], content: Content, sample: &[usize], layout: Option<ImageLayout>) -> Result<Fit> {
         let found = Found { shape: Shape::new(shape), content, place: "x.npy".into() };
         fit(&found, &Shape::new(sample), "image", layout)
@@ -160,22 +163,22 @@ mod tests {
     #[test]
     fn only_shapes_that_keep_pixels_in_place_are_taken() {
         use Content::{Numbers, Pictures, Pixels};
-        let sample: &[usize] = &[3, 224, 224];
-        let taken: [(&[usize], Content, &[usize], Option<usize>); 8] = [
-            (&[7, 3, 224, 224], Pixels, sample, Some(7)),
-            (&[3, 224, 224], Pixels, sample, None),
-            (&[2, 150_528], Pixels, sample, Some(2)),
-            (&[2, 28, 28], Pixels, &[784], Some(2)),
-            (&[2, 28, 28], Numbers, &[1, 28, 28], Some(2)),
-            (&[28, 28], Pixels, &[784], None),
-            (&[2, 28, 28, 1], Pixels, &[1, 28, 28], Some(2)),
-            (&[2, 1, 28, 28], Pictures, &[784], Some(2)),
+        let sample: &'static [usize] = &[3, 224, 224];
+        let taken: [(Case, Option<usize>); 8] = [
+            ((&[7, 3, 224, 224], Pixels, sample), Some(7)),
+            ((&[3, 224, 224], Pixels, sample), None),
+            ((&[2, 150_528], Pixels, sample), Some(2)),
+            ((&[2, 28, 28], Pixels, &[784]), Some(2)),
+            ((&[2, 28, 28], Numbers, &[1, 28, 28]), Some(2)),
+            ((&[28, 28], Pixels, &[784]), None),
+            ((&[2, 28, 28, 1], Pixels, &[1, 28, 28]), Some(2)),
+            ((&[2, 1, 28, 28], Pictures, &[784]), Some(2)),
         ];
-        for (shape, content, sample, samples) in taken {
+        for ((shape, content, sample), samples) in taken {
             let fit = fitted(shape, content, sample, None).unwrap();
             assert_eq!((fit.samples, fit.turn), (samples, None), "{shape:?} {content:?}");
         }
-        let refused: [(&[usize], Content, &[usize]); 6] = [
+        let refused: [Case; 6] = [
             (&[7, 224, 224, 3], Pixels, sample),
             (&[7, 3, 448, 112], Pixels, sample),
             (&[1, 3, 112, 448], Pictures, sample),

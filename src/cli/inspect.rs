@@ -117,6 +117,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.json {
         let json = serde_json::to_string_pretty(&inspection).map_err(|error| {
             relprop::Error::new(relprop::ErrorKind::Internal, format!("the plan has no JSON form: {error}"))
+                .help("leave --json out, and report this fault in relprop")
         })?;
         return to_stdout(&(json + "\n"));
     }

@@ -32,7 +32,7 @@ pub struct PixelArguments {
     #[arg(long, value_name = "ORDER")]
     pub channels: Option<ChannelOrder>,
 
-    /// Where pictures for the model, or samples of a uint8 array, have their channels; the model's shape tells unless told.
+    /// Where pictures and uint8 samples have their channels; where the model's input seems to unless told
     ///
     /// A uint8 array with its channels at the other end than the model's is turned, and relevance turned back. For other
     /// arrays it says only where --sum-channels and --heatmap find channels.

@@ -3,6 +3,7 @@
 mod bad_input;
 mod drawing;
 mod explain;
+mod formats;
 mod inspect_and_demo;
 mod linear_model;
 mod pixels;

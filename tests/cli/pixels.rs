@@ -72,7 +72,7 @@ fn a_uint8_array_is_turned_when_layout_says_where_its_channels_are() {
         write_pixels(&folder, "in.npy", array);
         let run = explain(&folder, model, &["in.npy"], &TIMES_INPUT);
         assert_eq!(run.status, 1, "{}", run.stderr);
-        assert!(run.stderr.contains(&format!("help: give an array of shape [N, ")), "{}", run.stderr);
+        assert!(run.stderr.contains("help: give an array of shape [N, "), "{}", run.stderr);
         assert!(run.stderr.contains(&format!("--layout {flag}")), "{}", run.stderr);
         let layout = ["--layout", flag];
         explain(&folder, model, &["in.npy"], &[&TIMES_INPUT[..], &layout].concat()).succeeds();
