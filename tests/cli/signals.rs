@@ -14,7 +14,7 @@ fn send(signal: &str, child: &Child) {
 /// Starts a long job, sends it signals once it has begun its result, and gives its status, its words and the folder.
 fn interrupted_by(signals: &[&str], more: &[&str]) -> (Option<i32>, String, Folder) {
     let folder = Folder::new();
-    folder.write_samples("in.npy", 20_000);
+    folder.write_samples("in.npy", 60_000);
     let mut child = Command::new(PROGRAM)
         .args(["explain", &fixture(MODEL), "in.npy", "-o", "out.npy", "--backend", "reference", "--target", "all"])
         .args(more)
@@ -47,7 +47,7 @@ fn signals_leave_nothing_behind() {
 #[test]
 fn a_second_ctrl_c_ends_at_once_and_leaves_nothing_behind() {
     // All samples in one block, which is long.
-    let (status, _, folder) = interrupted_by(&["INT", "INT"], &["--batch-size", "20000", "--samples", "samples.jsonl"]);
+    let (status, _, folder) = interrupted_by(&["INT", "INT"], &["--batch-size", "60000", "--samples", "samples.jsonl"]);
     assert_eq!(status, Some(130));
     assert_eq!(folder.files(), ["in.npy"]);
 }
