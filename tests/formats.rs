@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use approx::assert_abs_diff_eq;
 use relprop::input::{
-    Array, Channels, FileFormat, ImageLayout, ImageOptions, NpyReader, read_arrays, read_idx, read_images, read_inputs,
-    read_npy, read_npz, read_npz_array, read_weights,
+    Array, Channels, FileFormat, ImageLayout, ImageOptions, NpyReader, read_arrays, read_idx, read_images, read_npy,
+    read_npz, read_npz_array, read_weights,
 };
 use relprop::output::{
     JsonLines, NpyWriter, Precision, check_writable, write_json, write_npy, write_npz, write_safetensors, write_tensors,
@@ -363,19 +363,6 @@ fn pictures_that_do_not_fit_are_errors() {
     huge[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
     std::fs::write(&fake, huge).unwrap();
     assert!(read_images(&[&fake], &options).is_err());
-}
-
-#[test]
-fn a_jobs_inputs_are_one_file_or_many_pictures() {
-    let options = ImageOptions::default();
-    let pictures = [fixture("rgb_16x12.png"), fixture("rgb_16x12.jpg")];
-    assert_eq!(read_inputs(&pictures, &options).unwrap()[""].shape().dims(), [2, 3, 12, 16]);
-    let inputs = read_inputs(&[fixture("stored.npz")], &options).unwrap();
-    assert_close(&inputs["labels"].to_f32(), &Tensor::vector(vec![1.0 / 255.0, 2.0 / 255.0, 3.0 / 255.0]), 1e-9);
-    assert_eq!(inputs["x"], Array::F32(values()));
-    let error = read_inputs(&[fixture("f4.npy"), fixture("rgb_16x12.png")], &options).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Argument);
-    assert_eq!(read_inputs(&[] as &[&Path], &options).unwrap_err().kind(), ErrorKind::Data);
 }
 
 #[test]

@@ -84,8 +84,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let seconds = began.elapsed().as_secs_f64();
     to_stdout(&summary(&explainer, &data, &relevance, &layers, seconds))?;
     to_stdout(&agreement(&explainer, &composite, &data, &relevance)?)?;
+    interrupt::check()?;
 
-    write_png(&page, &demo_page::draw(&data, &relevance)?)?;
+    let drawn = demo_page::draw(&data, &relevance)?;
+    interrupt::check()?;
+    write_png(&page, &drawn)?;
     write_npy(&array, relevance.input(), Precision::F32)?;
     to_stdout(&format!(
         "\nwrote {}: images of each class beside their heatmaps\nwrote {}: the relevance of every pixel, {}\n",
@@ -144,6 +147,7 @@ fn explain(explainer: &Explainer, data: &Data) -> Result<(Relevance, Vec<LayerRe
         bar.inc(count as u64);
     }
     bar.finish_and_clear();
+    interrupt::check()?;
     let relevance = Relevance {
         inputs: vec![Named { name: "image".to_owned(), relevance: Tensor::new(data.images.shape().clone(), pixels)? }],
         kept: Vec::new(),

@@ -16,7 +16,11 @@ pub struct EngineArguments {
     #[arg(long, value_name = "N", value_parser = positive)]
     pub batch_size: Option<usize>,
 
-    /// The most memory to use beside the model, such as 512MiB or 2GiB; half of it holds inputs and results
+    /// The most memory for the samples in work at a time, such as 512MiB or 2GiB
+    ///
+    /// Half of it is for a block of inputs and its results, which has one sample at least; half for the CPU backend's
+    /// scratch. What else is in memory comes on top: the model, .npz, .safetensors and IDX inputs as a whole, results
+    /// that go to .npz or .safetensors, pictures while they are decoded, the page of --heatmap, and the reference's own.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory: Option<ByteSize>,
 

@@ -64,6 +64,10 @@ pub struct Arguments {
     pub samples: Option<PathBuf>,
 
     /// Write what became of the relevance, in all and layer by layer, as JSON
+    ///
+    /// `dispatches` in it is the number of the plan's steps, which `relprop inspect` lists. The CPU backend takes all of
+    /// them for every chunk of samples that it computes together, so it is no count of the whole run. 0: the reference,
+    /// which has no plan.
     #[arg(long, value_name = "OUT.json", help_heading = "Results")]
     pub report: Option<PathBuf>,
 

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use relprop::input::{Channels, ImageLayout};
+use relprop::network::InputKind;
 use relprop::output::{Canvas, Cell, ColorMap, Grid, Heatmap, Reduce, ScaleBy, write_png};
-use relprop::{Relevance, Result, Shape, Tensor};
+use relprop::{Error, ErrorKind, Relevance, Result, Shape, Tensor};
 
 use super::console::{Console, thousands};
 use super::source::{Door, Source, Values};
@@ -13,6 +14,12 @@ use super::source::{Door, Source, Values};
 /// As many cells as a page stays legible with.
 const MOST_CELLS: usize = 64;
 const PAGE_WIDTH: usize = 1200;
+/// The pixels that all cells may take before they are enlarged; larger ones are fewer.
+const MOST_PIXELS: usize = 1 << 23;
+/// The pixels that the only cell of a page may take.
+const LARGEST_CELL: usize = 1 << 24;
+/// What a cell has around its pictures, at least.
+const FRAME: usize = 32;
 
 /// How relevance is drawn.
 #[derive(Debug, Clone, Args)]
@@ -96,22 +103,23 @@ pub struct Page {
     heatmap: Heatmap,
     overlay: Option<f32>,
     cells: Vec<Cell>,
+    /// As many cells as the page has room for.
+    most: usize,
     /// How many cells all samples and targets would make.
     all: usize,
+    /// Why nothing can be drawn. It is told when all results are written, which it must not cost.
+    failure: Option<Error>,
 }
 
 impl Page {
     /// A page for a job of so many samples and targets, if one is asked for.
     ///
     /// # Errors
-    /// If an option is out of its range, or the file cannot be written.
-    pub fn new(
-        arguments: &HeatmapArguments,
-        layout: ImageLayout,
-        source: &Source,
-        targets: usize,
-    ) -> Result<Option<Page>> {
+    /// If an option is out of its range, a sample is too large to be drawn, or the file cannot be written.
+    pub fn new(arguments: &HeatmapArguments, source: &Source, targets: usize) -> Result<Option<Page>> {
         let Some(path) = &arguments.heatmap else { return Ok(None) };
+        let door = source.doors.iter().find(|door| door.kind == InputKind::Float);
+        let layout = door.map_or(ImageLayout::Nchw, |door| door.layout);
         let heatmap = arguments.options(layout);
         heatmap.check()?;
         if let Some(alpha) = arguments.overlay.filter(|alpha| !(0.0..=1.0).contains(alpha)) {
@@ -123,16 +131,28 @@ impl Page {
                 "name a file that ends in .png",
             ));
         }
+        let pixels = door.map_or(1, |door| cell_pixels(door, arguments.overlay.is_some()));
+        if let Some(door) = door.filter(|_| pixels > LARGEST_CELL) {
+            let sample = &door.sample;
+            let message = format!("--heatmap: a drawing of samples of shape {sample} is too large");
+            return Err(
+                Error::new(ErrorKind::Limit, message).help("leave it out, and draw parts of the relevance file")
+            );
+        }
         super::results::try_create(path)?;
-        let all = source.samples * targets;
-        Ok(Some(Page { path: path.clone(), heatmap, overlay: arguments.overlay, cells: Vec::new(), all }))
+        let (path, overlay, all) = (path.clone(), arguments.overlay, source.samples * targets);
+        let most = (MOST_PIXELS / pixels).clamp(1, MOST_CELLS);
+        Ok(Some(Page { path, heatmap, overlay, cells: Vec::new(), most, all, failure: None }))
     }
 
     /// Adds the cells of a block that still have a place; `first` is the position of its first sample.
-    ///
-    /// # Errors
-    /// If relevance has a shape that cannot be drawn.
-    pub fn add(&mut self, relevance: &Relevance, values: &[Values], doors: &[Door], first: usize) -> Result<()> {
+    pub fn add(&mut self, relevance: &Relevance, values: &[Values], doors: &[Door], first: usize) {
+        if self.failure.is_none() {
+            self.failure = self.try_add(relevance, values, doors, first).err();
+        }
+    }
+
+    fn try_add(&mut self, relevance: &Relevance, values: &[Values], doors: &[Door], first: usize) -> Result<()> {
         let inputs = values.iter().zip(doors).find_map(|(values, door)| Some((values.float()?, door)));
         let Some((input, door)) = inputs else { return Ok(()) };
         let shape = picture_shape(door);
@@ -141,7 +161,7 @@ impl Page {
         let scores = relevance.scores();
         for sample in 0..relevance.targets.rows() {
             for k in 0..targets {
-                if self.cells.len() == MOST_CELLS {
+                if self.cells.len() == self.most {
                     return Ok(());
                 }
                 let row = sample * targets + k;
@@ -175,6 +195,9 @@ impl Page {
     /// # Errors
     /// If it cannot be drawn or written.
     pub fn finish(self, console: Console) -> Result<()> {
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
         if self.cells.len() < self.all {
             let (drawn, all) = (self.cells.len(), thousands(self.all));
             console.note(&format!("{} shows the first {drawn} of {all} explanations", self.path.display()));
@@ -182,6 +205,19 @@ impl Page {
         let grid = Grid { overlay: self.overlay, ..Grid::of_cells(self.cells, PAGE_WIDTH) };
         write_png(&self.path, &grid.draw(&self.heatmap)?)
     }
+}
+
+/// The pixels of a sample's cell before it is enlarged.
+fn cell_pixels(door: &Door, is_overlay: bool) -> usize {
+    let shape = picture_shape(door);
+    let (height, width) = match (shape.dims(), door.layout) {
+        (&[height, width], _) | (&[_, height, width], ImageLayout::Nchw) | (&[height, width, _], ImageLayout::Nhwc) => {
+            (height, width)
+        }
+        _ => (1, shape.count()),
+    };
+    let side_by_side = if is_overlay { 1 } else { 2 };
+    width.saturating_mul(side_by_side).saturating_add(FRAME).saturating_mul(height.saturating_add(FRAME))
 }
 
 /// The shape under which a sample is drawn: the model's or the file's, whichever is a picture; else one row.

@@ -112,10 +112,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         choice => resolve_targets(choice, arguments.batch_size, explainer.outputs())?,
     };
     let plan = explainer.plan(&Request::new(targets))?;
+    super::interrupt::check()?;
     let inspection = Inspection::new(arguments, &model, &explainer, &plan);
     if arguments.json {
         let json = serde_json::to_string_pretty(&inspection).map_err(|error| {
             relprop::Error::new(relprop::ErrorKind::Internal, format!("the plan has no JSON form: {error}"))
+                .help("leave --json out, and report this fault in relprop")
         })?;
         return to_stdout(&(json + "\n"));
     }

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use relprop::input::ImageLayout;
 use relprop::network::InputKind;
 use relprop::output::{JsonLines, write_json};
 use relprop::{Backend, Explainer, Relevance, Request, Result, Start, Targets};
@@ -59,14 +58,14 @@ impl<'a> Job<'a> {
         let choice = arguments.target.start.as_ref();
         let start = resolve_start(choice, model.default_start(), source.samples, per_sample, output)?;
         let plan = explainer.plan(&request(arguments, &targets, &start))?;
-        let layout = layout(arguments, &source);
-        let columns = columns(arguments, &explainer, &source, layout)?;
+        check_layout(arguments, &source)?;
+        let columns = columns(arguments, &explainer, &source)?;
         let width: usize = columns.iter().map(|column| column.shape.count() * per_sample).sum();
         let read: usize = source.doors.iter().map(|door| door.sample.count()).sum();
         let axis = targets.is_several().then_some(per_sample);
         let results = Results::create(&arguments.output, columns, &source, axis, arguments.dtype.precision())?;
         let lines = arguments.samples.as_deref().map(JsonLines::create).transpose()?;
-        let page = Page::new(&arguments.heatmap, layout, &source, per_sample)?;
+        let page = Page::new(&arguments.heatmap, &source, per_sample)?;
         arguments.report.as_deref().map(try_create).transpose()?;
         let is_reference = explainer.backend() == Backend::Reference;
         let report = ReportFile {
@@ -120,7 +119,7 @@ impl<'a> Job<'a> {
     fn write(&mut self, relevance: &Relevance, values: &[Values], first: usize) -> Result<()> {
         self.results.append(relevance)?;
         if let Some(page) = &mut self.page {
-            page.add(relevance, values, &self.source.doors, first)?;
+            page.add(relevance, values, &self.source.doors, first);
         }
         let Some(lines) = &mut self.lines else { return Ok(()) };
         let scores = relevance.scores();
@@ -146,14 +145,14 @@ impl<'a> Job<'a> {
         if let Some(lines) = self.lines {
             lines.finish()?;
         }
-        if let Some(page) = self.page {
-            page.finish(console)?;
-        }
         if let Some(path) = &self.arguments.report {
             write_json(path, &self.report)?;
         }
-        // The relevance comes last: where it is there, everything is.
-        self.results.finish()
+        interrupt::check()?;
+        // The relevance comes after all other data: where it is there, they are. A drawing is none, and may fail.
+        self.results.finish()?;
+        let Some(page) = self.page else { return Ok(()) };
+        page.finish(console).map_err(|error| error.context("relevance is written, but its heatmap is not"))
     }
 }
 
@@ -162,18 +161,24 @@ fn request(arguments: &Arguments, targets: &Targets, start: &Start) -> Request {
     arguments.keep.iter().fold(request, |request, name| request.keep(name))
 }
 
-/// Where the first float input has its channels.
-fn layout(arguments: &Arguments, source: &Source) -> ImageLayout {
-    let door = source.doors.iter().find(|door| door.kind == InputKind::Float);
-    door.map_or(ImageLayout::Nchw, |door| arguments.pixels.layout(&door.sample))
+/// `--layout` that nothing heeds is a mistake.
+fn check_layout(arguments: &Arguments, source: &Source) -> Result<()> {
+    let is_heeded = arguments.sum_channels || arguments.heatmap.heatmap.is_some();
+    if arguments.pixels.layout.is_none() || is_heeded || source.doors.iter().any(|door| door.pixels.is_some()) {
+        return Ok(());
+    }
+    Err(usage(
+        "--layout is for pictures, uint8 arrays, --sum-channels and --heatmap, and there is none of them",
+        "leave it out; an array of real numbers is read as it lies",
+    ))
 }
 
 /// The arrays of the results: the float inputs, then the kept values.
-fn columns(arguments: &Arguments, explainer: &Explainer, source: &Source, layout: ImageLayout) -> Result<Vec<Column>> {
+fn columns(arguments: &Arguments, explainer: &Explainer, source: &Source) -> Result<Vec<Column>> {
     let network = explainer.network();
     let floats = source.doors.iter().filter(|door| door.kind == InputKind::Float);
     let mut columns = floats
-        .map(|door| if arguments.sum_channels { Column::of_pixels(door, layout) } else { Ok(Column::of_door(door)) })
+        .map(|door| if arguments.sum_channels { Column::of_pixels(door) } else { Ok(Column::of_door(door)) })
         .collect::<Result<Vec<_>>>()?;
     for name in &arguments.keep {
         if columns.iter().any(|column| column.name == *name) {
@@ -195,7 +200,7 @@ fn block(arguments: &Arguments, source: &Source, bytes_a_sample: usize, is_refer
     (bytes / bytes_a_sample.max(1)).clamp(1, most).min(source.samples)
 }
 
-/// Two results under one name would leave one of them.
+/// Two results under one name would leave one of them, and a result must not replace what it was made from.
 fn check_distinct(arguments: &Arguments) -> Result<()> {
     let outputs: [Option<&Path>; 4] = [
         Some(&arguments.output),
@@ -203,15 +208,29 @@ fn check_distinct(arguments: &Arguments) -> Result<()> {
         arguments.report.as_deref(),
         arguments.heatmap.heatmap.as_deref(),
     ];
-    let outputs: Vec<&Path> = outputs.into_iter().flatten().collect();
-    let inputs: Vec<&PathBuf> = arguments.inputs.iter().chain([&arguments.model.path]).collect();
-    for (position, path) in outputs.iter().enumerate() {
-        if outputs[..position].contains(path) || inputs.iter().any(|input| input.as_path() == *path) {
+    let read = arguments.inputs.iter().chain([&arguments.model.path]).chain(arguments.target.files());
+    // A link's own place counts, and that of the file it leads to.
+    let mut taken: Vec<PathBuf> =
+        read.flat_map(|path| [place(path), path.canonicalize().unwrap_or_default()]).collect();
+    for path in outputs.into_iter().flatten() {
+        let place = place(path);
+        if taken.contains(&place) {
             return Err(usage(
                 format!("{}: is named twice, and one would replace the other", path.display()),
                 "give every file a name of its own",
             ));
         }
+        taken.push(place);
     }
     Ok(())
+}
+
+/// The one name of the place that a path leads to; a file that is renamed to it replaces a link, not what it leads to.
+fn place(path: &Path) -> PathBuf {
+    let Some(name) = path.file_name() else { return path.to_owned() };
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    folder.canonicalize().map_or_else(|_| path.to_owned(), |folder| folder.join(name))
 }

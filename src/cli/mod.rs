@@ -5,6 +5,7 @@ mod demo;
 mod demo_page;
 mod engine;
 mod explain;
+mod fit;
 mod heatmap;
 mod inspect;
 mod interrupt;
@@ -69,6 +70,7 @@ impl Program {
             Command::Explain(arguments) => explain::run(*arguments),
             Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Demo(arguments) => demo::run(&arguments),
-        }
+        }?;
+        interrupt::check_done()
     }
 }

@@ -10,6 +10,8 @@ use relprop::graph::Graph;
 use relprop::rules::Stabilizer;
 use relprop::{Composite, Error, Network, Result, Start, onnx};
 
+use super::interrupt;
+
 /// Which model, and which rules.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArguments {
@@ -63,6 +65,8 @@ impl ModelArguments {
         let graph = onnx::load(&self.path)?;
         let options = canonical::Options { output: self.output_name.clone(), dims: self.dims.clone() };
         let network = canonicalize(&graph, &options).map_err(|error| error.context(self.path.display()))?;
+        // Reading a large model takes a while.
+        interrupt::check()?;
         Ok(Model { graph, network: Arc::new(network), composite })
     }
 }

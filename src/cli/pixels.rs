@@ -32,7 +32,10 @@ pub struct PixelArguments {
     #[arg(long, value_name = "ORDER")]
     pub channels: Option<ChannelOrder>,
 
-    /// Where the model's input has its channels; found from its shape unless told
+    /// Where pictures and uint8 samples have their channels; where the model's input seems to unless told
+    ///
+    /// A uint8 array with its channels at the other end than the model's is turned, and relevance turned back. For other
+    /// arrays it says only where --sum-channels and --heatmap find channels.
     #[arg(long, value_name = "AXES")]
     pub layout: Option<Layout>,
 }
@@ -58,9 +61,8 @@ pub enum Layout {
 }
 
 impl PixelArguments {
-    /// The options for a model input whose samples have the shape `sample`.
-    pub fn options(&self, sample: &Shape) -> ImageOptions {
-        let layout = self.layout(sample);
+    /// The options for a model input whose samples have the shape `sample` and their channels where `layout` says.
+    pub fn options(&self, sample: &Shape, layout: ImageLayout) -> ImageOptions {
         let channels = match self.channels {
             Some(ChannelOrder::Rgb) => Channels::Rgb,
             Some(ChannelOrder::Bgr) => Channels::Bgr,
@@ -84,15 +86,32 @@ impl PixelArguments {
 
     /// Where samples of a shape have their channel axis: last only where that alone looks like channels.
     pub fn layout(&self, sample: &Shape) -> ImageLayout {
-        match (self.layout, sample.dims()) {
-            (Some(Layout::Nchw), _) => ImageLayout::Nchw,
-            (Some(Layout::Nhwc), _) => ImageLayout::Nhwc,
+        match (self.asked_layout(), sample.dims()) {
+            (Some(layout), _) => layout,
             (None, &[first, _, 1 | 3]) if first != 1 && first != 3 => ImageLayout::Nhwc,
             (None, _) => ImageLayout::Nchw,
         }
     }
 
-    /// The first of these flags that was given, if any.
+    /// `--layout`, if it was given.
+    pub fn asked_layout(&self) -> Option<ImageLayout> {
+        self.layout.map(|layout| match layout {
+            Layout::Nchw => ImageLayout::Nchw,
+            Layout::Nhwc => ImageLayout::Nhwc,
+        })
+    }
+
+    /// The first of the flags that only pictures heed, if one was given.
+    pub fn for_pictures(&self) -> Option<&'static str> {
+        let flags = [
+            (self.resize.is_some(), "--resize"),
+            (self.crop.is_some(), "--crop"),
+            (self.channels.is_some(), "--channels"),
+        ];
+        flags.into_iter().find(|(given, _)| *given).map(|(_, flag)| flag)
+    }
+
+    /// The first of these flags that was given, if any; but `--layout`, which results heed too.
     pub fn given(&self) -> Option<&'static str> {
         let flags = [
             (self.resize.is_some(), "--resize"),

@@ -36,7 +36,8 @@ pub struct ReportFile {
     pub adapter: String,
     /// Versions of the programs at work.
     pub versions: Versions,
-    /// Steps that the plan dispatches for each chunk of samples.
+    /// The plan's steps, each taken once for every chunk of samples; 0 with the reference. How many chunks there were is
+    /// not known here.
     pub dispatches: usize,
     /// Sums over all samples, targets and layers.
     pub totals: Totals,

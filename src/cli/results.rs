@@ -7,6 +7,7 @@ use relprop::input::{FileFormat, ImageLayout};
 use relprop::output::{NewFile, NpyWriter, Precision, check_writable, write_tensors};
 use relprop::{Relevance, Result, Shape, Tensor};
 
+use super::fit::Turn;
 use super::model::usage;
 use super::source::{Door, Source};
 
@@ -19,6 +20,8 @@ pub struct Column {
     pub shape: Shape,
     /// Channels to be summed away.
     channels: Option<Channels>,
+    /// The shape of a row as the network has it, and how its channels move to lie as the file's.
+    turn: Option<(Shape, Turn)>,
 }
 
 /// Where a sample has its channels.
@@ -32,20 +35,21 @@ struct Channels {
 impl Column {
     /// The relevance of an input, in the shape that its file has.
     pub fn of_door(door: &Door) -> Self {
-        Column { name: door.name.clone(), shape: door.given.clone(), channels: None }
+        let turn = door.turn.map(|turn| (door.sample.clone(), turn.back()));
+        Column { name: door.name.clone(), shape: door.given.clone(), channels: None, turn }
     }
 
     /// The relevance of a value inside the network.
     pub fn of_value(name: &str, shape: &Shape) -> Self {
-        Column { name: name.to_owned(), shape: shape.clone(), channels: None }
+        Column { name: name.to_owned(), shape: shape.clone(), channels: None, turn: None }
     }
 
     /// The relevance of each pixel of an input.
     ///
     /// # Errors
     /// If the input's samples are no pictures.
-    pub fn of_pixels(door: &Door, layout: ImageLayout) -> Result<Self> {
-        let (channels, pixels) = match (door.sample.dims(), layout) {
+    pub fn of_pixels(door: &Door) -> Result<Self> {
+        let (channels, pixels) = match (door.sample.dims(), door.layout) {
             (&[count, height, width], ImageLayout::Nchw) => {
                 (Channels { count, stride: height * width }, [height, width])
             }
@@ -57,18 +61,26 @@ impl Column {
                 ));
             }
         };
-        Ok(Column { name: door.name.clone(), shape: Shape::new(pixels), channels: Some(channels) })
+        Ok(Column { name: door.name.clone(), shape: Shape::new(pixels), channels: Some(channels), turn: None })
     }
 
     /// The rows of this column from a block's relevance.
-    fn rows(&self, relevance: &Tensor) -> Vec<f32> {
-        let Some(Channels { count, stride }) = self.channels else { return relevance.data().to_vec() };
+    ///
+    /// # Errors
+    /// Never, for relevance of this column.
+    fn rows(&self, relevance: &Tensor) -> Result<Vec<f32>> {
+        if let Some((sample, turn)) = &self.turn {
+            let rows = relevance.count() / sample.count().max(1);
+            return Ok(turn.apply(&relevance.clone().reshape(sample.prepend(rows))?).into_data());
+        }
+        let Some(Channels { count, stride }) = self.channels else { return Ok(relevance.data().to_vec()) };
         let sum = |sample: &[f32], pixel: usize| {
             let first = if stride == 1 { pixel * count } else { pixel };
             (0..count).map(|channel| sample[first + channel * stride]).sum()
         };
         let pixels = self.shape.count();
-        relevance.data().chunks_exact(count * pixels).flat_map(|row| (0..pixels).map(move |at| sum(row, at))).collect()
+        let rows = relevance.data().chunks_exact(count * pixels);
+        Ok(rows.flat_map(|row| (0..pixels).map(move |at| sum(row, at))).collect())
     }
 }
 
@@ -115,9 +127,11 @@ impl Results {
                 let dims = [&lead, columns[0].shape.dims()].concat();
                 Sink::Stream(NpyWriter::create(path, dims, precision)?)
             }
-            _ => Sink::Held(vec![Vec::new(); columns.len()]),
+            _ => {
+                try_create(path)?;
+                Sink::Held(vec![Vec::new(); columns.len()])
+            }
         };
-        try_create(path)?;
         Ok(Results { path: path.to_owned(), precision, columns, lead, sink })
     }
 
@@ -128,7 +142,7 @@ impl Results {
     pub fn append(&mut self, relevance: &Relevance) -> Result<()> {
         let blocks = relevance.inputs.iter().chain(&relevance.kept).map(|named| &named.relevance);
         for (position, (column, block)) in self.columns.iter().zip(blocks).enumerate() {
-            let rows = column.rows(block);
+            let rows = column.rows(block)?;
             match &mut self.sink {
                 Sink::Stream(writer) => {
                     let samples = relevance.targets.rows();

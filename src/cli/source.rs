@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use relprop::input::{Array, DType, FileFormat, ImageOptions, NpyReader, read_arrays, read_images};
+use relprop::input::{Array, DType, FileFormat, ImageLayout, ImageOptions, NpyReader, read_arrays, read_images};
 use relprop::network::InputKind;
 use relprop::{Error, ErrorKind, Input, Network, Result, Shape, Tensor};
 
 use super::console::Console;
+use super::fit::{Content, Fit, Found, Turn, fit, is_row};
 use super::model::{nearest, usage};
 use super::pixels::PixelArguments;
 
@@ -38,6 +39,10 @@ pub struct Door {
     pub given: Shape,
     /// How its pixels become numbers, if it is filled with pixels.
     pub pixels: Option<ImageOptions>,
+    /// Where samples as the network reads them have their channels.
+    pub layout: ImageLayout,
+    /// How the file's channels move to become the network's.
+    pub turn: Option<Turn>,
     /// What errors call it.
     place: String,
 }
@@ -79,13 +84,6 @@ impl Values {
     }
 }
 
-/// The shape and element type of an array.
-struct Found {
-    shape: Shape,
-    is_pixels: bool,
-    place: String,
-}
-
 impl Source {
     /// Opens input files and checks that they fit the network, before any work.
     ///
@@ -110,29 +108,11 @@ impl Source {
                 ));
             }
         };
-        let is_pictures = matches!(origin, Origin::Pictures);
         let mut source =
             Source { samples: 0, is_single: false, doors: Vec::new(), origin, paths: paths.to_vec(), allow_nonfinite };
         for (input, found) in network.inputs().iter().zip(found) {
             let value = network.value(input.value);
-            let options = (found.is_pixels && input.kind == InputKind::Float).then(|| pixels.options(&value.shape));
-            let (samples, given) = fit(&found, &value.shape, &value.name)?;
-            source.join(samples, &value.name)?;
-            if options.is_some() && !is_pictures {
-                console.note(&format!("{}: uint8, read as {}", found.place, pixels.describe()));
-            }
-            if given != value.shape && samples.is_some() {
-                let place = &found.place;
-                console.note(&format!("{place}: each sample of shape {given} is read as {}", value.shape));
-            }
-            source.doors.push(Door {
-                name: value.name.clone(),
-                kind: input.kind,
-                sample: value.shape.clone(),
-                given,
-                pixels: options,
-                place: found.place,
-            });
+            source.add(input.kind, &value.name, &value.shape, found, pixels, console)?;
         }
         if let (Some(flag), true) = (pixels.given(), source.doors.iter().all(|door| door.pixels.is_none())) {
             return Err(usage(
@@ -140,7 +120,44 @@ impl Source {
                 "leave it out, and prepare the array as the model was trained",
             ));
         }
+        if let (Some(flag), false) = (pixels.for_pictures(), matches!(source.origin, Origin::Pictures)) {
+            return Err(usage(
+                format!("{flag} is for pictures, but {} holds an array", paths[0].display()),
+                "leave it out: a uint8 array keeps its size and the order of its channels; prepare it before saving",
+            ));
+        }
         Ok(source)
+    }
+
+    /// Adds the door of one more input, if what is found fits it.
+    fn add(
+        &mut self,
+        kind: InputKind,
+        name: &str,
+        sample: &Shape,
+        mut found: Found,
+        pixels: &PixelArguments,
+        console: Console,
+    ) -> Result<()> {
+        if kind == InputKind::Integer {
+            found.content = Content::Numbers;
+        }
+        let Fit { samples, given, turn } = fit(&found, sample, name, pixels.asked_layout())?;
+        self.join(samples, name)?;
+        // Where the network reads one row, only the file's shape tells where channels are.
+        let seen = if is_row(sample) { &given } else { sample };
+        let layout = turn.map_or_else(|| pixels.layout(seen), Turn::layout);
+        let place = found.place;
+        if found.content == Content::Pixels {
+            console.note(&format!("{place}: uint8, read as {}", pixels.describe()));
+        }
+        if given != *sample && samples.is_some() {
+            console.note(&format!("{place}: each sample of shape {given} is read as {sample}"));
+        }
+        let pixels = (found.content != Content::Numbers).then(|| pixels.options(seen, layout));
+        let (name, sample) = (name.to_owned(), sample.clone());
+        self.doors.push(Door { name, kind, sample, given, pixels, layout, turn, place });
+        Ok(())
     }
 
     /// Notes the number of samples of one more input; none for a sample without an axis for samples.
@@ -198,7 +215,15 @@ impl Door {
         Ok(match (self.kind, array, &self.pixels) {
             (InputKind::Integer, array, _) => Values::Integer(array.to_i64().map_err(place)?.reshape(shape)?),
             (InputKind::Float, Array::U8(pixels), Some(options)) => {
-                Values::Float(options.scale_pixels(&pixels.reshape(shape)?).map_err(place)?)
+                let pixels = match self.turn {
+                    Some(turn) => turn.apply(&pixels.reshape(self.given.prepend(samples))?),
+                    None => pixels.reshape(if is_row(&self.sample) {
+                        self.given.prepend(samples)
+                    } else {
+                        shape.clone()
+                    })?,
+                };
+                Values::Float(options.scale_pixels(&pixels).map_err(place)?.reshape(shape)?)
             }
             (InputKind::Float, array, _) => Values::Float(array.into_f32().reshape(shape)?),
         })
@@ -245,7 +270,7 @@ fn open_rows(path: &Path, network: &Network) -> Result<(Origin, Vec<Found>)> {
     let reader = NpyReader::open(path)?;
     let found = Found {
         shape: reader.shape().clone(),
-        is_pixels: reader.dtype() == DType::U8,
+        content: if reader.dtype() == DType::U8 { Content::Pixels } else { Content::Numbers },
         place: path.display().to_string(),
     };
     Ok((Origin::Rows(Box::new(reader)), vec![found]))
@@ -258,10 +283,11 @@ fn open_pictures(paths: &[PathBuf], network: &Network, pixels: &PixelArguments) 
             format!("give a .npz or .safetensors file with {}", names(network).join(", ")),
         ));
     };
-    let first = read_images(&paths[..1], &pixels.options(network.shape(input.value)))?;
+    let sample = network.shape(input.value);
+    let first = read_images(&paths[..1], &pixels.options(sample, pixels.layout(sample)))?;
     let mut dims = first.shape().dims().to_vec();
     dims[0] = paths.len();
-    let found = Found { shape: Shape::new(dims), is_pixels: true, place: paths[0].display().to_string() };
+    let found = Found { shape: Shape::new(dims), content: Content::Pictures, place: paths[0].display().to_string() };
     Ok((Origin::Pictures, vec![found]))
 }
 
@@ -291,7 +317,8 @@ fn open_arrays(path: &Path, network: &Network) -> Result<(Origin, Vec<Found>)> {
         } else {
             format!("{}[{name}]", path.display())
         };
-        found.push(Found { shape: array.shape().clone(), is_pixels: matches!(array, Array::U8(_)), place });
+        let content = if matches!(array, Array::U8(_)) { Content::Pixels } else { Content::Numbers };
+        found.push(Found { shape: array.shape().clone(), content, place });
         arrays.push(array);
     }
     Ok((Origin::Arrays(arrays), found))
@@ -299,39 +326,4 @@ fn open_arrays(path: &Path, network: &Network) -> Result<(Origin, Vec<Found>)> {
 
 fn names(network: &Network) -> Vec<&str> {
     network.inputs().iter().map(|input| network.value(input.value).name.as_str()).collect()
-}
-
-/// How many samples an array holds (none where it is one sample without an axis for them) and each sample's shape in it.
-///
-/// Axes of extent 1 may be missing or too many; pixels may also lie under another shape of the same size.
-fn fit(found: &Found, sample: &Shape, input: &str) -> Result<(Option<usize>, Shape)> {
-    let dims = found.shape.dims();
-    let whole = |shape: &[usize]| shape.iter().copied().filter(|&dim| dim != 1).collect::<Vec<_>>();
-    if found.shape == *sample {
-        return Ok((None, sample.clone()));
-    }
-    if let Some((&samples, row)) = dims.split_first() {
-        let row = Shape::new(row);
-        let is_same = row == *sample || whole(row.dims()) == whole(sample.dims());
-        if is_same || (found.is_pixels && row.rank() > 0 && row.count() == sample.count()) {
-            return Ok((Some(samples), row));
-        }
-    }
-    if whole(dims) == whole(sample.dims()) || (found.is_pixels && found.shape.count() == sample.count()) {
-        return Ok((None, found.shape.clone()));
-    }
-    let wanted: Vec<String> =
-        std::iter::once("N".to_owned()).chain(sample.dims().iter().map(usize::to_string)).collect();
-    Err(Error::new(
-        ErrorKind::Shape,
-        format!(
-            "{}: shape {} does not fit the input `{input}`, which reads samples of shape {sample}",
-            found.place, found.shape
-        ),
-    )
-    .help(format!(
-        "give an array of shape [{}]{}",
-        wanted.join(", "),
-        if found.is_pixels { ", or check --resize, --crop, --channels and --layout" } else { "" }
-    )))
 }

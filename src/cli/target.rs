@@ -7,6 +7,7 @@ use clap::Args;
 use relprop::input::read_npy;
 use relprop::{Error, ErrorKind, Result, Shape, Start, Targets, Tensor};
 
+use super::fit::whole;
 use super::model::{nearest, usage};
 
 /// Which outputs are explained, and from what relevance on.
@@ -26,6 +27,21 @@ pub struct TargetArguments {
     /// other output. A file holds relevance for every output: [samples, outputs], or [samples, targets, outputs].
     #[arg(long, value_name = "HOW")]
     pub start: Option<StartChoice>,
+}
+
+impl TargetArguments {
+    /// The files that are read for these.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let target = match &self.target {
+            TargetChoice::File(path) => Some(path),
+            TargetChoice::Every(_) => None,
+        };
+        let start = match &self.start {
+            Some(StartChoice::File(path)) => Some(path),
+            Some(StartChoice::Rule(_)) | None => None,
+        };
+        target.into_iter().chain(start)
+    }
 }
 
 /// `--target` as it was given.
@@ -97,9 +113,13 @@ fn ends_with_npy(text: &str) -> bool {
 /// # Errors
 /// If an index is out of range, or a file does not fit the samples.
 pub fn resolve_targets(choice: &TargetChoice, samples: usize, outputs: usize) -> Result<Targets> {
+    let check = |targets: &Targets| {
+        let (last, many) = (outputs.saturating_sub(1), "or a top:K of at most as many as there are");
+        targets.check(samples, outputs).map_err(|error| error.help(format!("give outputs from 0 to {last}, {many}")))
+    };
     let targets = match choice {
         TargetChoice::Every(targets) => {
-            targets.check(samples, outputs)?;
+            check(targets)?;
             return Ok(targets.clone());
         }
         TargetChoice::File(path) => {
@@ -115,7 +135,7 @@ pub fn resolve_targets(choice: &TargetChoice, samples: usize, outputs: usize) ->
         }
     };
     let (targets, path) = targets;
-    targets.check(samples, outputs).map_err(|error| error.context(path.display()))?;
+    check(&targets).map_err(|error| error.context(path.display()))?;
     Ok(targets)
 }
 
@@ -136,15 +156,15 @@ pub fn resolve_start(
         Some(StartChoice::File(path)) => path,
     };
     let given = read_npy(path)?.into_f32();
-    let wanted = samples * targets * output.count();
-    if given.count() != wanted {
-        let shape = if targets == 1 { Shape::new([samples]) } else { Shape::new([samples, targets]) };
-        let dims = [shape.dims(), output.dims()].concat();
+    let lead = if targets == 1 { vec![samples] } else { vec![samples, targets] };
+    let dims = [&lead, output.dims()].concat();
+    // As many elements are not enough: [outputs, samples] would start every sample from others' relevance.
+    if whole(given.shape().dims()) != whole(&dims) {
         return Err(Error::new(
             ErrorKind::Shape,
             format!("{}: shape {} does not fit; the start needs {}", path.display(), given.shape(), Shape::new(dims)),
         )
-        .help("give relevance for every output, sample and target"));
+        .help("give relevance for every sample, target and output, in this order; transpose it if its axes are in another"));
     }
     if let Some(position) = given.data().iter().position(|value| !value.is_finite()) {
         let message = format!("{}: element {position} is {}", path.display(), given.data()[position]);

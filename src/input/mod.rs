@@ -66,30 +66,6 @@ impl FileFormat {
     }
 }
 
-/// Model inputs by name from the files of one job: pictures make one batch, any other file comes alone. Pictures and
-/// uint8 arrays are scaled and normalised as `options` says. What has no name of its own gets the empty one.
-///
-/// # Errors
-/// [`ErrorKind::Argument`] if files of other kinds come together, [`ErrorKind::Data`] without files, and those of
-/// [`read_images`] and [`read_arrays`].
-pub fn read_inputs(paths: &[impl AsRef<Path>], options: &ImageOptions) -> Result<BTreeMap<String, Array>> {
-    let formats = paths.iter().map(|path| FileFormat::of(path.as_ref())).collect::<Result<Vec<_>>>()?;
-    if formats.iter().all(|&format| format == FileFormat::Image) {
-        return Ok(BTreeMap::from([(String::new(), Array::F32(read_images(paths, options)?))]));
-    }
-    let [path] = paths else {
-        return Err(Error::argument(format!("{} input files that are not all pictures", paths.len()))
-            .help("give one .npy, .npz or .safetensors file, or any number of .png and .jpg"));
-    };
-    let path = path.as_ref();
-    let scaled = |(name, array)| match array {
-        Array::U8(pixels) => options.scale_pixels(&pixels).map(|pixels| (name, Array::F32(pixels))),
-        other => Ok((name, other)),
-    };
-    let inputs: Result<_> = read_arrays(path)?.into_iter().map(scaled).collect();
-    inputs.map_err(|error| error.context(path.display()))
-}
-
 /// The arrays of a file by name; a file that holds one unnamed array gives it the empty name.
 ///
 /// # Errors
@@ -108,14 +84,21 @@ pub fn read_arrays(path: &Path) -> Result<BTreeMap<String, Array>> {
     }
 }
 
+/// Opens a file and says how many bytes it has. Sizes are what readers check claims against, so a pipe is refused; and
+/// before it is opened, as that would wait for a writer.
 fn open(path: &Path) -> Result<(BufReader<File>, u64)> {
-    let file = File::open(path).map_err(|error| unreadable(path, error))?;
-    let metadata = file.metadata().map_err(|error| unreadable(path, error))?;
+    let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, error))?;
     if metadata.is_dir() {
         return Err(Error::new(ErrorKind::Io, format!("{}: is a folder, not a file", path.display()))
             .help("name the files in it"));
     }
-    Ok((BufReader::with_capacity(1 << 16, file), metadata.len()))
+    if !metadata.is_file() {
+        return Err(Error::new(ErrorKind::Io, format!("{}: is a pipe or device, not a file", path.display()))
+            .help("save what comes through it into a file, and name that"));
+    }
+    let file = File::open(path).map_err(|error| unreadable(path, error))?;
+    let size = file.metadata().map_err(|error| unreadable(path, error))?.len();
+    Ok((BufReader::with_capacity(1 << 16, file), size))
 }
 
 fn unreadable(path: &Path, error: io::Error) -> Error {

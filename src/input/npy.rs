@@ -54,7 +54,11 @@ impl<R: Read + Seek> NpyReader<R> {
         // Extents beside a 0 are counted too: strides are products of all of them.
         let extents: Vec<usize> = header.shape.dims().iter().map(|&dim| dim.max(1)).collect();
         let bytes = header.shape.count().saturating_mul(header.dtype.size());
-        let held = size - data_start;
+        // The size was taken before the header was read: a file may shrink in between.
+        let held = size.checked_sub(data_start).ok_or_else(|| {
+            malformed(format!("{name}: ends inside its .npy header ({size} bytes)"))
+                .help("the file is cut short or still being written; save it again")
+        })?;
         if bytes as u64 > held || Shape::new(extents).count() > isize::MAX as usize {
             return Err(malformed(format!(
                 "{name}: shape {} of {} needs {bytes} bytes but the file holds {held} after its header",
@@ -368,6 +372,16 @@ mod tests {
         for shape in ["(1000000000000, 8)", "(18446744073709551615, 18446744073709551615)", "(3,)"] {
             let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
             let error = reader(file(&header, &[0; 8])).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Malformed);
+            assert!(error.advice().is_some());
+        }
+    }
+
+    #[test]
+    fn a_file_that_shrinks_while_it_is_opened_is_refused() {
+        let bytes = file("{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}", &[0; 4]);
+        for size in [0, 8, 20] {
+            let error = NpyReader::new(Cursor::new(bytes.clone()), size, "x.npy".into()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Malformed);
             assert!(error.advice().is_some());
         }

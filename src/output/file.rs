@@ -2,11 +2,13 @@
 //!
 //! `tempfile` makes the temporary name and renames: it is the crate that gets this right on every system.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::{NamedTempFile, PathPersistError, TempPath};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -14,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Debug)]
 pub struct NewFile {
     writer: BufWriter<File>,
-    temporary: TempPath,
+    temporary: Unfinished,
     path: PathBuf,
 }
 
@@ -36,7 +38,7 @@ impl NewFile {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        let file = temporary(folder).map_err(|error| {
+        let (file, temporary) = Unfinished::start(folder).map_err(|error| {
             let unwritable = unwritable(path, error);
             if folder.is_dir() {
                 unwritable
@@ -46,7 +48,6 @@ impl NewFile {
                     .caused_by(unwritable)
             }
         })?;
-        let (file, temporary) = file.into_parts();
         Ok(NewFile { writer: BufWriter::with_capacity(1 << 18, file), temporary, path: path.to_owned() })
     }
 
@@ -74,6 +75,56 @@ impl NewFile {
         file.sync_all().map_err(|error| unwritable(&path, error))?;
         temporary.persist(&path).map_err(|error| unwritable(&path, error.error))?;
         Ok(())
+    }
+}
+
+/// The temporary names of all files that are not finished.
+static NAMES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn names() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    NAMES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes every unfinished file of this process. It is for a program that exits next, for instance at a second Ctrl-C:
+/// whoever starts or finishes a file afterwards waits forever, so that no name is given to half a result.
+pub fn abandon_files() {
+    let names = names();
+    for name in names.iter() {
+        // There is nobody left to tell.
+        let _ = std::fs::remove_file(name);
+    }
+    std::mem::forget(names);
+}
+
+/// A temporary name, removed when it is dropped.
+#[derive(Debug)]
+struct Unfinished(Option<TempPath>);
+
+impl Unfinished {
+    fn start(folder: &Path) -> io::Result<(File, Self)> {
+        // Made under the lock, so that there is no moment in which a file is there but not known.
+        let mut names = names();
+        let (file, path) = temporary(folder)?.into_parts();
+        names.insert(path.to_path_buf());
+        Ok((file, Unfinished(Some(path))))
+    }
+
+    fn persist(mut self, name: &Path) -> Result<(), PathPersistError> {
+        let mut names = names();
+        let Some(path) = self.0.take() else { return Ok(()) };
+        names.remove(&*path);
+        path.persist(name)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(path) = self.0.take() {
+            let mut names = names();
+            names.remove(&*path);
+            // Removed before the lock is, or abandon_files could miss it.
+            drop(path);
+        }
     }
 }
 
@@ -140,6 +191,19 @@ mod tests {
         file.finish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"whole");
         assert_eq!(names(folder.path()), ["out.npy"]);
+    }
+
+    #[test]
+    fn a_file_is_known_until_it_has_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let known = || super::names().iter().filter(|name| name.starts_with(folder.path())).count();
+        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+        let (one, two) = (NewFile::create(&one).unwrap(), NewFile::create(&two).unwrap());
+        assert_eq!(known(), 2);
+        one.finish().unwrap();
+        assert_eq!(known(), 1);
+        drop(two);
+        assert_eq!((known(), names(folder.path())), (0, vec!["one".to_owned()]));
     }
 
     #[test]

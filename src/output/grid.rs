@@ -155,7 +155,9 @@ impl Grid {
         };
         let bar_width = if self.colorbar { GAP + colorbar::width(&bar) } else { 0 };
         let fixed = 2 * MARGIN + labels + (columns - 1) * GAP + bar_width + columns * SEAM;
-        let enlarge = (self.width.saturating_sub(fixed) / (columns * widest)).max(1);
+        // A narrow, high picture would otherwise grow far higher than the page is wide.
+        let room = (self.width.saturating_sub(fixed) / (columns * widest)).min(self.width / highest.max(1));
+        let enlarge = room.max(1);
         let cell = widest * enlarge + SEAM;
         let captions = if self.cells().any(|cell| !cell.caption.is_empty()) { CAPTION_HEIGHT } else { 0 };
         let picture_height = highest * enlarge;

@@ -26,7 +26,7 @@ use crate::tensor::Tensor;
 
 pub use canvas::{Canvas, Rgb};
 pub use colormap::ColorMap;
-pub use file::NewFile;
+pub use file::{NewFile, abandon_files};
 pub use grid::{Cell, Grid, GridRow};
 pub use heatmap::{Heatmap, Limits, Map, Reduce, ScaleBy};
 pub use json::{JsonLines, write_json};

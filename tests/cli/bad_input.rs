@@ -43,6 +43,7 @@ const CASES: &[Case] = &[
     case(&["in.npy", "-o", "out.npy", "--target", "four.npy"], 2, &["four.npy", "4 targets are given for 3 samples"]),
     case(&["in.npy", "-o", "out.npy", "--target", "minus.npy"], 2, &["minus.npy", "sample 1: target -1"]),
     case(&["in.npy", "-o", "out.npy", "--start", "four.npy"], 1, &["four.npy", "[4]", "[3, 5]"]),
+    case(&["in.npy", "-o", "out.npy", "--start", "turned.npy"], 1, &["turned.npy", "[5, 3]", "[3, 5]", "transpose"]),
     case(&["in.npy", "-o", "out.npy", "--start", "logits"], 2, &["`logits` is no start", "probability"]),
     case(
         &["in.npy", "-o", "out.npy", "--composite", "epsilon-plas"],
@@ -67,6 +68,11 @@ const CASES: &[Case] = &[
     case(&["in.npy", "-o", "out.npy", "--heatmap", "h.png", "--clip-percent", "100"], 2, &["100 percent"]),
     case(&["in.npy", "-o", "out.csv"], 2, &["out.csv", ".npy"]),
     case(&["in.npy", "-o", "in.npy"], 2, &["in.npy: is named twice"]),
+    case(&["in.npy", "-o", "./in.npy"], 2, &["in.npy: is named twice"]),
+    case(&["./in.npy", "-o", "out.npy", "--samples", "in.npy"], 2, &["in.npy: is named twice"]),
+    case(&["in.npy", "-o", "out.npy", "--report", "./out.npy"], 2, &["./out.npy: is named twice"]),
+    case(&["in.npy", "-o", "./four.npy", "--target", "four.npy"], 2, &["./four.npy: is named twice"]),
+    case(&["in.npy", "-o", "./turned.npy", "--start", "turned.npy"], 2, &["./turned.npy: is named twice"]),
     case(&["in.npy", "-o", "out.npy", "--scale", "2"], 2, &["--scale is for pictures and uint8 arrays"]),
     case(&["in.npy", "in.npy", "-o", "out.npy"], 2, &["not all are pictures"]),
     case(&["broken.png", "-o", "out.npy"], 1, &["broken.png", "cannot be decoded"]),
@@ -92,6 +98,7 @@ fn folder() -> Folder {
         folder.write(name, &[3, 1, 4, 5], data);
     }
     folder.write("four.npy", &[4], vec![0.0; 4]);
+    folder.write("turned.npy", &[5, 3], vec![0.0; 15]);
     folder.write("minus.npy", &[3], vec![0.0, -1.0, 0.0]);
     std::fs::write(folder.path("broken.png"), b"\x89PNG\r\n\x1a\n....").unwrap();
     std::fs::write(folder.path("bytes.npy"), npy_of_bytes("1, 1, 4, 5", &[9; 20])).unwrap();
@@ -109,6 +116,10 @@ fn every_mistake_is_named_with_its_way_out() {
         let missing: Vec<_> = words.iter().filter(|word| !run.stderr.contains(**word)).collect();
         if run.status != *status || !missing.is_empty() || !run.stdout.is_empty() || !run.stderr.contains("error:") {
             faults.push(format!("{arguments:?}: status {}, lacks {missing:?} in:\n{}", run.status, run.stderr));
+        }
+        // What clap refuses points to --help, or lists what it takes.
+        if !["help: ", "tip: ", "try '--help'"].iter().any(|way| run.stderr.contains(way)) {
+            faults.push(format!("{arguments:?}: no way out in:\n{}", run.stderr));
         }
         if folder.files() != before {
             faults.push(format!("{arguments:?}: left {:?}", folder.files()));
@@ -184,7 +195,7 @@ fn a_reader_that_stops_early_is_no_failure() {
     assert_eq!((run.status, run.stderr.as_str()), (0, ""));
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[test]
 fn words_that_cannot_be_written_are_a_failure() {
     let folder = Folder::new();
@@ -193,40 +204,29 @@ fn words_that_cannot_be_written_are_a_failure() {
     assert!(run.status == 1 && run.stderr.contains("stdout cannot be written to"), "{}", run.stderr);
 }
 
-/// Starts a long job, sends it a signal once it has begun its result, and gives its status, its words and the folder.
 #[cfg(unix)]
-fn interrupted_by(signal: &str) -> (Option<i32>, String, Folder) {
-    let folder = Folder::new();
-    folder.write_samples("in.npy", 4000);
-    let mut child = Command::new(PROGRAM)
-        .args(["explain", &fixture(MODEL), "in.npy", "-o", "out.npy", "--backend", "reference", "--target", "all"])
-        .current_dir(folder.path(""))
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    while folder.files() == ["in.npy"] && child.try_wait().unwrap().is_none() {
-        std::thread::sleep(std::time::Duration::from_millis(5));
+#[test]
+fn a_pipe_is_no_input() {
+    let folder = folder();
+    for name in ["pipe.npy", "pipe.safetensors", "pipe.png", "pipe.idx"] {
+        assert!(Command::new("mkfifo").arg(folder.path(name)).status().unwrap().success());
+        let run = folder.explain(name, &[]);
+        let words = format!("{name}: is a pipe or device");
+        assert!(run.status == 1 && run.stderr.contains(&words) && run.stderr.contains("help: "), "{}", run.stderr);
     }
-    Command::new("bash").args(["-c", &format!("kill -{signal} {}", child.id())]).status().unwrap();
-    let output = child.wait_with_output().unwrap();
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned(), folder)
 }
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_leaves_nothing_behind() {
-    let (status, words, folder) = interrupted_by("INT");
-    assert_eq!(status, Some(1));
-    assert!(words.contains("interrupted"), "{words}");
-    assert_eq!(folder.files(), ["in.npy"]);
-}
-
-#[cfg(unix)]
-#[test]
-fn a_killed_run_leaves_no_result_under_its_name() {
-    let (status, _, folder) = interrupted_by("KILL");
-    assert_eq!(status, None);
-    assert!(!folder.files().contains(&"out.npy".to_owned()));
+fn a_result_does_not_replace_the_file_behind_a_link() {
+    let folder = folder();
+    std::os::unix::fs::symlink(folder.path("in.npy"), folder.path("link.npy")).unwrap();
+    std::os::unix::fs::symlink(folder.path(""), folder.path("here")).unwrap();
+    let model = fixture(MODEL);
+    for (input, output) in [("link.npy", "in.npy"), ("here/in.npy", "in.npy"), ("in.npy", "here/in.npy")] {
+        let run = folder.relprop(&["explain", &model, input, "-o", output]);
+        assert!(run.status == 2 && run.stderr.contains("is named twice"), "{input} {output}: {}", run.stderr);
+    }
 }
 
 #[test]
