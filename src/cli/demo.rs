@@ -175,7 +175,7 @@ fn summary(explainer: &Explainer, data: &Data, relevance: &Relevance, layers: &[
     let (bias, epsilon) = (sum(|sums| sums.bias), sum(|sums| sums.epsilon));
     let share = |part: f64| part / score * 100.0;
     format!(
-        "\nbackend       {:?} ({})\n\
+        "\nbackend       {} ({})\n\
          explained     {} images in {seconds:.2} s: {} images a second, forward pass and relevance\n\
          accuracy      {:.2} % of the images are classified right\n\
          conservation  of the scores' sum {score:.1}, the pixels hold {:.3} %, biases absorbed {:.3} %,\n\

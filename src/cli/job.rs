@@ -72,7 +72,7 @@ impl<'a> Job<'a> {
             model: ModelPart::new(&arguments.model.path, &model),
             composite: CompositePart::new(&arguments.model, &start),
             target: describe(&arguments.target.target),
-            backend: format!("{:?}", explainer.backend()).to_lowercase(),
+            backend: explainer.backend().to_string(),
             adapter: explainer.adapter(),
             versions: Versions { relprop: env!("CARGO_PKG_VERSION") },
             dispatches: if is_reference { 0 } else { plan.steps.len() },

@@ -1,4 +1,6 @@
-//! What is asked of an [`Explainer`](super::Explainer), and how it works.
+//! What is asked of an [`Explainer`](crate::Explainer), and how it works.
+
+use std::fmt;
 
 use crate::plan::Facts;
 use crate::start::{Start, Targets};
@@ -17,7 +19,17 @@ pub enum Backend {
     Reference,
 }
 
-/// How an [`Explainer`] works; nothing of it changes results beyond rounding.
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Backend::Auto => "auto",
+            Backend::Cpu => "cpu",
+            Backend::Reference => "reference",
+        })
+    }
+}
+
+/// How an [`Explainer`](crate::Explainer) works; nothing of it changes results beyond rounding.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// What computes.
