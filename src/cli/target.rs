@@ -185,7 +185,12 @@ pub fn targets_of(targets: &Targets, block: Range<usize>) -> Targets {
 pub fn start_of(start: &Start, block: Range<usize>, per_sample: usize) -> Start {
     match start {
         Start::Given(given) => {
-            Start::Given(Tensor::vector(given.data()[block.start * per_sample..block.end * per_sample].to_vec()))
+            let rows = given.data()[block.start * per_sample..block.end * per_sample].to_vec();
+            let mut dims: Vec<usize> = given.shape().dims().iter().copied().filter(|&dim| dim != 1).collect();
+            if given.count() > per_sample {
+                dims[0] = block.len();
+            }
+            Start::Given(Tensor::new(dims, rows).expect("samples lie along the first axis that is not 1"))
         }
         others => others.clone(),
     }
