@@ -101,8 +101,18 @@ fn batch_of(given: &Shape, sample: &Shape, name: &str) -> Result<Checked> {
     Ok(checked)
 }
 
+/// The position of the first NaN or infinity. Blocks are tested without a branch an element, which is vector code.
+fn first_nonfinite(elements: &[f32]) -> Option<usize> {
+    const BLOCK: usize = 1024;
+    const INFINITY: u32 = f32::INFINITY.to_bits();
+    let size = |x: f32| x.abs().to_bits();
+    let is_spoiled = |block: &&[f32]| block.iter().fold(0, |most, &x| size(x).max(most)) >= INFINITY;
+    let (position, block) = elements.chunks(BLOCK).enumerate().find(|(_, block)| is_spoiled(block))?;
+    Some(position * BLOCK + block.iter().position(|x| !x.is_finite())?)
+}
+
 fn check_finite(tensor: &Tensor, name: &str, width: usize) -> Result<()> {
-    let Some(position) = tensor.data().iter().position(|x| !x.is_finite()) else { return Ok(()) };
+    let Some(position) = first_nonfinite(tensor.data()) else { return Ok(()) };
     let value = tensor.data()[position];
     let message = format!("input `{name}` holds {value} in sample {}, element {}", position / width, position % width);
     Err(Error::new(ErrorKind::Data, message).help("mend the data, or allow non-finite values to go on"))
@@ -203,6 +213,24 @@ impl Filled {
             logits: explainer.logits_tensor(self.logits, batch),
             targets: Tensor::new([batch.samples, rows / batch.samples], self.targets).expect("K targets a sample"),
             report,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_nonfinite_element_is_found_in_any_block() {
+        assert_eq!(first_nonfinite(&[0.0, -f32::MAX, f32::MIN_POSITIVE]), None);
+        for position in [0, 1023, 1024, 5000] {
+            for spoiled in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut elements = vec![f32::MAX; 5001];
+                elements[position] = spoiled;
+                elements[5000] = f32::NAN;
+                assert_eq!(first_nonfinite(&elements), Some(position));
+            }
         }
     }
 }
