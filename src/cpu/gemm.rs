@@ -15,6 +15,10 @@ const PANEL: usize = 32;
 const TILE: usize = 14;
 /// Rows whose results stay in cache for the epilogue.
 pub(super) const ROW_BLOCK: usize = 7 * TILE;
+/// A weight of up to this many elements stays in the second-level cache beside the rows.
+const SMALL: usize = 1 << 16;
+/// A weight of more elements than this comes from memory or a distant cache.
+const LARGE: usize = 1 << 21;
 /// How many rows of a panel are fetched ahead, to hide the second-level cache.
 const AHEAD: usize = 16;
 /// Floats of a cache line.
@@ -71,35 +75,51 @@ fn multiply_at(level: Level, a: &[f32], b: &PackedWeight, c: &mut [f32]) {
     let rows = a.len() / b.stride();
     assert_eq!(a.len(), rows * b.stride(), "rows of A are as long as B is deep, and padded");
     assert_eq!(c.len(), rows * b.columns, "C has a row for each row of A");
-    simd::run(level, Multiply { a, b, c });
+    // Bringing panels closer costs instructions that only a weight beyond the caches pays back.
+    if b.depth * b.columns > LARGE {
+        simd::run(level, Multiply::<true> { a, b, c });
+    } else {
+        simd::run(level, Multiply::<false> { a, b, c });
+    }
 }
 
-struct Multiply<'a> {
+/// `FAR`: whether the panel that follows is brought into the second-level cache meanwhile.
+struct Multiply<'a, const FAR: bool> {
     a: &'a [f32],
     b: &'a PackedWeight,
     c: &'a mut [f32],
 }
 
-impl Loop for Multiply<'_> {
+impl<const FAR: bool> Loop for Multiply<'_, FAR> {
     #[inline(always)]
     fn run<const FUSED: bool, const LANES: usize>(self) {
         let PackedWeight { panels, depth, columns } = self.b;
-        let stride = self.b.stride();
-        for from in (0..*depth).step_by(DEPTH) {
-            let to = (*depth).min(from + DEPTH);
-            for (position, panel) in panels.chunks_exact(*depth).enumerate() {
-                let tiles = self.a.chunks(TILE * stride).zip(self.c.chunks_mut(TILE * columns));
-                for (a, c) in tiles {
-                    let tile = Tile {
-                        a,
-                        stride,
-                        from,
-                        panel: &panel[from..to],
-                        c,
-                        columns: *columns,
-                        column: position * PANEL,
-                    };
-                    tile.run::<FUSED, LANES>(a.len() / stride);
+        let (depth, columns, stride) = (*depth, *columns, self.b.stride());
+        // A weight that stays in cache is swept once for each tile, so that rows of C are written from end to end.
+        let rows = if depth * columns <= SMALL { TILE } else { self.a.len() / stride };
+        for (a, c) in self.a.chunks(rows * stride).zip(self.c.chunks_mut(rows * columns)) {
+            let tiles = a.len().div_ceil(TILE * stride);
+            for from in (0..depth).step_by(DEPTH) {
+                let to = depth.min(from + DEPTH);
+                for (position, panel) in panels.chunks_exact(depth).enumerate() {
+                    let next =
+                        panels.get((position + 1) * depth + from..(position + 1) * depth + to).unwrap_or_default();
+                    // Every tile brings its share of the next panel closer.
+                    let mut shares = next.chunks(next.len().div_ceil(tiles).max(1));
+                    for (a, c) in a.chunks(TILE * stride).zip(c.chunks_mut(TILE * columns)) {
+                        let tile = Tile::<FAR> {
+                            a,
+                            stride,
+                            from,
+                            panel: &panel[from..to],
+                            next: shares.next().unwrap_or_default(),
+                            tiles,
+                            c,
+                            columns,
+                            column: position * PANEL,
+                        };
+                        tile.run::<FUSED, LANES>(a.len() / stride);
+                    }
                 }
             }
         }
@@ -107,19 +127,23 @@ impl Loop for Multiply<'_> {
 }
 
 /// Up to [`TILE`] rows of A times a slice of a panel.
-struct Tile<'a> {
+struct Tile<'a, const FAR: bool> {
     a: &'a [f32],
     stride: usize,
     /// The first summed element; sums go on from C where it is not 0.
     from: usize,
     panel: &'a [[f32; PANEL]],
+    /// This tile's share of the panel that follows.
+    next: &'a [[f32; PANEL]],
+    /// How many tiles share it.
+    tiles: usize,
     c: &'a mut [f32],
     columns: usize,
     /// The first column of C.
     column: usize,
 }
 
-impl Tile<'_> {
+impl<const FAR: bool> Tile<'_, FAR> {
     /// Calls the body for the number of rows, and for as many columns as the level's registers hold beside them.
     #[inline(always)]
     fn run<const FUSED: bool, const LANES: usize>(self, rows: usize) {
@@ -166,22 +190,25 @@ impl Tile<'_> {
                 sums[..width].copy_from_slice(&self.c[row * self.columns + column..][..width]);
             }
         }
-        accumulate::<ROWS, WIDTH, FUSED>(&self.a[self.from..], self.stride, self.panel, offset, &mut sums);
+        let next = (self.next, self.tiles.ilog2());
+        accumulate::<ROWS, WIDTH, FUSED, FAR>(&self.a[self.from..], self.stride, self.panel, next, offset, &mut sums);
         for (row, sums) in sums.iter().enumerate() {
             self.c[row * self.columns + column..][..width].copy_from_slice(&sums[..width]);
         }
     }
 }
 
-/// Adds `ROWS` rows times columns `offset..offset + WIDTH` of a panel to `sums`.
+/// Adds `ROWS` rows times columns `offset..offset + WIDTH` of a panel to `sums`; if `FAR`, `next` is brought closer
+/// meanwhile, a row every 2^`spread` steps.
 ///
 /// The sums are a local copy and the loops count, because only then does the compiler keep them in registers.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "see above")]
-fn accumulate<const ROWS: usize, const WIDTH: usize, const FUSED: bool>(
+fn accumulate<const ROWS: usize, const WIDTH: usize, const FUSED: bool, const FAR: bool>(
     a: &[f32],
     stride: usize,
     panel: &[[f32; PANEL]],
+    (next, spread): (&[[f32; PANEL]], u32),
     offset: usize,
     sums: &mut [[f32; WIDTH]; ROWS],
 ) {
@@ -189,7 +216,10 @@ fn accumulate<const ROWS: usize, const WIDTH: usize, const FUSED: bool>(
     let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &a[row * stride..][..depth]);
     let mut local = *sums;
     for k in 0..depth {
-        simd::prefetch(panel, k + AHEAD);
+        simd::prefetch::<_, true>(panel, k + AHEAD);
+        if FAR {
+            simd::prefetch::<_, false>(next, k >> spread);
+        }
         let b = &panel[k];
         for row in 0..ROWS {
             let a = rows[row][k];
@@ -219,6 +249,10 @@ mod tests {
         }
         let mut c = vec![f32::NAN; rows * columns];
         multiply_at(level, &a, &weight, &mut c);
+        // Bringing panels closer is for large weights; it may change nothing but the time.
+        let mut again = vec![f32::NAN; rows * columns];
+        simd::run(level, Multiply::<true> { a: &a, b: &weight, c: &mut again });
+        assert_eq!(c, again);
         c
     }
 

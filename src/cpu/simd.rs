@@ -87,17 +87,21 @@ fn is_below(_: Level, _: Level) -> bool {
     false
 }
 
-/// Asks for the element at `index` to be brought into the first-level cache; nothing happens past the end.
+/// Asks for the element at `index` to be brought into the first-level cache, or into the second-level one unless
+/// `FIRST`; nothing happens past the end.
 #[inline(always)]
-pub(super) fn prefetch<T>(elements: &[T], index: usize) {
+pub(super) fn prefetch<T, const FIRST: bool>(elements: &[T], index: usize) {
     const LINE: usize = 64;
     let address = elements.as_ptr().wrapping_add(index).cast::<i8>();
     for offset in (0..size_of::<T>()).step_by(LINE) {
         // SAFETY: a prefetch is a hint that touches no memory the program can see and never faults, at any address.
         #[cfg(target_arch = "x86_64")]
         unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(offset));
+            use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+            match FIRST {
+                true => _mm_prefetch::<_MM_HINT_T0>(address.wrapping_add(offset)),
+                false => _mm_prefetch::<_MM_HINT_T1>(address.wrapping_add(offset)),
+            }
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = (address, offset);
