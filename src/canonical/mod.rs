@@ -56,8 +56,9 @@ impl Options {
 /// the node.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] with node, operator, opset and shapes for what relprop cannot explain,
-/// [`ErrorKind::Malformed`] for graphs that make no sense, [`ErrorKind::Argument`] for unknown names in `options`.
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) with node, operator, opset and shapes for what relprop
+/// cannot explain, [`ErrorKind::Malformed`](crate::ErrorKind::Malformed) for graphs that make no sense,
+/// [`ErrorKind::Argument`](crate::ErrorKind::Argument) for unknown names in `options`.
 pub fn canonicalize(graph: &Graph, options: &Options) -> Result<Network> {
     check_dims(graph, options)?;
     let output = prune::choose_output(graph, options.output.as_deref())?;

@@ -253,7 +253,8 @@ mod tests {
                 let exact_slope = reference::derivative(&activation, f64::from(x));
                 // Eight units in the last place of the value, or of the size that the tails vanish from.
                 let close = |found: f32, exact: f64, size: f64| {
-                    (f64::from(found) - exact).abs() <= 8.0 * f64::from(f32::EPSILON) * exact.abs().max(size)
+                    let bound = 8.0 * f64::from(f32::EPSILON) * exact.abs().max(size);
+                    approx::abs_diff_eq!(f64::from(found), exact, epsilon = bound)
                 };
                 let tail = match activation {
                     Activation::Gelu(_) => 0.1 * f64::from(x.abs()).min(1.0),

@@ -11,9 +11,9 @@ pub(super) struct Memory<'a> {
     slots: &'a mut [Vec<f32>],
 }
 
-/// One chunk of an input of the network.
+/// The rows of an input of the network.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Source<'a> {
+pub enum Source<'a> {
     /// Real numbers.
     Float(&'a [f32]),
     /// Integers.

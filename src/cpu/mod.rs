@@ -25,7 +25,8 @@ use crate::start::{Start, Targets};
 
 use chain::Chain;
 use gemm::{PackedWeight, ROW_BLOCK};
-use memory::{Memory, Source};
+use memory::Memory;
+pub use memory::Source;
 
 /// Rows of relevance that a chunk aims at: enough to reuse each weight, few enough to stay in cache.
 const CHUNK_ROWS: usize = ROW_BLOCK;
@@ -74,9 +75,7 @@ pub struct Batch<'a> {
     /// Number of samples.
     pub samples: usize,
     /// The inputs in the network's order: `samples` rows each.
-    pub floats: Vec<Option<&'a [f32]>>,
-    /// The integer inputs in the network's order.
-    pub integers: Vec<Option<&'a [i64]>>,
+    pub inputs: Vec<Source<'a>>,
     /// Which outputs are explained.
     pub targets: &'a Targets,
     /// How much relevance each begins with.
@@ -195,6 +194,7 @@ impl Cpu {
         // Few chunks are cut evenly, so that no thread waits for another's longer one.
         let chunks = if chunks < 4 * threads { chunks.next_multiple_of(threads) } else { chunks };
         let samples = batch.samples.div_ceil(chunks).min(most);
+        assert_eq!(batch.results.len(), plan.results.len(), "memory for every result of the plan");
         let width = |position: usize| network.shape(network.inputs()[position].value).count();
         let outputs = plan.buffers[plan.logits.index()].width;
         let mut results: Vec<_> = (batch.results.into_iter().zip(&plan.results))
@@ -208,10 +208,9 @@ impl Cpu {
             let taken = samples.min(batch.samples - first);
             let inputs = (0..network.inputs().len()).map(|position| {
                 let range = first * width(position)..(first + taken) * width(position);
-                match (batch.floats[position], batch.integers[position]) {
-                    (Some(floats), _) => Source::Float(&floats[range]),
-                    (None, Some(integers)) => Source::Integer(&integers[range]),
-                    (None, None) => unreachable!("every input is given"),
+                match batch.inputs[position] {
+                    Source::Float(elements) => Source::Float(&elements[range]),
+                    Source::Integer(elements) => Source::Integer(&elements[range]),
                 }
             });
             let results = results.iter_mut().map(|result| result.next().unwrap_or_default()).collect();

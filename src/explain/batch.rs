@@ -151,18 +151,13 @@ impl Filled {
         targets: &'a Targets,
         start: &'a Start,
     ) -> cpu::Batch<'a> {
-        let float = |input: &Input<'a>| match input {
-            Input::Float(tensor) => Some(tensor.data()),
-            Input::Integer(_) => None,
-        };
-        let integer = |input: &Input<'a>| match input {
-            Input::Integer(tensor) => Some(tensor.data()),
-            Input::Float(_) => None,
+        let source = |input: &Input<'a>| match input {
+            Input::Float(tensor) => cpu::Source::Float(tensor.data()),
+            Input::Integer(tensor) => cpu::Source::Integer(tensor.data()),
         };
         cpu::Batch {
             samples,
-            floats: inputs.iter().map(float).collect(),
-            integers: inputs.iter().map(integer).collect(),
+            inputs: inputs.iter().map(source).collect(),
             targets,
             start,
             results: self.results.iter_mut().map(Vec::as_mut_slice).collect(),

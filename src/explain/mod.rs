@@ -33,7 +33,7 @@ pub use request::{Backend, Input, Options, Request};
 /// let samples = Tensor::new([2, 2], vec![1.0, 2.0, 0.5, 1.0])?;
 /// let relevance = explainer.explain(&[Input::from(&samples)], &Targets::ArgMax)?;
 /// assert_eq!(relevance.logits.data(), [1.0, 0.5]);
-/// assert!((relevance.input().data()[0] - 3.0).abs() < 1e-5);
+/// approx::assert_abs_diff_eq!(relevance.input().data()[0], 3.0, epsilon = 1e-5);
 /// # Ok::<(), relprop::Error>(())
 /// ```
 #[derive(Debug)]
@@ -122,8 +122,8 @@ impl Explainer {
     /// The relevance of every input element for each target.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) if inputs do not fit the network, [`ErrorKind::Data`](crate::ErrorKind::Data) for an empty batch, NaN or infinity
-    /// (naming the place), [`ErrorKind::Argument`](crate::ErrorKind::Argument) for targets out of range.
+    /// [`ErrorKind::Shape`] if inputs do not fit the network, [`ErrorKind::Data`] for an empty batch, NaN or infinity
+    /// (naming the place), [`ErrorKind::Argument`] for targets out of range.
     pub fn explain(&self, inputs: &[Input<'_>], targets: &Targets) -> Result<Relevance> {
         self.explain_with(inputs, &Request::new(targets.clone()))
     }

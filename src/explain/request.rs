@@ -72,7 +72,7 @@ impl Input<'_> {
     }
 }
 
-/// What is asked of an [`Explainer`] beside the inputs.
+/// What is asked of an [`Explainer`](crate::Explainer) beside the inputs.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub(super) targets: Targets,
