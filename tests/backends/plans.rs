@@ -1,0 +1,90 @@
+//! Plans: how many steps and bytes, and the facts that remove work.
+
+use super::*;
+
+fn plan_of(network: &Network, composite: &Composite, ask: &Ask) -> plan::Plan {
+    plan::build(network, &composite.assign(network).unwrap(), ask, &Target::UNLIMITED).unwrap()
+}
+
+#[test]
+fn a_plain_mlp_takes_two_steps_a_layer_and_one_more() {
+    for activation in [Activation::Relu, Activation::Tanh, Activation::Gelu(GeluForm::Erf)] {
+        for layers in 1..6 {
+            let widths: Vec<usize> = (0..=layers).map(|layer| 5 + layer).collect();
+            let network = mlp(19, &widths, activation, true);
+            let plan = plan_of(&network, &Composite::preset("epsilon").unwrap(), &Ask::default());
+            assert_eq!(plan.steps.len(), 2 * layers + 1, "{}", plan.describe(&network));
+            let cost = plan.cost(&network, 64);
+            assert_eq!(cost.operations, 2 * cost.forward_operations, "ε costs one product forward and one back");
+        }
+    }
+}
+
+#[test]
+fn a_plain_mlp_moves_hardly_more_bytes_than_the_least() {
+    let network = mlp(19, &[784, 300, 200, 10], Activation::Relu, true);
+    let plan = plan_of(&network, &Composite::preset("epsilon").unwrap(), &Ask::default());
+    for samples in [1, 64, 4096] {
+        let cost = plan.cost(&network, samples);
+        assert!(cost.bytes as f64 <= 1.3 * cost.least_bytes as f64, "{cost:?}");
+        assert!(cost.bytes >= cost.least_bytes, "{cost:?}");
+    }
+}
+
+/// Switches off one fact; asserts that the plan gets larger without it and the result stays equal within rounding.
+fn assert_fact_pays(network: Network, composite: &Composite, off: Facts) {
+    let with = plan_of(&network, composite, &Ask::default());
+    let without = plan_of(&network, composite, &Ask { facts: off, ..Ask::default() });
+    assert!(
+        with.steps.len() < without.steps.len(),
+        "with:\n{}without:\n{}",
+        with.describe(&network),
+        without.describe(&network)
+    );
+    let network = Arc::new(network);
+    let data = inputs(&network, 8, 10);
+    let ask = Request::new(Targets::ArgMax);
+    let found = explain(&network, composite, on(Backend::Cpu), &data, &ask);
+    let plain = explain(&network, composite, on(Backend::Cpu), &data, &ask.facts(off));
+    assert_close(found.input(), plain.input(), 3e-5, composite.name());
+}
+
+#[test]
+fn each_fact_removes_work_and_keeps_the_result() {
+    let net = || mlp(20, &[9, 14, 8, 4], Activation::Relu, true);
+    let gamma = composite_of(LinearRule::gamma(0.25, damped()));
+    let epsilon = composite_of(LinearRule::epsilon(damped()));
+    assert_fact_pays(net(), &gamma, Facts { nonnegative: false, ..Facts::default() });
+    assert_fact_pays(net(), &gamma, Facts { dead_below_zero: false, ..Facts::default() });
+    assert_fact_pays(net(), &epsilon, Facts { reuse_forward: false, ..Facts::default() });
+    assert_fact_pays(net(), &epsilon, Facts { fuse: false, ..Facts::default() });
+}
+
+fn products_of(plan: &plan::Plan, layer: LayerId) -> usize {
+    let of_layer = plan.steps.iter().filter(|step| step.layer == Some(layer));
+    of_layer.filter(|step| matches!(step.work, Work::Product { .. })).count()
+}
+
+#[test]
+fn groups_for_negative_outputs_stay_where_relevance_lives_below_zero() {
+    // Layer 2 is the second dense layer, between two rectifiers.
+    let network = mlp(21, &[9, 14, 8, 4], Activation::Relu, true);
+    let hidden = network.layer_ids().nth(2).unwrap().0;
+    let gamma = || composite_of(LinearRule::gamma(0.25, damped()));
+    let last = network.layers().last().unwrap().name.clone();
+    let above = |rule: LinearRule| gamma().with_first(Selector::name(&last).unwrap(), Rule::Linear(rule));
+    let dropped = products_of(&plan_of(&network, &gamma(), &Ask::default()), hidden);
+    assert_eq!(dropped, 3, "the forward product, one denominator and one back");
+
+    let mut spread = LinearRule::epsilon(damped());
+    spread.groups[0].share = Share::Redistributed;
+    for rule in [LinearRule::flat(damped()), LinearRule::w_square(damped()), spread] {
+        let plan = plan_of(&network, &above(rule.clone()), &Ask::default());
+        assert!(products_of(&plan, hidden) > dropped, "γ below {}", rule.name);
+        let ask = Request::new(Targets::ArgMax).report(true);
+        assert_backends_agree(network.clone(), &above(rule.clone()), 7, &ask, &format!("γ below {}", rule.name));
+    }
+
+    let sigmoid = mlp(21, &[9, 14, 8, 4], Activation::Sigmoid, true);
+    assert!(products_of(&plan_of(&sigmoid, &gamma(), &Ask::default()), hidden) > dropped, "γ below a sigmoid");
+}
