@@ -114,3 +114,32 @@ impl LayerSums {
         self.size += other.size;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn closed(at_output: f64, at_input: f64) -> LayerSums {
+        let mut sums =
+            LayerSums { at_output, at_input, size: at_output.abs() + at_input.abs(), ..LayerSums::default() };
+        sums.close();
+        sums
+    }
+
+    #[test]
+    fn losses_of_opposite_sign_do_not_hide_each_other() {
+        let mut total = closed(10.0, 5.0);
+        total.add(&closed(5.0, 10.0));
+        approx::assert_abs_diff_eq!(total.dropped, 0.0);
+        approx::assert_abs_diff_eq!(total.unaccounted, 10.0);
+        assert!(!total.conserves());
+    }
+
+    #[test]
+    fn rounding_is_no_loss_but_nan_is() {
+        let rounded = closed(10.0, 10.0 - 1e-5);
+        assert!(rounded.conserves());
+        assert!(!LayerSums { nonfinite: 1, ..rounded }.conserves());
+        assert!(!closed(10.0, 9.9).conserves());
+    }
+}

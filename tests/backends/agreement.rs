@@ -139,6 +139,21 @@ fn several_targets_share_a_pass_and_each_is_bit_for_bit_a_run_of_its_own() {
 }
 
 #[test]
+fn a_report_says_which_rules_conserve() {
+    let network = Arc::new(mlp(33, &[20, 30, 5], Activation::Relu, true));
+    let data = inputs(&network, 16, 9);
+    let ask = Request::new(Targets::ArgMax).report(true);
+    for (preset, conserves) in [("epsilon", true), ("gradient", false)] {
+        for backend in [Backend::Cpu, Backend::Reference] {
+            let composite = Composite::preset(preset).unwrap();
+            let report = explain(&network, &composite, on(backend), &data, &ask).report.unwrap();
+            let dense = report.layers.iter().filter(|layer| layer.name.starts_with("dense"));
+            assert!(dense.clone().count() == 2 && dense.into_iter().all(|layer| layer.sums.conserves() == conserves));
+        }
+    }
+}
+
+#[test]
 fn what_epsilon_absorbs_is_measured_at_its_default_too() {
     let network = Arc::new(mlp(32, &[20, 30, 5], Activation::Relu, true));
     let data = inputs(&network, 16, 9);
