@@ -3,14 +3,20 @@
 // The README's Rust is tested as documentation is.
 #![cfg_attr(all(doctest, feature = "onnx", feature = "files"), doc = include_str!("../README.md"))]
 
+pub mod batch;
 pub mod canonical;
+pub mod chain;
 pub mod composite;
 pub mod cpu;
 pub mod error;
 pub mod explain;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod graph;
 #[cfg(feature = "files")]
 pub mod input;
+#[cfg(feature = "gpu")]
+pub mod kernels;
 pub mod layers;
 pub mod network;
 #[cfg(feature = "onnx")]
@@ -32,3 +38,6 @@ pub use network::{Network, NetworkBuilder};
 pub use relevance::Relevance;
 pub use start::{Start, Targets};
 pub use tensor::{Shape, Tensor};
+/// The version of wgpu whose types the GPU backend and the kernels speak.
+#[cfg(feature = "gpu")]
+pub use wgpu;

@@ -16,6 +16,8 @@ pub struct Relevance {
     pub targets: Tensor<usize>,
     /// What each layer did with its relevance, if a report was asked for.
     pub report: Option<Report>,
+    /// What the backend did.
+    pub run: Run,
 }
 
 impl Relevance {
@@ -45,6 +47,21 @@ pub struct Named {
     pub name: String,
     /// Its relevance.
     pub relevance: Tensor,
+}
+
+/// What a backend did for a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Run {
+    /// How many times it went through the plan: pieces that the batch was cut into.
+    pub chunks: usize,
+    /// Kernels that a device ran; none on the CPU.
+    pub dispatches: usize,
+    /// Seconds that inputs took to the device; none on the CPU.
+    pub upload: f64,
+    /// Seconds that a device computed, if it can tell; uploads, computing and downloads of several chunks overlap.
+    pub compute: Option<f64>,
+    /// Seconds that results took from the device; none on the CPU.
+    pub download: f64,
 }
 
 /// What each layer did with the relevance that arrived, over all samples and targets.

@@ -149,6 +149,7 @@ fn explain(explainer: &Explainer, data: &Data) -> Result<(Relevance, Vec<LayerRe
     bar.finish_and_clear();
     interrupt::check()?;
     let relevance = Relevance {
+        run: relprop::relevance::Run::default(),
         inputs: vec![Named { name: "image".to_owned(), relevance: Tensor::new(data.images.shape().clone(), pixels)? }],
         kept: Vec::new(),
         logits: Tensor::new([samples, explainer.outputs()], logits)?,

@@ -59,6 +59,7 @@ impl EngineArguments {
             threads: self.threads,
             batch_size: self.batch_size,
             memory: self.half_of_memory(),
+            ..Options::default()
         }
     }
 

@@ -1,5 +1,6 @@
 //! The memory of one chunk: the caller's inputs and results, and scratch slots that buffers share.
 
+use crate::batch::Source;
 use crate::plan::{Buffer, BufferId, Plan, Role, Rows};
 
 /// What a chunk reads and writes.
@@ -9,15 +10,6 @@ pub(super) struct Memory<'a> {
     inputs: &'a [Source<'a>],
     results: Vec<&'a mut [f32]>,
     slots: &'a mut [Vec<f32>],
-}
-
-/// The rows of an input of the network.
-#[derive(Debug, Clone, Copy)]
-pub enum Source<'a> {
-    /// Real numbers.
-    Float(&'a [f32]),
-    /// Integers.
-    Integer(&'a [i64]),
 }
 
 /// A buffer taken out to be written while others are read.

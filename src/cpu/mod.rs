@@ -13,6 +13,7 @@ mod simd;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::batch::{Batch, Source};
 use crate::composite::Assignment;
 use crate::error::{Error, Result};
 use crate::layers::Layer;
@@ -26,7 +27,6 @@ use crate::start::{Start, Targets};
 use chain::Chain;
 use gemm::{PackedWeight, ROW_BLOCK};
 use memory::Memory;
-pub use memory::Source;
 
 /// Rows of relevance that a chunk aims at: enough to reuse each weight, few enough to stay in cache.
 const CHUNK_ROWS: usize = ROW_BLOCK;
@@ -67,25 +67,6 @@ struct Chunk<'a> {
     results: Vec<&'a mut [f32]>,
     logits: &'a mut [f32],
     targets: &'a mut [usize],
-}
-
-/// A batch to explain, and the memory for its results.
-#[derive(Debug)]
-pub struct Batch<'a> {
-    /// Number of samples.
-    pub samples: usize,
-    /// The inputs in the network's order: `samples` rows each.
-    pub inputs: Vec<Source<'a>>,
-    /// Which outputs are explained.
-    pub targets: &'a Targets,
-    /// How much relevance each begins with.
-    pub start: &'a Start,
-    /// For each result of the plan, `samples` × K rows.
-    pub results: Vec<&'a mut [f32]>,
-    /// `samples` rows of logits.
-    pub logits: &'a mut [f32],
-    /// `samples` × K targets.
-    pub explained: &'a mut [usize],
 }
 
 impl Cpu {
@@ -208,10 +189,7 @@ impl Cpu {
             let taken = samples.min(batch.samples - first);
             let inputs = (0..network.inputs().len()).map(|position| {
                 let range = first * width(position)..(first + taken) * width(position);
-                match batch.inputs[position] {
-                    Source::Float(elements) => Source::Float(&elements[range]),
-                    Source::Integer(elements) => Source::Integer(&elements[range]),
-                }
+                batch.inputs[position].slice(range)
             });
             let results = results.iter_mut().map(|result| result.next().unwrap_or_default()).collect();
             chunks.push(Chunk { first, samples: taken, inputs: inputs.collect(), results, logits, targets });

@@ -1,12 +1,12 @@
 //! One batch: its inputs checked, and memory for its results.
 
 use super::{Explainer, Input, Request};
-use crate::cpu;
+use crate::batch::{Batch, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::Layer;
 use crate::network::{InputKind, ValueId};
 use crate::plan::Ask;
-use crate::relevance::{Named, Relevance, Report};
+use crate::relevance::{Named, Relevance, Report, Run};
 use crate::start::{Start, Targets};
 use crate::tensor::{Shape, Tensor};
 
@@ -150,12 +150,12 @@ impl Filled {
         samples: usize,
         targets: &'a Targets,
         start: &'a Start,
-    ) -> cpu::Batch<'a> {
+    ) -> Batch<'a> {
         let source = |input: &Input<'a>| match input {
-            Input::Float(tensor) => cpu::Source::Float(tensor.data()),
-            Input::Integer(tensor) => cpu::Source::Integer(tensor.data()),
+            Input::Float(tensor) => Source::Float(tensor.data()),
+            Input::Integer(tensor) => Source::Integer(tensor.data()),
         };
-        cpu::Batch {
+        Batch {
             samples,
             inputs: inputs.iter().map(source).collect(),
             targets,
@@ -177,6 +177,7 @@ impl Filled {
         batch: &Checked,
         request: &Request,
         report: Option<Report>,
+        run: Run,
     ) -> Relevance {
         let network = &explainer.network;
         let rows = self.targets.len();
@@ -208,6 +209,7 @@ impl Filled {
             logits: explainer.logits_tensor(self.logits, batch),
             targets: Tensor::new([batch.samples, rows / batch.samples], self.targets).expect("K targets a sample"),
             report,
+            run,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::layers::Layer;
 use crate::network::{InputKind, Network, ValueId};
 use crate::plan::{self, Ask, Plan, Target};
 use crate::reference;
-use crate::relevance::{LayerReport, LayerSums, Relevance, Report};
+use crate::relevance::{LayerReport, LayerSums, Relevance, Report, Run};
 use crate::start::{Start, Targets};
 use crate::tensor::{Shape, Tensor};
 
@@ -70,6 +70,7 @@ impl Explainer {
         let rules = composite.assign(&network)?;
         let engine = match options.backend {
             Backend::Auto | Backend::Cpu => Engine::Cpu(Cpu::new(options.threads)?),
+            Backend::Gpu => return Err(Error::new(ErrorKind::Device, "the gpu backend is not wired yet")),
             Backend::Reference => Engine::Reference,
         };
         let threads = match &engine {
@@ -149,7 +150,7 @@ impl Explainer {
             Engine::Reference => self.run_reference(inputs, &batch, &ask, request, &start, &mut filled)?,
         };
         let report = request.report.then(|| self.report(&sums));
-        Ok(filled.into_relevance(self, &batch, request, report))
+        Ok(filled.into_relevance(self, &batch, request, report, Run::default()))
     }
 
     /// The explained outputs of a batch, by the forward pass alone: `[samples, …output]`.

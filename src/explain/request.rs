@@ -1,8 +1,12 @@
 //! What is asked of an [`Explainer`](crate::Explainer), and how it works.
 
 use std::fmt;
+use std::str::FromStr;
 
+#[cfg(feature = "gpu")]
+use crate::gpu::DeviceOptions;
 use crate::plan::Facts;
+use crate::error::{Error, Result};
 use crate::start::{Start, Targets};
 use crate::tensor::{Shape, Tensor};
 
@@ -15,8 +19,21 @@ pub enum Backend {
     Auto,
     /// Native code on the CPU, float32.
     Cpu,
+    /// Kernels on a device that wgpu sees, float32. [`Options::device`] says which.
+    Gpu,
     /// The float64 reference: slow, and the judge of the others.
     Reference,
+}
+
+impl FromStr for Backend {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let backends = [Backend::Auto, Backend::Cpu, Backend::Gpu, Backend::Reference];
+        backends.into_iter().find(|backend| backend.to_string() == text).ok_or_else(|| {
+            Error::argument(format!("`{text}` is no backend")).help("backends are auto, cpu, gpu and reference")
+        })
+    }
 }
 
 impl fmt::Display for Backend {
@@ -24,6 +41,7 @@ impl fmt::Display for Backend {
         f.write_str(match self {
             Backend::Auto => "auto",
             Backend::Cpu => "cpu",
+            Backend::Gpu => "gpu",
             Backend::Reference => "reference",
         })
     }
@@ -38,8 +56,11 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Samples computed together; chosen to fit the cache if not given.
     pub batch_size: Option<usize>,
-    /// Bytes of scratch memory that all threads together may take.
+    /// Bytes of scratch memory that all threads together, or buffers on a device, may take.
     pub memory: Option<usize>,
+    /// Which device the GPU backend takes, and how.
+    #[cfg(feature = "gpu")]
+    pub device: DeviceOptions,
 }
 
 /// One input of a network with a batch of samples: `[samples, …sample]`, or one sample without the leading axis.

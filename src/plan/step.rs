@@ -1,8 +1,8 @@
-//! The vocabulary of a plan: buffers, operands, elementwise operations and steps.
+//! The vocabulary of a plan: buffers, parameters, work and steps.
 
-use crate::layers::Activation;
+use crate::chain;
 use crate::network::LayerId;
-use crate::rules::{BiasPart, InputPart, Mask, Stabilizer, WeightPart};
+use crate::rules::{BiasPart, WeightPart};
 
 /// A buffer of a [`Plan`](super::Plan).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,28 +52,14 @@ pub struct Buffer {
     pub role: Role,
 }
 
-/// A buffer as it is read: through an activation, then a part.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Operand {
-    /// Where the elements are.
-    pub buffer: BufferId,
-    /// The function applied on reading, so that a = f(z) is not stored beside z.
-    pub activation: Option<Activation>,
-    /// The part taken after the activation: whole, positive or negative.
-    pub part: InputPart,
-}
+/// A buffer of the plan as it is read.
+pub type Operand = chain::Operand<BufferId>;
 
-impl Operand {
-    /// A buffer as it is.
-    pub fn whole(buffer: BufferId) -> Self {
-        Operand { buffer, activation: None, part: InputPart::Whole }
-    }
+/// What a quotient of the plan divides by.
+pub type Denominator = chain::Denominator<BufferId, Parameter>;
 
-    /// Whether elements are read as they are.
-    pub fn is_whole(&self) -> bool {
-        self.activation.is_none() && self.part == InputPart::Whole
-    }
-}
+/// An elementwise operation of the plan.
+pub type Op = chain::Op<BufferId, Parameter>;
 
 /// Numbers that come from a layer's parameters and its rule; one a column. Executors compute them once.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -114,108 +100,6 @@ pub enum Beside {
     Products,
     /// The forward pass's own z, and so b.
     ForwardOutput,
-}
-
-/// What a quotient divides by.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Denominator {
-    /// d, computed for each sample.
-    Buffer(BufferId),
-    /// d is the same for every sample.
-    Parameter(Parameter),
-}
-
-/// An elementwise operation on the element v of a row on its way to the target.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Op {
-    /// v ← factor · v.
-    Scale(f32),
-    /// v ← v + p.
-    AddParameter(Parameter),
-    /// v ← v · p.
-    MultiplyParameter(Parameter),
-    /// v ← f(v).
-    Activate(Activation),
-    /// v ← the part of v.
-    Part(InputPart),
-    /// v ← v + factor · operand.
-    Add {
-        /// What is added.
-        operand: Operand,
-        /// Its factor.
-        factor: f32,
-    },
-    /// v ← v · operand.
-    Multiply(Operand),
-    /// v ← v · f′(z).
-    MultiplyDerivative {
-        /// f.
-        activation: Activation,
-        /// z.
-        at: Operand,
-    },
-    /// v ← v where z has the mask's sign, 0 elsewhere.
-    Mask {
-        /// z.
-        by: Operand,
-        /// The sign.
-        mask: Mask,
-    },
-    /// v ← v / stab(d); 0 where the stabilised denominator is exactly 0.
-    Divide {
-        /// d.
-        by: Denominator,
-        /// stab.
-        stabilizer: Stabilizer,
-        /// The rms of d for each row, if `stabilizer` needs it and d is computed.
-        rms: Option<BufferId>,
-    },
-    /// v ← v · (stab(d) − d): what the stabiliser absorbs.
-    MultiplyDamping {
-        /// d.
-        by: Denominator,
-        /// stab.
-        stabilizer: Stabilizer,
-        /// The rms of d for each row, if `stabilizer` needs it and d is computed.
-        rms: Option<BufferId>,
-    },
-}
-
-impl Op {
-    /// The buffers that the operation reads.
-    pub fn reads(&self) -> impl Iterator<Item = BufferId> {
-        let (first, second) = match self {
-            Op::Scale(_) | Op::AddParameter(_) | Op::MultiplyParameter(_) | Op::Activate(_) | Op::Part(_) => {
-                (None, None)
-            }
-            Op::Add { operand, .. } | Op::Multiply(operand) => (Some(operand.buffer), None),
-            Op::MultiplyDerivative { at, .. } => (Some(at.buffer), None),
-            Op::Mask { by, .. } => (Some(by.buffer), None),
-            Op::Divide { by, rms, .. } | Op::MultiplyDamping { by, rms, .. } => match by {
-                Denominator::Buffer(buffer) => (Some(*buffer), *rms),
-                Denominator::Parameter(_) => (None, *rms),
-            },
-        };
-        first.into_iter().chain(second)
-    }
-
-    /// The parameters that the operation reads.
-    pub fn parameter(&self) -> Option<Parameter> {
-        match self {
-            Op::AddParameter(parameter) | Op::MultiplyParameter(parameter) => Some(*parameter),
-            Op::Divide { by: Denominator::Parameter(parameter), .. }
-            | Op::MultiplyDamping { by: Denominator::Parameter(parameter), .. } => Some(*parameter),
-            Op::Divide { by: Denominator::Buffer(_), .. }
-            | Op::MultiplyDamping { by: Denominator::Buffer(_), .. }
-            | Op::Scale(_)
-            | Op::Activate(_)
-            | Op::Part(_)
-            | Op::Add { .. }
-            | Op::Multiply(_)
-            | Op::MultiplyDerivative { .. }
-            | Op::Mask { .. } => None,
-        }
-    }
 }
 
 /// Which way a product goes through a layer's weight.

@@ -1,0 +1,176 @@
+// Activations, their derivatives and stabilisers. NaN stays NaN: comparisons with it are false, and `select` keeps it.
+// Ranges are reduced and polynomials fitted as in the Cephes library (S. Moshier), because the precision of WGSL's own
+// functions differs from device to device.
+
+fn relu(x: vec4<f32>) -> vec4<f32> {
+    return select(x, vec4(0.0), x < vec4(0.0));
+}
+
+fn negative(x: vec4<f32>) -> vec4<f32> {
+    return select(x, vec4(0.0), x > vec4(0.0));
+}
+
+fn relu_slope(x: vec4<f32>) -> vec4<f32> {
+    return select(vec4(0.0), vec4(1.0), x > vec4(0.0));
+}
+
+fn leaky_relu(x: vec4<f32>, slope: f32) -> vec4<f32> {
+    return select(x, slope * x, x < vec4(0.0));
+}
+
+fn leaky_relu_slope(x: vec4<f32>, slope: f32) -> vec4<f32> {
+    return select(vec4(slope), vec4(1.0), x > vec4(0.0));
+}
+
+// eˣ; at the ends of float32's range it stays finite and positive.
+fn exponential(given: vec4<f32>) -> vec4<f32> {
+    let above = select(given, vec4(-87.0), given < vec4(-87.0));
+    let x = select(above, vec4(88.0), above > vec4(88.0));
+    let n = round(x * 1.44269504);
+    let r = fma(n, vec4(2.12194440e-4), fma(n, vec4(-0.693359375), x));
+    var series = fma(vec4(1.9875691e-4), r, vec4(1.3981999e-3));
+    series = fma(series, r, vec4(8.3334519e-3));
+    series = fma(series, r, vec4(4.1665796e-2));
+    series = fma(series, r, vec4(0.16666665));
+    series = fma(series, r, vec4(0.5));
+    let fraction = fma(series * r, r, r) + 1.0;
+    // The power of two is put together from its bits. NaN has no integer; its fraction is NaN already.
+    return fraction * bitcast<vec4<f32>>((vec4<i32>(n) + 127) << vec4(23u));
+}
+
+fn sigmoid(x: vec4<f32>) -> vec4<f32> {
+    return 1.0 / (1.0 + exponential(-x));
+}
+
+fn sigmoid_slope(x: vec4<f32>) -> vec4<f32> {
+    return sigmoid(x) * sigmoid(-x);
+}
+
+// x with the sign of y.
+fn with_sign(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
+    return select(x, -x, y < vec4(0.0));
+}
+
+fn hyperbolic_tangent(x: vec4<f32>) -> vec4<f32> {
+    let square = x * x;
+    var series = fma(vec4(-5.70498872e-3), square, vec4(2.06390887e-2));
+    series = fma(series, square, vec4(-5.37397155e-2));
+    series = fma(series, square, vec4(0.133314422));
+    series = fma(series, square, vec4(-0.333332819));
+    let near = fma(series * square, x, x);
+    let far = with_sign(1.0 - 2.0 / (exponential(2.0 * abs(x)) + 1.0), x);
+    return select(far, near, abs(x) < vec4(0.625));
+}
+
+fn hyperbolic_tangent_slope(x: vec4<f32>) -> vec4<f32> {
+    let y = hyperbolic_tangent(x);
+    return 1.0 - y * y;
+}
+
+// erf on −1..1.
+fn error_series(x: vec4<f32>) -> vec4<f32> {
+    let square = x * x;
+    var series = fma(vec4(7.85386146e-5), square, vec4(-8.01019371e-4));
+    series = fma(series, square, vec4(5.18832775e-3));
+    series = fma(series, square, vec4(-2.68538129e-2));
+    series = fma(series, square, vec4(0.112835854));
+    series = fma(series, square, vec4(-0.376126269));
+    series = fma(series, square, vec4(1.12837918));
+    return x * series;
+}
+
+// 1 − erf(x) for x ≥ 1.
+fn error_tail(x: vec4<f32>) -> vec4<f32> {
+    let inverse = 1.0 / x;
+    let square = inverse * inverse;
+    var near = fma(vec4(2.326819970e-2), square, vec4(-0.1387039388));
+    near = fma(near, square, vec4(0.3687424674));
+    near = fma(near, square, vec4(-0.5824733027));
+    near = fma(near, square, vec4(0.6210004621));
+    near = fma(near, square, vec4(-0.4944515323));
+    near = fma(near, square, vec4(0.3404879937));
+    near = fma(near, square, vec4(-0.2741127028));
+    near = fma(near, square, vec4(0.5638259427));
+    var far = fma(vec4(-10.47766399), square, vec4(12.97719955));
+    far = fma(far, square, vec4(-7.495518717));
+    far = fma(far, square, vec4(2.921019019));
+    far = fma(far, square, vec4(-1.015265279));
+    far = fma(far, square, vec4(0.4218463358));
+    far = fma(far, square, vec4(-0.2820767439));
+    far = fma(far, square, vec4(0.5641895067));
+    return exponential(-x * x) * inverse * select(far, near, x < vec4(2.0));
+}
+
+fn error_function(x: vec4<f32>) -> vec4<f32> {
+    let size = abs(x);
+    let is_near = size < vec4(1.0);
+    let far = with_sign(1.0 - error_tail(select(size, vec4(1.0), is_near)), x);
+    return select(far, error_series(x), is_near);
+}
+
+// 2/√π · e^(−x²).
+fn error_function_slope(x: vec4<f32>) -> vec4<f32> {
+    return 1.12837917 * exponential(-x * x);
+}
+
+// Φ(x), accurate in its lower tail too.
+fn normal_distribution(x: vec4<f32>) -> vec4<f32> {
+    let scaled = x * 0.707106781;
+    let size = abs(scaled);
+    let is_near = size < vec4(1.0);
+    let tail = 0.5 * error_tail(select(size, vec4(1.0), is_near));
+    let far = select(1.0 - tail, tail, scaled < vec4(0.0));
+    return select(far, 0.5 + 0.5 * error_series(scaled), is_near);
+}
+
+fn gelu(x: vec4<f32>) -> vec4<f32> {
+    return x * normal_distribution(x);
+}
+
+// Φ(x) + x·φ(x).
+fn gelu_slope(x: vec4<f32>) -> vec4<f32> {
+    return normal_distribution(x) + x * 0.398942280 * exponential(-0.5 * x * x);
+}
+
+// √(2/π)(x + 0.044715 x³).
+fn gelu_inner(x: vec4<f32>) -> vec4<f32> {
+    return 0.797884561 * (x + 0.044715 * x * x * x);
+}
+
+fn gelu_tanh(x: vec4<f32>) -> vec4<f32> {
+    return x * sigmoid(2.0 * gelu_inner(x));
+}
+
+fn gelu_tanh_slope(x: vec4<f32>) -> vec4<f32> {
+    let inner = 2.0 * gelu_inner(x);
+    let inner_slope = 1.595769122 * (1.0 + 0.134145 * x * x);
+    return sigmoid(inner) * (1.0 + x * sigmoid(-inner) * inner_slope);
+}
+
+// sign(d), with sign(0) = +1.
+fn sign_of(d: vec4<f32>) -> vec4<f32> {
+    return select(vec4(-1.0), vec4(1.0), d >= vec4(0.0));
+}
+
+fn stabilize_absolute(d: vec4<f32>, epsilon: f32) -> vec4<f32> {
+    return d + epsilon * sign_of(d);
+}
+
+fn stabilize_clip(d: vec4<f32>, epsilon: f32) -> vec4<f32> {
+    return select(d, epsilon * sign_of(d), abs(d) < vec4(epsilon));
+}
+
+// stab(d) − d, without the rounding of d.
+fn damping_absolute(d: vec4<f32>, epsilon: f32) -> vec4<f32> {
+    return epsilon * sign_of(d);
+}
+
+fn damping_clip(d: vec4<f32>, epsilon: f32) -> vec4<f32> {
+    return select(vec4(0.0), epsilon * sign_of(d) - d, abs(d) < vec4(epsilon));
+}
+
+// v / d; 0 where d is exactly 0.
+fn quotient(v: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
+    let is_zero = d == vec4(0.0);
+    return select(v / select(d, vec4(1.0), is_zero), vec4(0.0), is_zero);
+}

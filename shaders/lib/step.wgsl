@@ -1,0 +1,49 @@
+// What a dispatch is told. Extents, coefficients and ε are numbers, so that one text serves every layer.
+struct Step {
+    depth: u32,                   // elements of a source row
+    width: u32,                   // elements of a target row
+    first: u32,                   // the first target column of this dispatch
+    columns: u32,                 // how many columns this dispatch computes
+    stride: u32,                  // vec4s from one row of the weight to the next
+    rows: u32,                    // rows a sample
+    parts: u32,                   // rows that lie side by side in one row of the target's buffer
+    targets: u32,                 // K: rows of relevance a sample
+    positive: f32,                // c₊, the coefficient of positive weights
+    negative: f32,                // c₋
+    measure: u32,                 // where a reduction's records go
+    mode: u32,                    // what a start is
+    geometry: array<vec4<u32>, 2>, // what a move or a start is told beside
+    offsets: array<vec4<u32>, 4>, // where each parameter begins
+    numbers: array<vec4<f32>, 8>, // factors, slopes and ε of the chain
+}
+
+// What changes from chunk to chunk.
+struct Batch {
+    samples: u32,
+}
+
+@group(0) @binding(0) var<uniform> step: Step;
+@group(0) @binding(1) var<uniform> batch: Batch;
+
+fn rows() -> u32 {
+    return batch.samples * step.rows;
+}
+
+// Where an element lies: in buffers that have the target's rows, in those with one row a sample, and in parameters.
+struct Place {
+    element: u32,
+    of_sample: u32,
+    column: u32,
+    row: u32,
+    sample: u32,
+}
+
+fn place(row: u32, column: u32, width: u32) -> Place {
+    var at: Place;
+    at.element = row * width + column;
+    at.row = row{% if parts %} / step.parts{% endif %};
+    at.column = column{% if parts %} + row % step.parts * width{% endif %};
+    at.sample = at.row{% if several %} / step.targets{% endif %};
+    at.of_sample = {% if several %}at.sample * width{% if parts %} * step.parts{% endif %} + at.column{% else %}at.element{% endif %};
+    return at;
+}

@@ -1,0 +1,43 @@
+// Rows of a source times a dense layer's weight, each through elementwise operations before and after.
+//
+// target[row, n] = epilogue(Σ_k prologue(source[row, k]) · W̃(k, n)). The weight lies as the layer has it, [outputs][inputs]
+// with rows padded to a multiple of 4, and serves both directions: forward k is an input and n an output, backward
+// the other way round.
+{% import "lib/chain.wgsl" as lib %}
+{% include "lib/step.wgsl" %}
+{% include "lib/functions.wgsl" %}
+
+@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> source: array<{{ lib.element_type(source.aligned) }}>;
+{% for o in operands %}{{ lib.operand(o) }}{% endfor %}
+{% if parameters %}{{ lib.parameters(5, aligned) }}{% endif %}
+{{ lib.chain("prologue", prologue) }}
+{{ lib.chain("epilogue", epilogue) }}
+{{ lib.store(3, aligned) }}
+// W̃ of four weights.
+fn part(w: vec4<f32>) -> vec4<f32> {
+{% if weight == "scaled" %}
+    return select(step.negative * w, step.positive * w, w > vec4(0.0));
+{% elif weight == "squared" %}
+    return w * w;
+{% elif weight == "one" %}
+    return vec4(1.0);
+{% else %}
+    return w;
+{% endif %}
+}
+
+// Four elements of a source row from `k` on; zeros beyond its end, whatever lies there.
+fn source4(row: u32, k: u32) -> vec4<f32> {
+    let at = place(row, k, step.depth);
+    let element = at.element;
+    let x = {{ lib.four("source", source.aligned) }};
+    let v = prologue(at, {{ source.through }});
+{% if source.aligned %}
+    return select(vec4(0.0), v, k < step.depth);
+{% else %}
+    return select(vec4(0.0), v, vec4(k, k + 1u, k + 2u, k + 3u) < vec4(step.depth));
+{% endif %}
+}
+
+{% include body %}

@@ -1,0 +1,133 @@
+//! Elementwise operations on an element on its way from one buffer to another: what fused epilogues are made of.
+//!
+//! A [`Plan`](crate::plan::Plan)'s steps and GPU kernels speak of the same operations; what names a buffer (`B`) and
+//! what names columns of numbers (`P`) is theirs.
+
+use crate::layers::Activation;
+use crate::rules::{InputPart, Mask, Stabilizer};
+
+/// A buffer as it is read: through an activation, then a part.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Operand<B> {
+    /// Where the elements are.
+    pub buffer: B,
+    /// The function applied on reading, so that a = f(z) is not stored beside z.
+    pub activation: Option<Activation>,
+    /// The part taken after the activation: whole, positive or negative.
+    pub part: InputPart,
+}
+
+impl<B> Operand<B> {
+    /// A buffer as it is.
+    pub fn whole(buffer: B) -> Self {
+        Operand { buffer, activation: None, part: InputPart::Whole }
+    }
+
+    /// Whether elements are read as they are.
+    pub fn is_whole(&self) -> bool {
+        self.activation.is_none() && self.part == InputPart::Whole
+    }
+}
+
+/// What a quotient divides by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Denominator<B, P> {
+    /// d, computed for each sample.
+    Buffer(B),
+    /// d is the same for every sample.
+    Parameter(P),
+}
+
+/// An elementwise operation on the element v of a row on its way to the target.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Op<B, P> {
+    /// v ← factor · v.
+    Scale(f32),
+    /// v ← v + p.
+    AddParameter(P),
+    /// v ← v · p.
+    MultiplyParameter(P),
+    /// v ← f(v).
+    Activate(Activation),
+    /// v ← the part of v.
+    Part(InputPart),
+    /// v ← v + factor · operand.
+    Add {
+        /// What is added.
+        operand: Operand<B>,
+        /// Its factor.
+        factor: f32,
+    },
+    /// v ← v · operand.
+    Multiply(Operand<B>),
+    /// v ← v · f′(z).
+    MultiplyDerivative {
+        /// f.
+        activation: Activation,
+        /// z.
+        at: Operand<B>,
+    },
+    /// v ← v where z has the mask's sign, 0 elsewhere.
+    Mask {
+        /// z.
+        by: Operand<B>,
+        /// The sign.
+        mask: Mask,
+    },
+    /// v ← v / stab(d); 0 where the stabilised denominator is exactly 0.
+    Divide {
+        /// d.
+        by: Denominator<B, P>,
+        /// stab.
+        stabilizer: Stabilizer,
+        /// The rms of d for each row, if `stabilizer` needs it and d is computed.
+        rms: Option<B>,
+    },
+    /// v ← v · (stab(d) − d): what the stabiliser absorbs.
+    MultiplyDamping {
+        /// d.
+        by: Denominator<B, P>,
+        /// stab.
+        stabilizer: Stabilizer,
+        /// The rms of d for each row, if `stabilizer` needs it and d is computed.
+        rms: Option<B>,
+    },
+}
+
+impl<B: Copy, P: Copy> Op<B, P> {
+    /// The buffers that the operation reads.
+    pub fn reads(&self) -> impl Iterator<Item = B> + use<B, P> {
+        let (first, second) = match self {
+            Op::Scale(_) | Op::AddParameter(_) | Op::MultiplyParameter(_) | Op::Activate(_) | Op::Part(_) => {
+                (None, None)
+            }
+            Op::Add { operand, .. } | Op::Multiply(operand) => (Some(operand.buffer), None),
+            Op::MultiplyDerivative { at, .. } => (Some(at.buffer), None),
+            Op::Mask { by, .. } => (Some(by.buffer), None),
+            Op::Divide { by, rms, .. } | Op::MultiplyDamping { by, rms, .. } => match by {
+                Denominator::Buffer(buffer) => (Some(*buffer), *rms),
+                Denominator::Parameter(_) => (None, *rms),
+            },
+        };
+        first.into_iter().chain(second)
+    }
+
+    /// The parameters that the operation reads.
+    pub fn parameter(&self) -> Option<P> {
+        match self {
+            Op::AddParameter(parameter) | Op::MultiplyParameter(parameter) => Some(*parameter),
+            Op::Divide { by: Denominator::Parameter(parameter), .. }
+            | Op::MultiplyDamping { by: Denominator::Parameter(parameter), .. } => Some(*parameter),
+            Op::Divide { by: Denominator::Buffer(_), .. }
+            | Op::MultiplyDamping { by: Denominator::Buffer(_), .. }
+            | Op::Scale(_)
+            | Op::Activate(_)
+            | Op::Part(_)
+            | Op::Add { .. }
+            | Op::Multiply(_)
+            | Op::MultiplyDerivative { .. }
+            | Op::Mask { .. } => None,
+        }
+    }
+}
+

@@ -1,0 +1,119 @@
+//! Which device computes: every adapter that wgpu sees, and how one is chosen.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::kernels::Tile;
+
+/// Which device the GPU backend takes, and how.
+#[derive(Debug, Clone, Default)]
+pub struct DeviceOptions {
+    /// Part of the name of the adapter to take, in any case. Without one, a real GPU is taken: discrete before integrated.
+    /// A software adapter is only taken by its name.
+    pub adapter: Option<String>,
+    /// The graphics interfaces to look for adapters in; all that the platform has if none is given.
+    pub interfaces: Option<wgpu::Backends>,
+    /// Limits to request instead of all that the adapter offers.
+    pub limits: Option<wgpu::Limits>,
+    /// The shape of every product, instead of the one that fits its size.
+    pub tile: Option<Tile>,
+    /// A folder that gets the text of every kernel that is compiled.
+    pub dump_shaders: Option<PathBuf>,
+    /// Whether each step is timed by itself, where the device has timestamps. It slows short steps down.
+    pub profile: bool,
+}
+
+/// An adapter and what it can do.
+#[derive(Debug, Clone)]
+pub struct AdapterDescription {
+    /// Its name, driver and interface.
+    pub info: wgpu::AdapterInfo,
+    /// Its limits.
+    pub limits: wgpu::Limits,
+    /// Its features.
+    pub features: wgpu::Features,
+    /// Whether [`Backend::Auto`](crate::Backend::Auto) would take it.
+    pub is_automatic: bool,
+}
+
+impl fmt::Display for AdapterDescription {
+    /// The name and the interface, as reports print them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&describe(&self.info))
+    }
+}
+
+/// Every adapter, in the order in which they would be chosen.
+///
+/// # Errors
+/// None today; listing adapters may fail on future platforms.
+pub fn adapters(options: &DeviceOptions) -> Result<Vec<AdapterDescription>> {
+    let mut found = sorted(options);
+    let mut descriptions: Vec<AdapterDescription> = found
+        .drain(..)
+        .map(|adapter| AdapterDescription {
+            info: adapter.get_info(),
+            limits: adapter.limits(),
+            features: adapter.features(),
+            is_automatic: false,
+        })
+        .collect();
+    if let Some(first) = descriptions.first_mut() {
+        first.is_automatic = !is_software(&first.info);
+    }
+    Ok(descriptions)
+}
+
+pub(super) fn describe(info: &wgpu::AdapterInfo) -> String {
+    format!("{} ({})", info.name, info.backend)
+}
+
+/// Whether an adapter is a program that acts as a GPU.
+pub(super) fn is_software(info: &wgpu::AdapterInfo) -> bool {
+    info.device_type == wgpu::DeviceType::Cpu
+}
+
+/// Adapters, the best first; one adapter that several interfaces show comes with its first.
+fn sorted(options: &DeviceOptions) -> Vec<wgpu::Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = options.interfaces.unwrap_or(wgpu::Backends::PRIMARY);
+    let instance = wgpu::Instance::new(descriptor);
+    let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    adapters.sort_by_key(|adapter| match adapter.get_info().device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    });
+    adapters
+}
+
+/// The adapter that the options name, or the best real one.
+///
+/// # Errors
+/// [`ErrorKind::Device`] if there is none; the message lists what there is.
+pub(super) fn choose(options: &DeviceOptions) -> Result<wgpu::Adapter> {
+    let adapters = sorted(options);
+    let names: Vec<String> = adapters.iter().map(|adapter| describe(&adapter.get_info())).collect();
+    let seen = match names.as_slice() {
+        [] => "wgpu sees none".to_owned(),
+        names => format!("there is {}", names.join(", ")),
+    };
+    let fits = |adapter: &wgpu::Adapter| {
+        let info = adapter.get_info();
+        match &options.adapter {
+            Some(name) => describe(&info).to_lowercase().contains(&name.to_lowercase()),
+            None => !is_software(&info),
+        }
+    };
+    adapters.into_iter().find(fits).ok_or_else(|| {
+        let message = match &options.adapter {
+            Some(name) => format!("no GPU adapter is called `{name}`: {seen}"),
+            None => format!("no GPU adapter: {seen}"),
+        };
+        Error::new(ErrorKind::Device, message)
+            .help("install the GPU's Vulkan driver, name a software adapter to use it, or take the cpu backend")
+    })
+}

@@ -1,0 +1,187 @@
+//! Chains of elementwise operations as text: what each line of a prologue or epilogue says, with its numbers.
+
+use serde::Serialize;
+
+use super::step::{NUMBERS, PARAMETERS, Step};
+use crate::chain;
+use crate::error::{Error, Result};
+use crate::layers::{Activation, GeluForm};
+use crate::rules::{InputPart, Mask, Stabilizer};
+
+/// An elementwise operation of a kernel.
+pub(crate) type Op = chain::Op<Slot, Columns>;
+/// A buffer as a kernel's chain reads it.
+pub(crate) type Operand = chain::Operand<Slot>;
+
+/// The position of a buffer in a kernel's operands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slot(pub usize);
+
+/// Numbers that stand beside every row: where they begin in the kernel's parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Columns {
+    /// The position of their offset in the step.
+    pub index: usize,
+}
+
+/// What a chain reads of a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Beside {
+    /// Whether the buffer has a row a sample while the kernel works on a row a sample and target.
+    pub of_sample: bool,
+    /// Whether a row is one number.
+    pub is_scalar: bool,
+}
+
+/// A statement of `chain` in `shaders/lib/chain.wgsl`.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(super) enum Line {
+    Assign { value: String },
+    Scale { factor: String },
+    Add { value: String },
+    AddScaled { value: String, factor: String },
+    Multiply { value: String },
+    Mask { value: String, relation: &'static str },
+    Divide { value: String, stabilizer: &'static str, epsilon: String },
+    Damp { value: String, stabilizer: &'static str, epsilon: String },
+}
+
+/// Writes the lines of a kernel's chains and gathers their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    numbers: Vec<f32>,
+    parameters: usize,
+}
+
+impl Writer {
+    /// The numbers that the lines name, put into a step.
+    ///
+    /// # Errors
+    /// If they are more than a step holds.
+    pub(super) fn fill(&self, step: &mut Step) -> Result<()> {
+        if self.numbers.len() > NUMBERS || self.parameters > PARAMETERS {
+            return Err(Error::internal("a chain of elementwise operations is too long for one kernel"));
+        }
+        step.numbers[..self.numbers.len()].copy_from_slice(&self.numbers);
+        Ok(())
+    }
+
+    /// Whether any line reads parameters.
+    pub(super) fn has_parameters(&self) -> bool {
+        self.parameters > 0
+    }
+
+    pub(super) fn lines(&mut self, ops: &[Op]) -> Vec<Line> {
+        ops.iter().map(|op| self.line(op)).collect()
+    }
+
+    fn line(&mut self, op: &Op) -> Line {
+        match *op {
+            Op::Scale(factor) => Line::Scale { factor: self.number(factor) },
+            Op::AddParameter(columns) => Line::Add { value: self.parameter(columns) },
+            Op::MultiplyParameter(columns) => Line::Multiply { value: self.parameter(columns) },
+            Op::Activate(activation) => Line::Assign { value: self.activated(activation, "v") },
+            Op::Part(part) => Line::Assign { value: part_of(part, "v".to_owned()) },
+            Op::Add { operand, factor: 1.0 } => Line::Add { value: self.operand(&operand) },
+            Op::Add { operand, factor } => {
+                Line::AddScaled { value: self.operand(&operand), factor: self.number(factor) }
+            }
+            Op::Multiply(operand) => Line::Multiply { value: self.operand(&operand) },
+            Op::MultiplyDerivative { activation, at } => {
+                let z = self.operand(&at);
+                Line::Multiply { value: self.call(activation, "_slope", &z) }
+            }
+            Op::Mask { by, mask } => match mask {
+                Mask::Everywhere => Line::Assign { value: "v".to_owned() },
+                Mask::Positive => Line::Mask { value: self.operand(&by), relation: ">" },
+                Mask::Negative => Line::Mask { value: self.operand(&by), relation: "<" },
+            },
+            Op::Divide { by, stabilizer, rms } => {
+                let (value, stabilizer, epsilon) = self.denominator(by, stabilizer, rms);
+                Line::Divide { value, stabilizer, epsilon }
+            }
+            Op::MultiplyDamping { by, stabilizer, rms } => {
+                let (value, stabilizer, epsilon) = self.denominator(by, stabilizer, rms);
+                Line::Damp { value, stabilizer, epsilon }
+            }
+        }
+    }
+
+    fn denominator(
+        &mut self,
+        by: chain::Denominator<Slot, Columns>,
+        stabilizer: Stabilizer,
+        rms: Option<Slot>,
+    ) -> (String, &'static str, String) {
+        let value = match by {
+            chain::Denominator::Buffer(Slot(slot)) => format!("operand_{slot}(at)"),
+            chain::Denominator::Parameter(columns) => self.parameter(columns),
+        };
+        let mut epsilon = self.number(stabilizer.epsilon());
+        if let Some(Slot(slot)) = rms {
+            epsilon = format!("{epsilon} * operand_{slot}(at).x");
+        }
+        let name = match stabilizer {
+            Stabilizer::Absolute(_) | Stabilizer::Rms(_) => "absolute",
+            Stabilizer::Clip(_) => "clip",
+        };
+        (value, name, epsilon)
+    }
+
+    /// An operand as an expression.
+    pub(super) fn operand(&mut self, operand: &Operand) -> String {
+        self.read(operand.activation, operand.part, &format!("operand_{}(at)", operand.buffer.0))
+    }
+
+    /// The expression `x` through an activation, then a part.
+    pub(super) fn read(&mut self, activation: Option<Activation>, part: InputPart, x: &str) -> String {
+        let activated = match activation {
+            Some(activation) => self.activated(activation, x),
+            None => x.to_owned(),
+        };
+        part_of(part, activated)
+    }
+
+    fn activated(&mut self, activation: Activation, x: &str) -> String {
+        self.call(activation, "", x)
+    }
+
+    fn call(&mut self, activation: Activation, suffix: &str, x: &str) -> String {
+        let name = match activation {
+            Activation::Relu => "relu",
+            Activation::LeakyRelu { slope } => {
+                return format!("leaky_relu{suffix}({x}, {})", self.number(slope));
+            }
+            Activation::Sigmoid => "sigmoid",
+            Activation::Tanh => "hyperbolic_tangent",
+            Activation::Gelu(GeluForm::Erf) => "gelu",
+            Activation::Gelu(GeluForm::Tanh) => "gelu_tanh",
+            Activation::Erf => "error_function",
+        };
+        format!("{name}{suffix}({x})")
+    }
+
+    fn parameter(&mut self, columns: Columns) -> String {
+        self.parameters = self.parameters.max(columns.index + 1);
+        format!("parameter({}, at)", component("offsets", columns.index))
+    }
+
+    fn number(&mut self, number: f32) -> String {
+        self.numbers.push(number);
+        component("numbers", self.numbers.len() - 1)
+    }
+}
+
+fn component(array: &str, index: usize) -> String {
+    format!("step.{array}[{}].{}", index / 4, ["x", "y", "z", "w"][index % 4])
+}
+
+fn part_of(part: InputPart, x: String) -> String {
+    match part {
+        InputPart::Positive => format!("relu({x})"),
+        InputPart::Negative => format!("negative({x})"),
+        // Bounds and ones are parameters of the chain; no buffer is read as them.
+        InputPart::Whole | InputPart::Low | InputPart::High | InputPart::One => x,
+    }
+}

@@ -1,0 +1,189 @@
+//! A kernel: its text, what it binds, what it is told, and how many workgroups it takes.
+
+use std::sync::OnceLock;
+
+use minijinja::{Environment, UndefinedBehavior};
+use serde::Serialize;
+
+use super::chain::{Beside, Writer};
+use super::step::Step;
+
+/// How a binding is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Access {
+    Uniform,
+    Read,
+    Write,
+}
+
+/// A kernel's text with what it binds: the same for every layer that differs in numbers only.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Kernel {
+    /// Which kernel it is, for people and profiles.
+    pub label: &'static str,
+    /// The WGSL.
+    pub text: String,
+    /// The bindings of group 0 with their numbers.
+    pub bindings: Vec<(u32, Access)>,
+}
+
+/// A kernel with what one dispatch of it is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Dispatch {
+    pub kernel: Kernel,
+    pub step: Step,
+    pub grid: Grid,
+}
+
+/// How workgroups cover rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grid {
+    /// Rows a sample.
+    pub rows: usize,
+    /// Rows that workgroups cover together, `cells` cells in each.
+    pub tile_rows: usize,
+    /// Cells of each tile of rows.
+    pub cells: usize,
+    /// Cells that one workgroup computes.
+    pub lanes: usize,
+}
+
+impl Grid {
+    /// The workgroups for a number of samples, in two dimensions of at most `most` each.
+    pub(crate) fn workgroups(&self, samples: usize, most: u32) -> (u32, u32) {
+        let tiles = (samples * self.rows).div_ceil(self.tile_rows) * self.cells;
+        let groups = tiles.div_ceil(self.lanes) as u64;
+        let most = u64::from(most);
+        if groups <= most {
+            return (groups as u32, 1);
+        }
+        // Near a square, so that few workgroups find nothing to do.
+        let across = groups.isqrt().max(groups.div_ceil(most)).min(most);
+        (across as u32, groups.div_ceil(across) as u32)
+    }
+}
+
+/// Numbers of bindings; operands come behind.
+pub(crate) mod binding {
+    pub(crate) const STEP: u32 = 0;
+    pub(crate) const BATCH: u32 = 1;
+    pub(crate) const WEIGHT: u32 = 2;
+    pub(crate) const TARGET: u32 = 3;
+    pub(crate) const SOURCE: u32 = 4;
+    pub(crate) const PARAMETERS: u32 = 5;
+    /// A table of positions or entries, or the explained targets.
+    pub(crate) const TABLE: u32 = 6;
+    pub(crate) const GIVEN: u32 = 7;
+    pub(crate) const OPERANDS: u32 = 8;
+}
+
+/// An operand as the templates see it.
+#[derive(Debug, Serialize)]
+pub(super) struct OperandText {
+    name: String,
+    binding: u32,
+    kind: &'static str,
+    of_sample: bool,
+    aligned: bool,
+}
+
+/// Operands in their order; `aligned` says of each whether its rows begin at multiples of 4.
+pub(super) fn operand_texts(operands: &[Beside], aligned: impl Fn(usize) -> bool) -> Vec<OperandText> {
+    let text = |(index, beside): (usize, &Beside)| OperandText {
+        name: format!("operand_{index}"),
+        binding: binding::OPERANDS + index as u32,
+        kind: if beside.is_scalar { "scalar" } else { "row" },
+        of_sample: beside.of_sample,
+        aligned: aligned(index) && !beside.is_scalar,
+    };
+    operands.iter().enumerate().map(text).collect()
+}
+
+impl Kernel {
+    /// Renders a template; `bound` are its bindings beside the uniforms, the parameters and the operands.
+    pub(super) fn new(
+        label: &'static str,
+        template: &str,
+        context: impl Serialize,
+        bound: &[(u32, Access)],
+        writer: &Writer,
+        operands: usize,
+    ) -> Self {
+        let mut bindings = vec![(binding::STEP, Access::Uniform), (binding::BATCH, Access::Uniform)];
+        bindings.extend(bound);
+        bindings.extend(writer.has_parameters().then_some((binding::PARAMETERS, Access::Read)));
+        bindings.extend((0..operands as u32).map(|index| (binding::OPERANDS + index, Access::Read)));
+        let rendered = templates().get_template(template).and_then(|template| template.render(context));
+        let text = rendered.unwrap_or_else(|error| panic!("the template {template} does not render: {error:#}"));
+        Kernel { label, text, bindings }
+    }
+
+    /// Compiles the kernel; errors go to the device's error scope.
+    pub(crate) fn compile(&self, device: &wgpu::Device) -> wgpu::ComputePipeline {
+        let entry = |&(binding, access): &(u32, Access)| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: match access {
+                    Access::Uniform => wgpu::BufferBindingType::Uniform,
+                    Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                    Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
+                },
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
+            count: None,
+        };
+        let entries: Vec<_> = self.bindings.iter().map(entry).collect();
+        let label = Some(self.label);
+        let group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+        let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &[Some(&group)],
+            immediate_size: 0,
+        });
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label,
+            source: wgpu::ShaderSource::Wgsl(self.text.as_str().into()),
+        });
+        device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // Every kernel writes its workgroup memory before it reads it; zeroing costs some drivers far more.
+                zero_initialize_workgroup_memory: false,
+                ..wgpu::PipelineCompilationOptions::default()
+            },
+            cache: None,
+        })
+    }
+}
+
+fn templates() -> &'static Environment<'static> {
+    static TEMPLATES: OnceLock<Environment<'static>> = OnceLock::new();
+    TEMPLATES.get_or_init(|| {
+        let mut templates = Environment::new();
+        templates.set_undefined_behavior(UndefinedBehavior::Strict);
+        templates.set_trim_blocks(true);
+        templates.set_lstrip_blocks(true);
+        for (name, text) in TEXTS {
+            templates.add_template(name, text).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        }
+        templates
+    })
+}
+
+const TEXTS: [(&str, &str); 10] = [
+    ("elementwise.wgsl", include_str!("../../shaders/elementwise.wgsl")),
+    ("lib/chain.wgsl", include_str!("../../shaders/lib/chain.wgsl")),
+    ("lib/functions.wgsl", include_str!("../../shaders/lib/functions.wgsl")),
+    ("lib/step.wgsl", include_str!("../../shaders/lib/step.wgsl")),
+    ("linear.wgsl", include_str!("../../shaders/linear.wgsl")),
+    ("linear_few.wgsl", include_str!("../../shaders/linear_few.wgsl")),
+    ("linear_free.wgsl", include_str!("../../shaders/linear_free.wgsl")),
+    ("linear_tiled.wgsl", include_str!("../../shaders/linear_tiled.wgsl")),
+    ("reduce.wgsl", include_str!("../../shaders/reduce.wgsl")),
+    ("start.wgsl", include_str!("../../shaders/start.wgsl")),
+];

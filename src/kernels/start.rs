@@ -1,0 +1,74 @@
+//! Relevance at the output: targets chosen from the logits, and what each begins with.
+
+use minijinja::context;
+
+use super::chain::{Beside, Op, Writer};
+use super::kernel::{Access, Dispatch, Grid, Kernel, binding, operand_texts};
+use super::step::Step;
+use crate::error::Result;
+
+/// What a target begins with; the numbers are those of `shaders/start.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Logit = 0,
+    One = 1,
+    Softmax = 2,
+    Sigmoid = 3,
+    NegativeLogit = 4,
+    Contrast = 5,
+    Given = 6,
+}
+
+/// A start as it is asked for. What it begins with and how targets are chosen are told with each batch.
+#[derive(Debug)]
+pub(crate) struct Start<'a> {
+    /// Outputs a sample.
+    pub width: usize,
+    /// Outputs along the last axis.
+    pub classes: usize,
+    /// K.
+    pub targets: usize,
+    pub epilogue: &'a [Op],
+    pub operands: &'a [Beside],
+    pub offsets: &'a [u32],
+}
+
+impl Start<'_> {
+    /// The start as a dispatch.
+    ///
+    /// # Errors
+    /// If the chain holds more numbers than a step.
+    pub(crate) fn dispatch(&self, mode: Mode, is_ranked: bool) -> Result<Dispatch> {
+        let mut writer = Writer::default();
+        let aligned = self.width.is_multiple_of(4);
+        let text = context! {
+            several => self.targets > 1,
+            parts => false,
+            epilogue => writer.lines(self.epilogue),
+            operands => operand_texts(self.operands, |_| aligned),
+            parameters => writer.has_parameters(),
+            aligned,
+        };
+        let bound = [
+            (binding::TARGET, Access::Write),
+            (binding::SOURCE, Access::Read),
+            (binding::TABLE, Access::Write),
+            (binding::GIVEN, Access::Read),
+        ];
+        let mut step = Step {
+            depth: self.width as u32,
+            width: self.width as u32,
+            columns: self.width as u32,
+            rows: 1,
+            parts: 1,
+            targets: self.targets as u32,
+            mode: mode as u32,
+            geometry: [[self.classes as u32, u32::from(is_ranked), 0, 0], [0; 4]],
+            ..Step::default()
+        };
+        writer.fill(&mut step)?;
+        step.offsets[..self.offsets.len()].copy_from_slice(self.offsets);
+        let kernel = Kernel::new("start", "start.wgsl", text, &bound, &writer, self.operands.len());
+        Ok(Dispatch { kernel, step, grid: Grid { rows: 1, tile_rows: 1, cells: 1, lanes: 1 } })
+    }
+}
