@@ -61,7 +61,8 @@ enum Engine {
     },
     #[cfg(feature = "gpu")]
     Gpu {
-        gpu: Box<Gpu>,
+        gpu: Arc<Gpu>,
+        resident: gpu::Resident,
         /// By what is asked and whether starts are given.
         plans: Plans<(Ask, bool), gpu::Prepared>,
     },
@@ -72,24 +73,27 @@ impl Engine {
     fn new(options: &Options) -> Result<Self> {
         match options.backend {
             #[cfg(feature = "gpu")]
-            Backend::Auto => match pollster::block_on(Gpu::open(&options.device)) {
-                Ok(gpu) => Ok(Engine::Gpu { gpu: Box::new(gpu), plans: Plans::default() }),
-                // Without a GPU that can serve, the CPU is the fastest there is; reports name what computed.
-                Err(_) => Engine::cpu(options),
-            },
+            // Without a GPU that can serve, the CPU is the fastest there is; reports name what computed.
+            Backend::Auto => Engine::gpu(options).or_else(|_| Engine::cpu(options)),
             #[cfg(not(feature = "gpu"))]
             Backend::Auto => Engine::cpu(options),
             Backend::Cpu => Engine::cpu(options),
             #[cfg(feature = "gpu")]
-            Backend::Gpu => {
-                let gpu = Box::new(pollster::block_on(Gpu::open(&options.device))?);
-                Ok(Engine::Gpu { gpu, plans: Plans::default() })
-            }
+            Backend::Gpu => Engine::gpu(options),
             #[cfg(not(feature = "gpu"))]
             Backend::Gpu => Err(Error::new(ErrorKind::Unsupported, "this build has no GPU backend")
                 .help("build with the feature `gpu`, or take the cpu backend")),
             Backend::Reference => Ok(Engine::Reference),
         }
+    }
+
+    #[cfg(feature = "gpu")]
+    fn gpu(options: &Options) -> Result<Self> {
+        let gpu = match &options.gpu {
+            Some(gpu) => Arc::clone(gpu),
+            None => Arc::new(pollster::block_on(Gpu::open(&options.device))?),
+        };
+        Ok(Engine::Gpu { gpu, resident: gpu::Resident::default(), plans: Plans::default() })
     }
 
     fn cpu(options: &Options) -> Result<Self> {
@@ -151,7 +155,7 @@ impl Explainer {
 
     /// The device that computes, where one does.
     #[cfg(feature = "gpu")]
-    pub fn gpu(&self) -> Option<&Gpu> {
+    pub fn gpu(&self) -> Option<&Arc<Gpu>> {
         match &self.engine {
             Engine::Gpu { gpu, .. } => Some(gpu),
             Engine::Cpu { .. } | Engine::Reference => None,
@@ -162,7 +166,9 @@ impl Explainer {
     pub fn device_memory(&self) -> Option<u64> {
         match &self.engine {
             #[cfg(feature = "gpu")]
-            Engine::Gpu { gpu, plans } => Some(gpu.memory(&plans.all())),
+            Engine::Gpu { resident, plans, .. } => {
+                Some(resident.bytes() + plans.all().iter().map(|plan| plan.bytes()).sum::<u64>())
+            }
             Engine::Cpu { .. } | Engine::Reference => None,
         }
     }
@@ -178,16 +184,16 @@ impl Explainer {
 
     /// What a plan may use.
     fn target(&self, ask: &Ask) -> Target {
-        let threads = match &self.engine {
-            Engine::Cpu { cpu, .. } => cpu.threads(),
-            #[cfg(feature = "gpu")]
-            Engine::Gpu { gpu, .. } => return gpu.target(&self.network, ask.targets, self.samples, self.memory),
-            Engine::Reference => 1,
-        };
-        Target {
+        let on_host = |threads| Target {
             budget: self.memory.map_or(usize::MAX, |bytes| bytes / threads),
             samples: self.samples.unwrap_or(usize::MAX),
             ..Target::UNLIMITED
+        };
+        match (&self.engine, ask) {
+            (Engine::Cpu { cpu, .. }, _) => on_host(cpu.threads()),
+            #[cfg(feature = "gpu")]
+            (Engine::Gpu { gpu, .. }, ask) => gpu.target(&self.network, ask.targets, self.samples, self.memory),
+            (Engine::Reference, _) => on_host(1),
         }
     }
 
@@ -292,10 +298,10 @@ impl Explainer {
                 Ok((sums, Run { chunks: 1, ..Run::default() }))
             }
             #[cfg(feature = "gpu")]
-            Engine::Gpu { gpu, plans } => {
+            Engine::Gpu { gpu, resident, plans } => {
                 let is_given = matches!(batch.start, Start::Given(_));
                 let prepared = plans.find_or(&(ask.clone(), is_given), || {
-                    pollster::block_on(gpu.prepare(network, rules, ask, &self.target(ask), batch.start))
+                    pollster::block_on(gpu.prepare(network, rules, resident, ask, &self.target(ask), is_given))
                 })?;
                 pollster::block_on(gpu.run(network, &prepared, batch, forward_only))
             }

@@ -14,8 +14,6 @@ mod run;
 mod steps;
 mod weights;
 
-use std::sync::Arc;
-
 use crate::batch::Batch;
 use crate::composite::Assignment;
 use crate::error::Result;
@@ -23,7 +21,6 @@ use crate::layers::Layer;
 use crate::network::Network;
 use crate::plan::{self, Ask, Target};
 use crate::relevance::{LayerSums, Run};
-use crate::start::Start;
 
 pub use adapter::{AdapterDescription, DeviceOptions, adapters};
 use device::{Device, Refusal};
@@ -40,13 +37,25 @@ const BUDGET: usize = 1 << 30;
 /// Storage buffers of a kernel that are not operands of its chain: target, source, parameters, and two of its own.
 const FIXED_BINDINGS: usize = 5;
 
-/// A device with a network's weights and the kernels that explain it. Shared between plans and callers.
+/// An open device with the kernels that were compiled for it. Explainers of several networks may share one.
 #[derive(Debug)]
 pub struct Gpu {
     device: Device,
     pipelines: Pipelines,
-    weights: Weights,
     options: DeviceOptions,
+}
+
+/// A network's weights on a device.
+#[derive(Debug, Default)]
+pub struct Resident {
+    weights: Weights,
+}
+
+impl Resident {
+    /// Bytes on the device.
+    pub fn bytes(&self) -> u64 {
+        self.weights.bytes()
+    }
 }
 
 impl Gpu {
@@ -57,7 +66,7 @@ impl Gpu {
     /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) if it lacks what the kernels need.
     pub async fn open(options: &DeviceOptions) -> Result<Self> {
         let device = Device::open(options).await?;
-        Ok(Gpu { device, pipelines: Pipelines::default(), weights: Weights::default(), options: options.clone() })
+        Ok(Gpu { device, pipelines: Pipelines::default(), options: options.clone() })
     }
 
     /// The adapter's name and interface.
@@ -75,11 +84,6 @@ impl Gpu {
         self.pipelines.count()
     }
 
-    /// Bytes that the weights and prepared plans take on the device.
-    pub fn memory(&self, prepared: &[Arc<Prepared>]) -> u64 {
-        self.weights.bytes() + prepared.iter().map(|prepared| prepared.bytes()).sum::<u64>()
-    }
-
     /// What a plan for this device may use; `samples` and `budget` are the caller's own limits.
     pub fn target(&self, network: &Network, targets: usize, samples: Option<usize>, budget: Option<usize>) -> Target {
         let rows = rows_a_sample(network) * targets;
@@ -92,7 +96,8 @@ impl Gpu {
         }
     }
 
-    /// Plans a request and makes it ready; chunks get smaller where the device has not the memory.
+    /// Plans a request and makes it ready; chunks get smaller where the device has not the memory. `is_given` says whether
+    /// batches come with [`Start::Given`](crate::Start::Given).
     ///
     /// # Errors
     /// If the request does not fit the network, the device's limits or its memory.
@@ -100,9 +105,10 @@ impl Gpu {
         &self,
         network: &Network,
         rules: &Assignment,
+        resident: &Resident,
         ask: &Ask,
         target: &Target,
-        start: &Start,
+        is_given: bool,
     ) -> Result<Prepared> {
         let mut target = *target;
         loop {
@@ -111,13 +117,13 @@ impl Gpu {
             let preparation = Preparation {
                 device: &self.device,
                 pipelines: &self.pipelines,
-                weights: &self.weights,
+                weights: &resident.weights,
                 network,
                 rules,
                 is_software: adapter::is_software(&self.device.info),
                 tile: self.options.tile,
                 profile: self.options.profile,
-                is_given: matches!(start, Start::Given(_)),
+                is_given,
             };
             match preparation.prepare(plan).await {
                 Ok(prepared) => return Ok(prepared),

@@ -320,8 +320,8 @@ impl Prepared {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes on the device, and shared with it.
-    pub(super) fn bytes(&self) -> u64 {
+    /// Bytes on the device, and shared with it, without the weights.
+    pub fn bytes(&self) -> u64 {
         self.memory.bytes() + self.resting().iter().map(Lane::bytes).sum::<u64>()
     }
 
