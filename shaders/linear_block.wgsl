@@ -1,6 +1,5 @@
-// What linear_few.wgsl and linear_free.wgsl multiply by.
-
-// Rows k to k + 3 and columns n to n + 3 of B.
+// Rows k to k + 3 and columns n to n + 3 of B, which is {{ "W: B(k, n) = W[k][n]" if backward else "W's transpose: B(k, n) = W[n][k]" }}. Past the last row and column the last ones
+// repeat: what they are multiplied by is zero, or their sums are not stored. k is less than the depth.
 fn block(n: u32, k: u32) -> mat4x4<f32> {
 {% if backward %}
     let last = step.depth - 1u;

@@ -1,6 +1,9 @@
-// target[row, n] = sum over k of source(row, k) * B(k, n) without workgroup memory, for adapters that are software.
-// An invocation makes {{ rows }} rows by {{ columns }} columns; the {{ lanes }} of a workgroup lie side by side along the columns.
-// {{ "Backward: B(k, n) = W[k][n]" if backward else "Forward: B(k, n) = W[n][k]" }}.
+// target[row, n] = sum over k of source(row, k) * B(k, n) without workgroup memory, for adapters that are software: they serve
+// every lane's memory access one by one, so that only loads per multiply-add count. B is W backward and its transpose forward:
+// linear_block.wgsl.
+//
+// An invocation makes {{ rows }} rows by {{ columns }} columns; the {{ lanes }} of a workgroup share the rows and take quads of columns in turn. Every output
+// is one chain of multiply-adds from k = 0 upwards, as in linear_tiled.wgsl.
 {% set quads = columns // 4 %}
 
 @compute @workgroup_size({{ lanes }})
@@ -37,7 +40,7 @@ fn main(
 {% endfor %}
     }
 
-    // Rows move up into the first one's place: a single copy of 'finish' keeps the adapter's compiler quick.
+    // The rows move up to where the first one was: with a copy of `finish` for each, the adapter's compiler takes twice as long.
     let end = min(first_row + {{ rows }}u, rows());
     for (var row = first_row; row < end; row += 1u) {
 {% for c in range(quads) %}
