@@ -65,25 +65,16 @@ fn main(
 {% endfor %}
 {% endfor %}
 
-{% macro load(k) %}
 {% for i in range(source_loads) %}
-    source{{ i }} = source4(source_row{{ i }}, {{ k }} + depth_quad * 4u);
+    var source{{ i }} = source4(source_row{{ i }}, depth_quad * 4u);
 {% endfor %}
 {% for i in range(weight_loads) %}
 {% if backward %}
-    weight{{ i }} = weight[min({{ k }} + weight_depth + {{ i * deep_loaded }}u, step.depth - 1u) * step.stride + weight_at];
+    var weight{{ i }} = weight[min(weight_depth + {{ i * deep_loaded }}u, step.depth - 1u) * step.stride + weight_at];
 {% else %}
-    weight{{ i }} = weight[weight_at{{ i }} + min({{ k }} / 4u + depth_quad, step.stride - 1u)];
+    var weight{{ i }} = weight[weight_at{{ i }} + min(depth_quad, step.stride - 1u)];
 {% endif %}
 {% endfor %}
-{% endmacro %}
-{% for i in range(source_loads) %}
-    var source{{ i }}: vec4<f32>;
-{% endfor %}
-{% for i in range(weight_loads) %}
-    var weight{{ i }}: vec4<f32>;
-{% endfor %}
-{{ load("0u") }}
     for (var k = 0u; k < step.depth; k += {{ depth }}u) {
         workgroupBarrier();
 {% for i in range(source_loads) %}
@@ -104,7 +95,18 @@ fn main(
         workgroupBarrier();
 
         // The next tile is on its way while this one is worked on. Past the end it is zeros times any weights.
-{{ load("(k + " ~ depth ~ "u)") }}
+        let next = k + {{ depth }}u;
+{% for i in range(source_loads) %}
+        source{{ i }} = source4(source_row{{ i }}, next + depth_quad * 4u);
+{% endfor %}
+{% for i in range(weight_loads) %}
+{% if backward %}
+        weight{{ i }} = weight[min(next + weight_depth + {{ i * deep_loaded }}u, step.depth - 1u) * step.stride + weight_at];
+{% else %}
+        weight{{ i }} = weight[weight_at{{ i }} + min(next / 4u + depth_quad, step.stride - 1u)];
+{% endif %}
+{% endfor %}
+
 {% for k in range(depth) %}
         {
 {% for i in range(row_quads) %}
