@@ -74,7 +74,7 @@ def main():
 
     with tempfile.TemporaryDirectory() as temporary:
         temporary = pathlib.Path(temporary)
-        folder = options.work or temporary
+        folder = options.work.resolve() if options.work else temporary
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / "mlp.onnx").exists():
             np.save(folder / "input.npy", x)
@@ -84,7 +84,8 @@ def main():
         files = [folder / "mlp.onnx", folder / "input.npy"]
         workers = {
             "relprop": Worker([programs["relprop"], *files, "epsilon", str(os.cpu_count()), options.backend]),
-            "burn": Worker([programs["burn"], *files]),
+            # burn keeps what it tuned below its working directory: here, every run tunes for the machine as it is.
+            "burn": Worker([programs["burn"], *files], temporary),
         }
         adapters = {tool: worker.ask("adapter") for tool, worker in workers.items()}
         if adapters["relprop"] != adapters["burn"] and not options.any_adapter:

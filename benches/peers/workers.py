@@ -9,8 +9,8 @@ PROBE_TOLERANCE = 0.10
 
 
 class Worker:
-    def __init__(self, command):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, command, folder=None):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder)
         if self.process.stdout.readline().strip() != "ready":
             sys.exit(f"{' '.join(map(str, command))} did not get ready")
 

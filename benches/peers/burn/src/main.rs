@@ -15,7 +15,8 @@ use burn::tensor::{Distribution, Tensor, TensorData, activation::relu, backend::
 use relprop::layers::{Activation, Layer};
 use relprop::output::{Precision, write_npy};
 
-type Traced = Autodiff<Wgpu>;
+type Gpu = Wgpu;
+type Traced = Autodiff<Gpu>;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const PROBE_SIDE: usize = 2048;
@@ -27,7 +28,7 @@ enum Step<B: Backend> {
 }
 
 /// The file's layers. Weights are plain tensors, so autodiff computes no gradients of them.
-fn load(path: &str, device: &WgpuDevice) -> Result<Vec<Step<Wgpu>>> {
+fn load(path: &str, device: &WgpuDevice) -> Result<Vec<Step<Gpu>>> {
     let network = relprop::canonical::canonicalize(&relprop::onnx::load(path)?, &Default::default())?;
     let step = |layer: &Layer| match layer {
         Layer::Dense(dense) => {
@@ -35,7 +36,7 @@ fn load(path: &str, device: &WgpuDevice) -> Result<Vec<Step<Wgpu>>> {
             let weight = TensorData::new(dense.weight().data().to_vec(), shape);
             let bias = dense.bias().map_or(vec![0.0; dense.outputs()], |bias| bias.data().to_vec());
             // burn's own dense layers hold [inputs, outputs]; made so through the host, for a plain contiguous buffer.
-            let weight = Tensor::<Wgpu, 2>::from_data(weight, device).transpose().into_data();
+            let weight = Tensor::<Gpu, 2>::from_data(weight, device).transpose().into_data();
             Ok(Step::Dense {
                 weight: Tensor::from_data(weight, device),
                 bias: Tensor::from_data(TensorData::new(bias, [dense.outputs()]), device),
@@ -48,8 +49,8 @@ fn load(path: &str, device: &WgpuDevice) -> Result<Vec<Step<Wgpu>>> {
 }
 
 /// The same tensors, for a backend that records what it computes.
-fn traced(steps: &[Step<Wgpu>]) -> Vec<Step<Traced>> {
-    let trace = |step: &Step<Wgpu>| match step {
+fn traced(steps: &[Step<Gpu>]) -> Vec<Step<Traced>> {
+    let trace = |step: &Step<Gpu>| match step {
         Step::Dense { weight, bias } => {
             Step::Dense { weight: Tensor::from_inner(weight.clone()), bias: Tensor::from_inner(bias.clone()) }
         }
@@ -76,14 +77,14 @@ fn explain(steps: &[Step<Traced>], x: TensorData, device: &WgpuDevice) -> Tensor
 
 /// The speed of one matrix product in GFLOP/s: the fastest within a second, of at least three.
 fn probe(device: &WgpuDevice) -> Result<f64> {
-    let random = || Tensor::<Wgpu, 2>::random([PROBE_SIDE, PROBE_SIDE], Distribution::Default, device);
+    let random = || Tensor::<Gpu, 2>::random([PROBE_SIDE, PROBE_SIDE], Distribution::Default, device);
     let (a, b) = (random(), random());
-    Wgpu::sync(device)?;
+    Gpu::sync(device)?;
     let (begin, mut times) = (Instant::now(), Vec::new());
     while times.len() < 3 || begin.elapsed() < PROBE_TIME {
         let start = Instant::now();
         let product = a.clone().matmul(b.clone());
-        Wgpu::sync(device)?;
+        Gpu::sync(device)?;
         times.push(start.elapsed());
         drop(product);
     }
