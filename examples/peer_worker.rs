@@ -1,6 +1,6 @@
 //! Times relprop for `benches/peers`: one process, one command a line on stdin, one answer a line on stdout.
 //!
-//! `peer_worker MODEL.onnx INPUT.npy COMPOSITE THREADS [BACKEND]` prints `ready`; then `forward` and `explain` answer
+//! `peer_worker MODEL.onnx INPUT.npy COMPOSITE THREADS [BACKEND]` (`gpu:NAME` names the adapter) prints `ready`; then `forward` and `explain` answer
 //! seconds, `save PATH ROWS` writes the first rows of the last relevance, `peak` answers bytes, `adapter` names the GPU
 //! that computes or says `none`, `quit` ends.
 
@@ -10,17 +10,19 @@ use std::time::Instant;
 
 use relprop::canonical::{self, canonicalize};
 use relprop::output::{Precision, write_npy};
-use relprop::{Backend, Composite, Explainer, Input, Options, Relevance, Targets, Tensor};
+use relprop::{Composite, Explainer, Input, Options, Relevance, Targets, Tensor};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (model, input, composite, threads, backend) = match arguments.as_slice() {
-        [model, input, composite, threads] => (model, input, composite, threads, Backend::Cpu),
-        [model, input, composite, threads, name] => (model, input, composite, threads, backend(name)?),
+        [model, input, composite, threads] => (model, input, composite, threads, "cpu"),
+        [model, input, composite, threads, backend] => (model, input, composite, threads, backend.as_str()),
         _ => return Err("usage: peer_worker MODEL.onnx INPUT.npy COMPOSITE THREADS [BACKEND]".into()),
     };
     let network = canonicalize(&relprop::onnx::load(model)?, &canonical::Options::default())?;
-    let options = Options { backend, threads: Some(threads.parse()?), ..Options::default() };
+    let (backend, adapter) = backend.split_once(':').unwrap_or((backend, ""));
+    let mut options = Options { backend: backend.parse()?, threads: Some(threads.parse()?), ..Options::default() };
+    options.device.adapter = (!adapter.is_empty()).then(|| adapter.to_owned());
     let explainer = Explainer::with_options(network, &Composite::preset(composite)?, options)?;
     let samples = relprop::input::read_npy(Path::new(input))?.into_f32();
     println!("ready");
@@ -51,19 +53,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 println!("saved");
             }
             // Of a GPU: "NAME, BACKEND, DEVICE TYPE", the last two as wgpu's Debug has them; burn's worker does the same.
-            ["adapter"] => println!("none"),
+            ["adapter"] => match explainer.gpu().map(|gpu| gpu.info()) {
+                Some(info) => println!("{}, {:?}, {:?}", info.name, info.backend, info.device_type),
+                None => println!("none"),
+            },
             ["peak"] => println!("{}", peak_memory()?),
             ["quit"] => break,
             _ => return Err(format!("unknown command `{line}`").into()),
         }
     }
     Ok(())
-}
-
-/// The backend that displays itself so.
-fn backend(name: &str) -> Result<Backend, String> {
-    let known = [Backend::Auto, Backend::Cpu, Backend::Reference];
-    known.into_iter().find(|backend| backend.to_string() == name).ok_or_else(|| format!("no backend `{name}`"))
 }
 
 /// The most resident memory that this process had, in bytes.

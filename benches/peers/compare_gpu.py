@@ -82,13 +82,19 @@ def main():
         files = [folder / "mlp.onnx", folder / "input.npy"]
         relprop = f"relprop epsilon, {options.backend}"
         burns = [f"burn gradient × input, tuning {number + 1}" for number in range(options.tunings)]
-        workers = {relprop: Worker([programs["relprop"], *files, "epsilon", str(os.cpu_count()), options.backend])}
+        workers = {}
         for number, tool in enumerate(burns):
             # burn keeps what it tuned below its working directory. Which kernels it picks differs from one tuning to the
             # next, so each process gets a directory of its own, and the fastest one is what relprop is compared with.
             own = temporary / f"burn{number}"
             own.mkdir()
             workers[tool] = Worker([programs["burn"], *files], own)
+        backend = options.backend
+        if backend == "gpu":
+            # By its name, because relprop takes a software adapter only so.
+            backend = f"gpu:{workers[burns[0]].ask('adapter').rsplit(', ', 2)[0]}"
+        command = [programs["relprop"], *files, "epsilon", str(os.cpu_count()), backend]
+        workers = {relprop: Worker(command), **workers}
         adapters = {tool: worker.ask("adapter") for tool, worker in workers.items()}
         if len(set(adapters.values())) > 1 and not options.any_adapter:
             sys.exit(f"void: the adapters differ: {adapters}")
