@@ -1,0 +1,79 @@
+//! What is equal bit by bit, on one device.
+
+use relprop::layers::Activation;
+
+use super::{Epsilon, EpsilonShape, Forward, ForwardShape, Mask, Tile, WEIGHTS, shared};
+
+/// The tiles that add in the order of the summed axis.
+const IN_ORDER: [Tile; 4] = [Tile::Large, Tile::Medium, Tile::Small, Tile::Free];
+
+fn bits(elements: &[f32]) -> Vec<u32> {
+    elements.iter().map(|element| element.to_bits()).collect()
+}
+
+fn forward(tile: Tile, [rows, inputs, outputs]: [usize; 3]) -> Forward {
+    let shape = ForwardShape {
+        tile: Some(tile),
+        weight: WEIGHTS[1],
+        activation: Some(Activation::Tanh),
+        ..ForwardShape::new(rows, inputs, outputs)
+    };
+    Forward::new(shape)
+}
+
+fn epsilon(tile: Tile, [rows, inputs, outputs]: [usize; 3], targets: usize) -> Epsilon {
+    let shape = EpsilonShape {
+        targets,
+        tile: Some(tile),
+        weight: WEIGHTS[1],
+        mask: Mask::Positive,
+        factor: 0.3,
+        ..EpsilonShape::new(rows, inputs, outputs)
+    };
+    Epsilon::new(shape)
+}
+
+#[test]
+fn tiles_that_add_in_order_agree() {
+    for extents in [[37, 69, 70], [33, 68, 72]] {
+        let all = IN_ORDER.map(|tile| bits(&forward(tile, extents).run(shared())));
+        assert!(all.iter().all(|bits| bits == &all[0]), "forward, {extents:?}");
+        let all = IN_ORDER.map(|tile| bits(&epsilon(tile, extents, 2).run(shared())));
+        assert!(all.iter().all(|bits| bits == &all[0]), "backward, {extents:?}");
+    }
+}
+
+#[test]
+fn runs_repeat() {
+    for tile in Tile::ALL {
+        let (forward, epsilon) = (forward(tile, [19, 45, 34]), epsilon(tile, [7, 34, 45], 3));
+        let once = (bits(&forward.run(shared())), bits(&epsilon.run(shared())));
+        for _ in 0..2 {
+            assert_eq!(once, (bits(&forward.run(shared())), bits(&epsilon.run(shared()))), "{tile:?}");
+        }
+    }
+}
+
+/// A sample gives the same among any number of others, though the tile's text depends on how many there are.
+#[test]
+fn a_sample_does_not_depend_on_its_neighbours() {
+    for (tile, counts) in [(Tile::Few, &[1, 2, 3, 4, 8, 11][..]), (Tile::Free, &[1, 8, 9, 40]), (Tile::Small, &[1, 33])] {
+        let most = *counts.last().unwrap();
+        let (inputs, outputs) = (301, 133);
+        let whole_forward = forward(tile, [most, inputs, outputs]);
+        let whole_epsilon = epsilon(tile, [most, inputs, outputs], 1);
+        let (z, result) = (bits(&whole_forward.run(shared())), bits(&whole_epsilon.run(shared())));
+        for &count in &counts[..counts.len() - 1] {
+            // The last samples: they begin elsewhere than in the whole.
+            let from = most - count;
+            let mut part = forward(tile, [count, inputs, outputs]);
+            part.x = whole_forward.x[from * inputs..].to_vec();
+            assert_eq!(bits(&part.run(shared())), z[from * outputs..], "{tile:?} forward, {count} of {most}");
+            let mut part = epsilon(tile, [count, inputs, outputs], 1);
+            part.x = whole_epsilon.x[from * inputs..].to_vec();
+            part.z = whole_epsilon.z[from * outputs..].to_vec();
+            part.relevance = whole_epsilon.relevance[from * outputs..].to_vec();
+            assert_eq!(bits(&part.run(shared())), result[from * inputs..], "{tile:?} backward, {count} of {most}");
+        }
+    }
+}
