@@ -47,17 +47,22 @@ fn tiles_that_add_in_order_agree() {
 fn runs_repeat() {
     for tile in Tile::ALL {
         let (forward, epsilon) = (forward(tile, [19, 45, 34]), epsilon(tile, [7, 34, 45], 3));
-        let once = (bits(&forward.run(shared())), bits(&epsilon.run(shared())));
+        let kernels = (forward.compile(shared()), epsilon.compile(shared()));
+        let run = || (bits(&forward.run_with(&kernels.0, shared())), bits(&epsilon.run_with(&kernels.1, shared())));
+        let once = run();
         for _ in 0..2 {
-            assert_eq!(once, (bits(&forward.run(shared())), bits(&epsilon.run(shared()))), "{tile:?}");
+            assert_eq!(once, run(), "{tile:?}");
         }
+        // And compiled anew.
+        assert_eq!(once.0, bits(&forward.run(shared())), "{tile:?}");
     }
 }
 
 /// A sample gives the same among any number of others, though the tile's text depends on how many there are.
 #[test]
 fn a_sample_does_not_depend_on_its_neighbours() {
-    for (tile, counts) in [(Tile::Few, &[1, 2, 3, 4, 8, 11][..]), (Tile::Free, &[1, 8, 9, 40]), (Tile::Small, &[1, 33])] {
+    for (tile, counts) in [(Tile::Few, &[1, 2, 3, 4, 8, 11][..]), (Tile::Free, &[1, 8, 9, 40]), (Tile::Small, &[1, 33])]
+    {
         let most = *counts.last().unwrap();
         let (inputs, outputs) = (301, 133);
         let whole_forward = forward(tile, [most, inputs, outputs]);
@@ -66,10 +71,12 @@ fn a_sample_does_not_depend_on_its_neighbours() {
         for &count in &counts[..counts.len() - 1] {
             // The last samples: they begin elsewhere than in the whole.
             let from = most - count;
-            let mut part = forward(tile, [count, inputs, outputs]);
+            let mut part = whole_forward.clone();
+            part.shape.rows = count;
             part.x = whole_forward.x[from * inputs..].to_vec();
             assert_eq!(bits(&part.run(shared())), z[from * outputs..], "{tile:?} forward, {count} of {most}");
-            let mut part = epsilon(tile, [count, inputs, outputs], 1);
+            let mut part = whole_epsilon.clone();
+            part.shape.rows = count;
             part.x = whole_epsilon.x[from * inputs..].to_vec();
             part.z = whole_epsilon.z[from * outputs..].to_vec();
             part.relevance = whole_epsilon.relevance[from * outputs..].to_vec();

@@ -1,8 +1,10 @@
 //! Where the data lies. Every other test too has NaN beside its data and looks beside its results.
 
+use relprop::layers::{Activation, GeluForm};
+
 use super::{
-    Device, Epsilon, EpsilonBuffers, EpsilonShape, Forward, ForwardBuffers, ForwardShape, LinearEpsilon, LinearForward, Tile,
-    kernels, shared,
+    Device, Epsilon, EpsilonBuffers, EpsilonShape, Forward, ForwardBuffers, ForwardShape, InputPart, Tile, kernels,
+    shared,
 };
 
 fn forward(tile: Tile, [rows, inputs, outputs]: [usize; 3]) -> Forward {
@@ -17,10 +19,10 @@ fn epsilon(tile: Tile, [rows, inputs, outputs]: [usize; 3]) -> Epsilon {
 #[test]
 fn bindings_may_be_as_small_as_asked_for() {
     for tile in Tile::ALL {
-        // One row more than whole vectors, then widths of whole vectors.
-        for extents in [[9, 7, 13], [9, 8, 12]] {
+        // Rows that begin anywhere, and rows that begin at multiples of 4.
+        for extents in [[3, 7, 13], [3, 8, 12]] {
             let work = forward(tile, extents);
-            let kernel = LinearForward::new(&shared().device, &work.shape).unwrap();
+            let kernel = work.compile(shared());
             let [x, weight] = [&work.x, &work.padded()].map(|elements| shared().given(elements));
             let bias = shared().given(work.bias.as_ref().unwrap());
             let z = shared().wanted(extents[0] * extents[2]);
@@ -29,10 +31,10 @@ fn bindings_may_be_as_small_as_asked_for() {
                 let buffers = ForwardBuffers { x: x.exact(), weight: weight.exact(), bias, z: z.exact() };
                 kernel.encode(encoder, buffers).unwrap();
             });
-            assert_eq!(found, work.run(shared()), "{tile:?} forward, {extents:?}");
+            assert_eq!(found, work.run_with(&kernel, shared()), "{tile:?} forward, {extents:?}");
 
             let work = epsilon(tile, extents);
-            let kernel = LinearEpsilon::new(&shared().device, &work.shape).unwrap();
+            let kernel = work.compile(shared());
             let [x, weight, z, relevance] =
                 [&work.x, &work.padded(), &work.z, &work.relevance].map(|elements| shared().given(elements));
             let result = shared().wanted(extents[0] * 2 * extents[1]);
@@ -46,7 +48,7 @@ fn bindings_may_be_as_small_as_asked_for() {
                 };
                 kernel.encode(encoder, buffers).unwrap();
             });
-            assert_eq!(found, work.run(shared()), "{tile:?} backward, {extents:?}");
+            assert_eq!(found, work.run_with(&kernel, shared()), "{tile:?} backward, {extents:?}");
         }
     }
 }
@@ -55,7 +57,7 @@ fn bindings_may_be_as_small_as_asked_for() {
 #[test]
 fn a_kernel_is_encoded_again_on_other_buffers() {
     let work = forward(Tile::Small, [5, 9, 9]);
-    let kernel = LinearForward::new(&shared().device, &work.shape).unwrap();
+    let kernel = work.compile(shared());
     let [x, weight] = [&work.x, &work.padded()].map(|elements| shared().given(elements));
     let bias = shared().given(work.bias.as_ref().unwrap());
     let (between, z) = (shared().wanted(45), shared().wanted(45));
@@ -65,9 +67,8 @@ fn a_kernel_is_encoded_again_on_other_buffers() {
             kernel.encode(encoder, ForwardBuffers { x: x.open(), weight: weight.open(), bias, z: z.open() }).unwrap();
         }
     });
-    let once = Forward { x: work.run(shared()), ..work };
-    once.check();
-    assert_eq!(found, once.run(shared()));
+    let once = Forward { x: work.run_with(&kernel, shared()), ..work };
+    assert_eq!(found, once.check_with(&kernel, shared()));
 }
 
 /// What fills up the rows of a weight takes no part; a caller may have left there what it liked, as long as it is finite.
@@ -79,7 +80,7 @@ fn the_filling_of_a_weight_takes_no_part() {
     };
     for tile in Tile::ALL {
         let work = forward(tile, [9, 6, 13]);
-        let kernel = LinearForward::new(&shared().device, &work.shape).unwrap();
+        let kernel = work.compile(shared());
         let (x, weight) = (shared().given(&work.x), shared().given(&filled(work.padded(), 6)));
         let bias = shared().given(work.bias.as_ref().unwrap());
         let z = shared().wanted(9 * 13);
@@ -87,9 +88,41 @@ fn the_filling_of_a_weight_takes_no_part() {
             let bias = Some(bias.open());
             kernel.encode(encoder, ForwardBuffers { x: x.open(), weight: weight.open(), bias, z: z.open() }).unwrap();
         });
-        assert_eq!(found, work.run(shared()), "{tile:?}");
+        assert_eq!(found, work.run_with(&kernel, shared()), "{tile:?}");
     }
     assert_eq!(kernels::pad_rows(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3), [1.0, 2.0, 3.0, 0.0, 4.0, 5.0, 6.0, 0.0]);
+}
+
+/// Parts and activations hide no NaN: neither the kernel's nor the function's.
+#[test]
+fn nan_stays_nan() {
+    for (input, activation) in [
+        (InputPart::Positive, Activation::Relu),
+        (InputPart::Negative, Activation::LeakyRelu { slope: 0.1 }),
+        (InputPart::Whole, Activation::Sigmoid),
+        (InputPart::Whole, Activation::Tanh),
+        (InputPart::Whole, Activation::Gelu(GeluForm::Erf)),
+        (InputPart::Whole, Activation::Erf),
+    ] {
+        let shape = ForwardShape { input, activation: Some(activation), ..ForwardShape::new(3, 6, 5) };
+        let mut work = Forward::new(shape);
+        work.x[7] = f32::NAN;
+        let mut z = vec![0.0; 15];
+        kernels::linear_forward(&work.shape, &work.x, &work.padded(), work.bias.as_deref(), &mut z);
+        for z in [z, work.run(shared())] {
+            let is_nan: Vec<bool> = z.iter().map(|z| z.is_nan()).collect();
+            assert_eq!(is_nan, [[false; 5], [true; 5], [false; 5]].concat(), "{:?}", work.shape);
+        }
+    }
+    for input in [InputPart::Positive, InputPart::Negative] {
+        let mut work = Epsilon::new(EpsilonShape { input, ..EpsilonShape::new(3, 6, 5) });
+        work.x[7] = f32::NAN;
+        let mut result = vec![0.0; 18];
+        kernels::linear_epsilon(&work.shape, &work.x, &work.padded(), &work.z, &work.relevance, &mut result);
+        for result in [result, work.run(shared())] {
+            assert!(result.iter().enumerate().all(|(at, r)| r.is_nan() == (at == 7)), "{input:?}: {result:?}");
+        }
+    }
 }
 
 /// NaN and infinity stay with their sample.
@@ -99,7 +132,8 @@ fn a_sample_that_is_not_finite_harms_no_other() {
         let clean = forward(tile, [11, 6, 13]);
         let mut ill = clean.clone();
         (ill.x[4 * 6 + 1], ill.x[9 * 6]) = (f32::NAN, f32::INFINITY);
-        let (clean, ill) = (clean.run(shared()), ill.run(shared()));
+        let kernel = clean.compile(shared());
+        let (clean, ill) = (clean.run_with(&kernel, shared()), ill.run_with(&kernel, shared()));
         for (row, (clean, ill)) in clean.chunks(13).zip(ill.chunks(13)).enumerate() {
             match row {
                 4 => assert!(ill.iter().all(|z| z.is_nan()), "{tile:?}"),
@@ -111,7 +145,8 @@ fn a_sample_that_is_not_finite_harms_no_other() {
         let mut ill = clean.clone();
         // The second target of sample 3.
         ill.relevance[7 * 13 + 12] = f32::NAN;
-        let (clean, ill) = (clean.run(shared()), ill.run(shared()));
+        let kernel = clean.compile(shared());
+        let (clean, ill) = (clean.run_with(&kernel, shared()), ill.run_with(&kernel, shared()));
         for (row, (clean, ill)) in clean.chunks(6).zip(ill.chunks(6)).enumerate() {
             match row {
                 7 => assert!(ill.iter().all(|r| r.is_nan()), "{tile:?}"),
@@ -136,8 +171,8 @@ fn grids_of_two_dimensions_cover_everything() {
     ];
     for (tile, to, back) in cases {
         let work = forward(tile, to);
-        assert_eq!(work.run(&narrow), work.run(shared()), "{tile:?} forward");
+        work.check_with(&work.compile(&narrow), &narrow);
         let work = epsilon(tile, [back[0] / 2, back[1], back[2]]);
-        assert_eq!(work.run(&narrow), work.run(shared()), "{tile:?} backward");
+        work.check_with(&work.compile(&narrow), &narrow);
     }
 }

@@ -4,7 +4,8 @@ use relprop::{ErrorKind, wgpu};
 
 use super::device::Buffer;
 use super::{
-    EpsilonBuffers, EpsilonShape, ForwardBuffers, ForwardShape, InputPart, LinearEpsilon, LinearForward, Stabilizer, shared,
+    EpsilonBuffers, EpsilonShape, ForwardBuffers, ForwardShape, InputPart, LinearEpsilon, LinearForward, Stabilizer,
+    shared,
 };
 
 fn assert_refused<T>(result: relprop::Result<T>, kind: ErrorKind, says: &str) {

@@ -160,7 +160,10 @@ impl Exact {
         assert_eq!(found.len(), self.values.len(), "{what}");
         for (element, (&found, (exact, bound))) in found.iter().zip(self.values.iter().zip(&self.bounds)).enumerate() {
             let difference = (f64::from(found) - exact).abs();
-            assert!(difference <= *bound, "{what}, element {element}: {found} is {difference:e} from {exact}, more than {bound:e}");
+            assert!(
+                difference <= *bound,
+                "{what}, element {element}: {found} is {difference:e} from {exact}, more than {bound:e}"
+            );
         }
     }
 

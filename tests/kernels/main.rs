@@ -15,12 +15,8 @@ use relprop::kernels::{
 };
 use relprop::rules::{InputPart, Mask, Stabilizer, WeightPart};
 
-const WEIGHTS: [WeightPart; 4] = [
-    WeightPart::WHOLE,
-    WeightPart::Scaled { positive: 2.5, negative: 0.5 },
-    WeightPart::Squared,
-    WeightPart::One,
-];
+const WEIGHTS: [WeightPart; 4] =
+    [WeightPart::WHOLE, WeightPart::Scaled { positive: 2.5, negative: 0.5 }, WeightPart::Squared, WeightPart::One];
 
 /// A reproducible stream of numbers in −1..1 (a 64-bit linear congruential generator).
 struct Numbers(u64);
@@ -64,10 +60,17 @@ impl Forward {
         kernels::pad_rows(&self.weight, self.shape.inputs)
     }
 
-    /// What the kernel gives.
+    fn compile(&self, on: &Device) -> LinearForward {
+        LinearForward::new(&on.device, &self.shape).unwrap()
+    }
+
     fn run(&self, on: &Device) -> Vec<f32> {
+        self.run_with(&self.compile(on), on)
+    }
+
+    /// What a kernel of this shape gives.
+    fn run_with(&self, kernel: &LinearForward, on: &Device) -> Vec<f32> {
         let ForwardShape { rows, outputs, .. } = self.shape;
-        let kernel = LinearForward::new(&on.device, &self.shape).unwrap();
         let (x, weight) = (on.given(&self.x), on.given(&self.padded()));
         let bias = self.bias.as_ref().map(|bias| on.given(bias));
         let z = on.wanted(rows * outputs);
@@ -78,15 +81,21 @@ impl Forward {
         })
     }
 
-    /// Kernel and function against the formula.
     fn check(&self) {
+        self.check_with(&self.compile(shared()), shared());
+    }
+
+    /// Kernel and function against the formula. Gives what the kernel gave.
+    fn check_with(&self, kernel: &LinearForward, on: &Device) -> Vec<f32> {
         let what = format!("{:?}", self.shape);
         let bias = self.bias.as_deref();
         let exact = exact::forward(&self.shape, &self.x, &self.weight, bias);
         let mut z = vec![f32::NAN; self.shape.rows * self.shape.outputs];
         kernels::linear_forward(&self.shape, &self.x, &self.padded(), bias, &mut z);
         exact.assert_rounded_to(&z, &format!("the function for {what}"));
-        exact.assert_reached_by(&self.run(shared()), &what);
+        let found = self.run_with(kernel, on);
+        exact.assert_reached_by(&found, &what);
+        found
     }
 }
 
@@ -118,10 +127,17 @@ impl Epsilon {
         kernels::pad_rows(&self.weight, self.shape.inputs)
     }
 
-    /// What the kernel gives.
+    fn compile(&self, on: &Device) -> LinearEpsilon {
+        LinearEpsilon::new(&on.device, &self.shape).unwrap()
+    }
+
     fn run(&self, on: &Device) -> Vec<f32> {
+        self.run_with(&self.compile(on), on)
+    }
+
+    /// What a kernel of this shape gives.
+    fn run_with(&self, kernel: &LinearEpsilon, on: &Device) -> Vec<f32> {
         let EpsilonShape { rows, inputs, targets, .. } = self.shape;
-        let kernel = LinearEpsilon::new(&on.device, &self.shape).unwrap();
         let (x, weight) = (on.given(&self.x), on.given(&self.padded()));
         let (z, relevance) = (on.given(&self.z), on.given(&self.relevance));
         let result = on.wanted(rows * targets * inputs);
@@ -137,15 +153,21 @@ impl Epsilon {
         })
     }
 
-    /// Kernel and function against the formula.
     fn check(&self) {
+        self.check_with(&self.compile(shared()), shared());
+    }
+
+    /// Kernel and function against the formula. Gives what the kernel gave.
+    fn check_with(&self, kernel: &LinearEpsilon, on: &Device) -> Vec<f32> {
         let what = format!("{:?}", self.shape);
         let Epsilon { shape, x, weight, z, relevance } = self;
         let exact = exact::epsilon(shape, x, weight, z, relevance);
         let mut result = vec![f32::NAN; shape.rows * shape.targets * shape.inputs];
         kernels::linear_epsilon(shape, x, &self.padded(), z, relevance, &mut result);
         exact.assert_rounded_to(&result, &format!("the function for {what}"));
-        exact.assert_reached_by(&self.run(shared()), &what);
+        let found = self.run_with(kernel, on);
+        exact.assert_reached_by(&found, &what);
+        found
     }
 }
 
