@@ -91,11 +91,12 @@ pub(super) fn part_of(part: InputPart) -> Result<InputPart> {
 
 /// x̃ of an element.
 pub(super) fn read(part: InputPart, x: f32) -> f64 {
+    // max(x, 0) would turn NaN into 0 and hide it.
     match part {
-        InputPart::Positive => f64::from(x).max(0.0),
-        InputPart::Negative => f64::from(x).min(0.0),
+        InputPart::Positive if x < 0.0 => 0.0,
+        InputPart::Negative if x > 0.0 => 0.0,
         InputPart::One => 1.0,
-        InputPart::Whole | InputPart::Low | InputPart::High => f64::from(x),
+        InputPart::Whole | InputPart::Positive | InputPart::Negative | InputPart::Low | InputPart::High => f64::from(x),
     }
 }
 
