@@ -73,6 +73,8 @@ impl Engine {
     fn new(options: &Options) -> Result<Self> {
         match options.backend {
             #[cfg(feature = "gpu")]
+            Backend::Auto if options.gpu.is_some() => Engine::gpu(options),
+            #[cfg(feature = "gpu")]
             // Without a GPU that can serve, the CPU is the fastest there is; reports name what computed.
             Backend::Auto => match pollster::block_on(Gpu::open_automatic(&options.device)) {
                 Ok(gpu) => Ok(Engine::on(Arc::new(gpu))),
