@@ -97,7 +97,7 @@ impl Explainer {
                     cpu.prepare(network, rules, plan::build(network, rules, ask, &self.target(ask))?)
                 })?;
                 let sums = cpu.run(network, &prepared, batch, forward_only)?;
-                Ok((sums, Run { chunks: 1, ..Run::default() }))
+                Ok((sums, Run::default()))
             }
             #[cfg(feature = "gpu")]
             Engine::Gpu { gpu, resident, plans } => {
