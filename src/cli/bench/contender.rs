@@ -1,0 +1,107 @@
+//! A backend that takes part, and the check that its relevance is right.
+
+use relprop::{Backend, Error, ErrorKind, Explainer, Input, Options, Relevance, Result, Targets, Tensor};
+
+use super::samples::Samples;
+use crate::cli::agreement::{distances, median_and_worst};
+use crate::cli::console::Console;
+use crate::cli::engine::BackendChoice;
+use crate::cli::interrupt;
+use crate::cli::model::Model;
+use crate::cli::source::Values;
+
+/// Samples that are checked.
+const CHECKED: usize = 16;
+/// How far the middle sample's relevance may lie from float64.
+const MEDIAN: f64 = 1e-5;
+/// How far any sample's may, unless float32 itself moves it farther.
+const WORST: f64 = 1e-4;
+/// How many times as far as its own input's rounding moves it.
+const SLACK: f64 = 3.0;
+
+/// A backend that takes part.
+#[derive(Debug)]
+pub struct Contender {
+    /// The model on it.
+    pub explainer: Explainer,
+    /// What it computes on, in words.
+    pub adapter: String,
+}
+
+impl Contender {
+    /// Starts a backend.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(choice: &BackendChoice, model: &Model, threads: Option<usize>) -> Result<Self> {
+        let options = Options { threads, ..choice.options()? };
+        let explainer = Explainer::with_options(model.network.clone(), &model.composite, options)?;
+        Ok(Contender { adapter: explainer.adapter(), explainer })
+    }
+
+    /// What it is called where several are compared.
+    pub fn name(&self) -> String {
+        format!("{} {}", self.explainer.backend(), self.adapter)
+    }
+}
+
+/// Compares every contender with the float64 reference.
+///
+/// # Errors
+/// [`ErrorKind::Data`] with the first one whose relevance is wrong.
+pub fn check(contenders: &[Contender], model: &Model, samples: &Samples, console: Console) -> Result<()> {
+    let values = samples.batch(CHECKED)?;
+    let judge = Explainer::new(model.network.clone(), &model.composite, Backend::Reference)?;
+    let expected = explain(&judge, &values, &Targets::ArgMax)?;
+    let targets = Targets::Each(expected.targets.data().to_vec());
+    interrupt::check()?;
+    let nudged: Vec<Values> = values.iter().map(nudge).collect();
+    let moved = distances(&explain(&judge, &nudged, &targets)?, &expected);
+    for contender in contenders {
+        interrupt::check()?;
+        let relevance = explain(&contender.explainer, &values, &targets)?;
+        if contender.explainer.backend() == Backend::Gpu && relevance.run.dispatches == 0 {
+            return Err(Error::new(ErrorKind::Internal, format!("{} ran no kernel", contender.name()))
+                .help("this is a fault in relprop; please report it with what `relprop devices` prints"));
+        }
+        let found = distances(&relevance, &expected);
+        let (median, worst) = median_and_worst(found.clone());
+        let is_near = |(&found, &moved): (&f64, &f64)| found <= WORST.max(SLACK * moved);
+        let middle = median_and_worst(moved.clone()).0;
+        if median <= MEDIAN.max(SLACK * middle) && found.iter().zip(&moved).all(is_near) {
+            let name = contender.name();
+            console.done(&format!(
+                "checked {name}: median {median:.1e}, worst {worst:.1e} of float64 on {CHECKED} samples"
+            ));
+            continue;
+        }
+        let message = format!(
+            "{}: relevance is off float64 by {median:.1e} (median) and {worst:.1e} (worst) on {CHECKED} samples",
+            contender.name()
+        );
+        return Err(Error::new(ErrorKind::Data, message)
+            .help("nothing was timed; report this with the model, or leave the backend out with --backend"));
+    }
+    Ok(())
+}
+
+fn explain(explainer: &Explainer, values: &[Values], targets: &Targets) -> Result<Relevance> {
+    let inputs: Vec<Input<'_>> = values.iter().map(Values::input).collect();
+    explainer.explain(&inputs, targets)
+}
+
+/// The values with every real number moved to a neighbour that float32 has: what rounding an input does. How far this
+/// moves relevance says how much of a distance is float32's own, on a network where that is much.
+fn nudge(values: &Values) -> Values {
+    match values {
+        Values::Float(tensor) => {
+            let neighbour = |position: usize| {
+                let x = tensor.data()[position];
+                // No pattern of a period that layers share.
+                if position.wrapping_mul(2_654_435_761) & 64 == 0 { x.next_up() } else { x.next_down() }
+            };
+            Values::Float(Tensor::from_fn(tensor.shape().clone(), neighbour))
+        }
+        Values::Integer(tensor) => Values::Integer(tensor.clone()),
+    }
+}
