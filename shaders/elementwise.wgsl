@@ -18,13 +18,15 @@ fn fetch(row: u32, column: u32) -> vec4<f32> {
 }
 {% else %}
 {% if work == "lookup" %}
-@group(0) @binding(4) var<storage, read> indices: array<u32>;
+@group(0) @binding(4) var<storage, read> indices: array<i32>;
 @group(0) @binding(6) var<storage, read> table: array<f32>;
 
 fn element(row: u32, column: u32) -> f32 {
     let lookups = step.geometry[0].x;
     let entry_size = step.geometry[0].y;
-    let entry = indices[row * lookups + column / entry_size];
+    let index = indices[row * lookups + column / entry_size];
+    // Negative indices count from the end.
+    let entry = select(u32(index), u32(index + i32(step.entries)), index < 0);
     return table[entry * entry_size + column % entry_size];
 }
 {% else %}

@@ -1,36 +1,13 @@
-// target[row, n] = sum over k of source(row, k) * B(k, n) for {{ rows }} row(s) a workgroup, where reading the weights is all the work.
-// {{ "Backward: B(k, n) = W[k][n]" if backward else "Forward: B(k, n) = W[n][k]" }}.
-{# Forward, W runs along k, and so do the lanes; backward it runs along n, and eight quads make a stretch of 128 bytes. #}
-{% set lanes = 32 if backward else 64 %}
-{% set quads = 256 // lanes %}
+// target[row, n] = sum over k of source(row, k) * B(k, n) for {{ rows }} row{{ "s" if rows > 1 }} a workgroup: reading the weights is all the work, and
+// each is read once. B is W backward and its transpose forward: linear_block.wgsl.
+{# A stretch of 128 bytes of W is what 32 invocations read together: forward 8 lanes of k for each column, backward 8 quads. #}
+{% set quads = 8 if backward else 4 %}
+{% set lanes = 256 // quads %}
 //
-// {{ lanes }} lanes share a quad of columns: each takes every {{ lanes }}th quad of k, and a tree adds up what they have. The order of that
-// sum depends on the depth alone, but is not the order of the other kernels.
+// A workgroup makes {{ quads }} quads of columns. {{ lanes }} lanes share each of them: a lane takes one quad of k in {{ lanes }}, and a tree adds up what they
+// have. The order of that sum depends on the depth alone; it is not the order of the other kernels.
 
 var<workgroup> sums: array<array<vec4<f32>, 128>, {{ rows }}>;
-
-// Rows k to k + 3 and columns n to n + 3 of B.
-fn block(n: u32, k: u32) -> mat4x4<f32> {
-{% if backward %}
-    let last = step.depth - 1u;
-    let at = min(n / 4u, step.stride - 1u);
-    return mat4x4(
-        part(weight[k * step.stride + at]),
-        part(weight[min(k + 1u, last) * step.stride + at]),
-        part(weight[min(k + 2u, last) * step.stride + at]),
-        part(weight[min(k + 3u, last) * step.stride + at]),
-    );
-{% else %}
-    let last = step.columns - 1u;
-    let at = k / 4u;
-    return transpose(mat4x4(
-        part(weight[min(n, last) * step.stride + at]),
-        part(weight[min(n + 1u, last) * step.stride + at]),
-        part(weight[min(n + 2u, last) * step.stride + at]),
-        part(weight[min(n + 3u, last) * step.stride + at]),
-    ));
-{% endif %}
-}
 
 @compute @workgroup_size(256)
 fn main(
@@ -45,49 +22,39 @@ fn main(
         return;
     }
 
-    // Neighbours read neighbouring vectors of the weights.
-{% if backward %}
-    let quad = local % {{ quads }}u;
-    let lane = local / {{ quads }}u;
-{% else %}
-    let quad = local / {{ lanes }}u;
-    let lane = local % {{ lanes }}u;
-{% endif %}
-    let column = (tile % tiles_across * {{ quads }}u + quad) * 4u;
+    let column = (tile % tiles_across * {{ quads }}u + local % {{ quads }}u) * 4u;
 {% for r in range(rows) %}
     let row{{ r }} = min(first_row + {{ r }}u, rows() - 1u);
     var sum{{ r }} = vec4<f32>();
 {% endfor %}
 
-    for (var k = lane * 4u; k < step.depth; k += {{ lanes * 4 }}u) {
+    for (var k = local / {{ quads }}u * 4u; k < step.depth; k += {{ lanes * 4 }}u) {
         let b = block(column, k);
 {% for r in range(rows) %}
         let a{{ r }} = source4(row{{ r }}, k);
-{% for c in range(4) %}
-        sum{{ r }} = fma(vec4(a{{ r }}[{{ c }}]), b[{{ c }}], sum{{ r }});
+{% for i in range(4) %}
+        sum{{ r }} = fma(vec4(a{{ r }}[{{ i }}]), b[{{ i }}], sum{{ r }});
 {% endfor %}
 {% endfor %}
     }
 
-    // At each level the upper half of the lanes hands over to the lower. A lane hands over in the slot that it alone has read
+    // At each level the upper half of the invocations hands over to the lower. Each does so in the slot that it alone has read
     // before, so that one barrier a level is enough.
-    let slot = quad * {{ lanes // 2 }}u;
-{% for halving in range(6 if lanes == 64 else 5) %}
-{% set half = lanes // 2 ** (halving + 1) %}
-    if lane >= {{ half }}u && lane < {{ half * 2 }}u {
+    for (var reach = 128u; reach >= {{ quads }}u; reach /= 2u) {
+        if local >= reach && local < 2u * reach {
 {% for r in range(rows) %}
-        sums[{{ r }}][slot + lane % {{ lanes // 2 }}u] = sum{{ r }};
+            sums[{{ r }}][local % 128u] = sum{{ r }};
 {% endfor %}
-    }
-    workgroupBarrier();
-    if lane < {{ half }}u {
+        }
+        workgroupBarrier();
+        if local < reach {
 {% for r in range(rows) %}
-        sum{{ r }} += sums[{{ r }}][slot + (lane + {{ half }}u) % {{ lanes // 2 }}u];
+            sum{{ r }} += sums[{{ r }}][(local + reach) % 128u];
 {% endfor %}
+        }
     }
-{% endfor %}
 
-    if lane == 0u {
+    if local < {{ quads }}u {
 {% for r in range(rows) %}
         if first_row + {{ r }}u < rows() {
             finish(first_row + {{ r }}u, column, sum{{ r }});

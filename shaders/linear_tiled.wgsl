@@ -9,14 +9,21 @@
 {% set row_quads = thread_rows // 4 %}
 {% set column_quads = thread_columns // 4 %}
 {% set depth_quads = depth // 4 %}
-{% set source_loads = rows * depth_quads // threads %}
-{% set weight_loads = columns * depth_quads // threads %}
+{# What a load of one vec4 along k by every invocation covers: quads of rows or columns. And along n: rows of W. #}
+{% set quads_loaded = threads // depth_quads // 4 %}
+{% set deep_loaded = threads * 4 // columns %}
+{% set source_loads = rows // 4 // quads_loaded %}
+{% set weight_loads = depth // deep_loaded if backward else columns // 4 // quads_loaded %}
 
-// Both tiles lie as [k][quad of rows or columns], so that the steps read whole vectors. The arrays are nested because naga clamps
-// every index that is not a constant: k is one, and what is left is clamped once for all steps. The spare quad in each
-// row keeps the transposing stores off each other's banks.
-var<workgroup> source_tile: array<array<vec4<f32>, {{ rows // 4 + 1 }}>, {{ depth }}>;
-var<workgroup> weight_tile: array<array<vec4<f32>, {{ columns // 4 + 1 }}>, {{ depth }}>;
+// The tiles lie as [k][quad of rows or columns], so that the steps read whole vectors. They are nested arrays because naga clamps
+// every index that is not a constant: in the steps k is one, and in the transposing stores k % 4 is. The spare quad of each row
+// keeps those stores off each other's banks.
+var<workgroup> source_tile: array<array<array<vec4<f32>, {{ rows // 4 + 1 }}>, 4>, {{ depth_quads }}>;
+{% if backward %}
+var<workgroup> weight_tile: array<array<vec4<f32>, {{ columns // 4 }}>, {{ depth }}>;
+{% else %}
+var<workgroup> weight_tile: array<array<array<vec4<f32>, {{ columns // 4 + 1 }}>, 4>, {{ depth_quads }}>;
+{% endif %}
 
 @compute @workgroup_size({{ threads }})
 fn main(
@@ -33,22 +40,20 @@ fn main(
     }
 
     // What this invocation brings into the tiles. Rows and columns past the end repeat the last one: nothing stores their sums.
+    let depth_quad = local % {{ depth_quads }}u;
+    let quad = local / {{ depth }}u;
+    let component = local / {{ depth_quads }}u % 4u;
 {% for i in range(source_loads) %}
-    let source_at{{ i }} = local / {{ depth_quads }}u + {{ i * threads // depth_quads }}u;
-    let source_row{{ i }} = min(first_row + source_at{{ i }}, rows() - 1u);
+    let source_row{{ i }} = min(first_row + quad * 4u + component + {{ i * quads_loaded * 4 }}u, rows() - 1u);
 {% endfor %}
-    let depth_at = local % {{ depth_quads }}u * 4u;
-{% for i in range(weight_loads) %}
 {% if backward %}
-    let weight_at{{ i }} = local / {{ columns // 4 }}u + {{ i * threads * 4 // columns }}u;
+    let weight_depth = local / {{ columns // 4 }}u;
+    let weight_quad = local % {{ columns // 4 }}u;
+    let weight_at = min(first_column / 4u + weight_quad, step.stride - 1u);
 {% else %}
-    let weight_at{{ i }} = local / {{ depth_quads }}u + {{ i * threads // depth_quads }}u;
-    let weight_row{{ i }} = min(first_column + weight_at{{ i }}, step.columns - 1u) * step.stride;
-{% endif %}
+{% for i in range(weight_loads) %}
+    let weight_at{{ i }} = min(first_column + quad * 4u + component + {{ i * quads_loaded * 4 }}u, step.columns - 1u) * step.stride;
 {% endfor %}
-{% if backward %}
-    let quad_at = local % {{ columns // 4 }}u;
-    let quad = min(first_column / 4u + quad_at, step.stride - 1u);
 {% endif %}
 
     // Quads of rows and columns are dealt out in turn, so that neighbours read neighbouring vectors and store them side by side.
@@ -60,53 +65,55 @@ fn main(
 {% endfor %}
 {% endfor %}
 
-{% macro load(k) %}
 {% for i in range(source_loads) %}
-    source_next{{ i }} = source4(source_row{{ i }}, {{ k }} + depth_at);
+    var source{{ i }} = source4(source_row{{ i }}, depth_quad * 4u);
 {% endfor %}
 {% for i in range(weight_loads) %}
 {% if backward %}
-    weight_next{{ i }} = weight[min({{ k }} + weight_at{{ i }}, step.depth - 1u) * step.stride + quad];
+    var weight{{ i }} = weight[min(weight_depth + {{ i * deep_loaded }}u, step.depth - 1u) * step.stride + weight_at];
 {% else %}
-    weight_next{{ i }} = weight[weight_row{{ i }} + min(({{ k }} + depth_at) / 4u, step.stride - 1u)];
+    var weight{{ i }} = weight[weight_at{{ i }} + min(depth_quad, step.stride - 1u)];
 {% endif %}
 {% endfor %}
-{% endmacro %}
-{% for i in range(source_loads) %}
-    var source_next{{ i }}: vec4<f32>;
-{% endfor %}
-{% for i in range(weight_loads) %}
-    var weight_next{{ i }}: vec4<f32>;
-{% endfor %}
-{{ load("0u") }}
     for (var k = 0u; k < step.depth; k += {{ depth }}u) {
         workgroupBarrier();
 {% for i in range(source_loads) %}
 {% for c in range(4) %}
-        source_tile[depth_at + {{ c }}u][source_at{{ i }} / 4u][source_at{{ i }} % 4u] = source_next{{ i }}[{{ c }}];
+        source_tile[depth_quad][{{ c }}][quad + {{ i * quads_loaded }}u][component] = source{{ i }}[{{ c }}];
 {% endfor %}
 {% endfor %}
 {% for i in range(weight_loads) %}
 {% if backward %}
-        weight_tile[weight_at{{ i }}][quad_at] = part(weight_next{{ i }});
+        weight_tile[weight_depth + {{ i * deep_loaded }}u][weight_quad] = part(weight{{ i }});
 {% else %}
-        let part{{ i }} = part(weight_next{{ i }});
+        let part{{ i }} = part(weight{{ i }});
 {% for c in range(4) %}
-        weight_tile[depth_at + {{ c }}u][weight_at{{ i }} / 4u][weight_at{{ i }} % 4u] = part{{ i }}[{{ c }}];
+        weight_tile[depth_quad][{{ c }}][quad + {{ i * quads_loaded }}u][component] = part{{ i }}[{{ c }}];
 {% endfor %}
 {% endif %}
 {% endfor %}
         workgroupBarrier();
 
         // The next tile is on its way while this one is worked on. Past the end it is zeros times any weights.
-{{ load("k + " ~ depth ~ "u") }}
+        let next = k + {{ depth }}u;
+{% for i in range(source_loads) %}
+        source{{ i }} = source4(source_row{{ i }}, next + depth_quad * 4u);
+{% endfor %}
+{% for i in range(weight_loads) %}
+{% if backward %}
+        weight{{ i }} = weight[min(next + weight_depth + {{ i * deep_loaded }}u, step.depth - 1u) * step.stride + weight_at];
+{% else %}
+        weight{{ i }} = weight[weight_at{{ i }} + min(next / 4u + depth_quad, step.stride - 1u)];
+{% endif %}
+{% endfor %}
+
 {% for k in range(depth) %}
         {
 {% for i in range(row_quads) %}
-            let a{{ i }} = source_tile[{{ k }}][y + {{ i * down }}u];
+            let a{{ i }} = source_tile[{{ k // 4 }}][{{ k % 4 }}][y + {{ i * down }}u];
 {% endfor %}
 {% for i in range(column_quads) %}
-            let b{{ i }} = weight_tile[{{ k }}][x + {{ i * across }}u];
+            let b{{ i }} = weight_tile{{ "[" ~ k ~ "]" if backward else "[" ~ k // 4 ~ "][" ~ k % 4 ~ "]" }}[x + {{ i * across }}u];
 {% endfor %}
 {% for r in range(thread_rows) %}
 {% for c in range(column_quads) %}

@@ -54,7 +54,7 @@ fn main(
 {% if work == "rms" %}
         destination[row] = sqrt(sums[0].x / f32(step.width));
 {% else %}
-        destination[step.measure + row] = sums[0];
+        destination[row] = sums[0];
 {% endif %}
     }
 }

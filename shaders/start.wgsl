@@ -5,7 +5,7 @@
 
 const LANES = 64u;
 
-// Where relevance starts from: step.mode.
+// What relevance starts as: batch.start.
 const LOGIT = 0u;
 const ONE = 1u;
 const SOFTMAX = 2u;
@@ -88,7 +88,7 @@ fn main(
         return;
     }
     let classes = step.geometry[0].x;
-    let is_ranked = step.geometry[0].y == 1u;
+    let is_ranked = batch.is_ranked == 1u;
     var last = vec2(NONE, 0u);
     for (var k = 0u; k < step.targets; k++) {
         let row = sample * step.targets + k;
@@ -105,23 +105,23 @@ fn main(
         let begin = chosen / classes * classes;
         var start = logit;
         var other = NONE;
-        if step.mode == ONE {
+        if batch.start == ONE {
             start = 1.0;
-        } else if step.mode == NEGATIVE_LOGIT {
+        } else if batch.start == NEGATIVE_LOGIT {
             start = -logit;
-        } else if step.mode == SIGMOID {
+        } else if batch.start == SIGMOID {
             start = sigmoid(vec4(logit)).x;
-        } else if step.mode == SOFTMAX {
+        } else if batch.start == SOFTMAX {
             let largest = next_in_rank(lane, sample, begin, begin + classes, vec2(NONE, 0u), NONE);
             let peak = logits[sample * step.width + largest.y];
             start = exponential(vec4(logit - peak)).x / sum_of_exponentials(lane, sample, begin, begin + classes, peak);
-        } else if step.mode == CONTRAST {
+        } else if batch.start == CONTRAST {
             other = next_in_rank(lane, sample, begin, begin + classes, vec2(NONE, 0u), chosen).y;
         }
         for (var column = 4u * lane; column < step.width; column += 4u * LANES) {
             let columns = vec4(column, column + 1u, column + 2u, column + 3u);
             var v = select(vec4(0.0), vec4(start), columns == vec4(chosen));
-            if step.mode == GIVEN {
+            if batch.start == GIVEN {
                 let element = row * step.width + column;
                 v = vec4(given[element], given[element + 1u], given[element + 2u], given[element + 3u]);
             } else if other != NONE {

@@ -50,7 +50,7 @@ pub struct Named {
 }
 
 /// What a backend did for a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Run {
     /// How many times it went through the plan: pieces that the batch was cut into.
     pub chunks: usize,
@@ -62,6 +62,8 @@ pub struct Run {
     pub compute: Option<f64>,
     /// Seconds that results took from the device; none on the CPU.
     pub download: f64,
+    /// Seconds of each of the plan's steps, where a device was asked to time them.
+    pub steps: Vec<f64>,
 }
 
 /// What each layer did with the relevance that arrived, over all samples and targets.

@@ -10,8 +10,8 @@ struct Step {
     targets: u32,                 // K: rows of relevance a sample
     positive: f32,                // c₊, the coefficient of positive weights
     negative: f32,                // c₋
-    measure: u32,                 // where a reduction's records go
-    mode: u32,                    // what a start is
+    entries: u32,                 // of a lookup's table
+    unused: u32,
     geometry: array<vec4<u32>, 2>, // what a move or a start is told beside
     offsets: array<vec4<u32>, 4>, // where each parameter begins
     numbers: array<vec4<f32>, 8>, // factors, slopes and ε of the chain
@@ -20,6 +20,8 @@ struct Step {
 // What changes from chunk to chunk.
 struct Batch {
     samples: u32,
+    start: u32,     // what relevance starts as
+    is_ranked: u32, // 1 where targets are chosen by their logits, 0 where they are given
 }
 
 @group(0) @binding(0) var<uniform> step: Step;

@@ -1,14 +1,17 @@
 //! The [`Explainer`]: a network under a composite on a backend, ready for batches.
 
 mod batch;
+mod plans;
 mod request;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use crate::batch::Batch;
 use crate::composite::{Assignment, Composite};
 use crate::cpu::{self, Cpu};
 use crate::error::{Error, ErrorKind, Result, unknown};
+#[cfg(feature = "gpu")]
+use crate::gpu::{self, Gpu};
 use crate::layers::Layer;
 use crate::network::{InputKind, Network, ValueId};
 use crate::plan::{self, Ask, Plan, Target};
@@ -18,6 +21,7 @@ use crate::start::{Start, Targets};
 use crate::tensor::{Shape, Tensor};
 
 use batch::{Checked, Filled};
+use plans::Plans;
 pub use request::{Backend, Input, Options, Request};
 
 /// A network under a composite on a backend. Immutable: share it between threads.
@@ -42,14 +46,59 @@ pub struct Explainer {
     composite: Composite,
     rules: Assignment,
     engine: Engine,
-    target: Target,
-    plans: Mutex<HashMap<Ask, Arc<cpu::Prepared>>>,
+    /// Samples computed together, if told.
+    samples: Option<usize>,
+    /// Bytes that a chunk may take, if told.
+    memory: Option<usize>,
 }
 
+/// What computes, with the plans that it has made ready.
 #[derive(Debug)]
 enum Engine {
-    Cpu(Cpu),
+    Cpu {
+        cpu: Cpu,
+        plans: Plans<Ask, cpu::Prepared>,
+    },
+    #[cfg(feature = "gpu")]
+    Gpu {
+        gpu: Arc<Gpu>,
+        resident: gpu::Resident,
+        /// By what is asked and whether starts are given.
+        plans: Plans<(Ask, bool), gpu::Prepared>,
+    },
     Reference,
+}
+
+impl Engine {
+    fn new(options: &Options) -> Result<Self> {
+        match options.backend {
+            #[cfg(feature = "gpu")]
+            // Without a GPU that can serve, the CPU is the fastest there is; reports name what computed.
+            Backend::Auto => Engine::gpu(options).or_else(|_| Engine::cpu(options)),
+            #[cfg(not(feature = "gpu"))]
+            Backend::Auto => Engine::cpu(options),
+            Backend::Cpu => Engine::cpu(options),
+            #[cfg(feature = "gpu")]
+            Backend::Gpu => Engine::gpu(options),
+            #[cfg(not(feature = "gpu"))]
+            Backend::Gpu => Err(Error::new(ErrorKind::Unsupported, "this build has no GPU backend")
+                .help("build with the feature `gpu`, or take the cpu backend")),
+            Backend::Reference => Ok(Engine::Reference),
+        }
+    }
+
+    #[cfg(feature = "gpu")]
+    fn gpu(options: &Options) -> Result<Self> {
+        let gpu = match &options.gpu {
+            Some(gpu) => Arc::clone(gpu),
+            None => Arc::new(pollster::block_on(Gpu::open(&options.device))?),
+        };
+        Ok(Engine::Gpu { gpu, resident: gpu::Resident::default(), plans: Plans::default() })
+    }
+
+    fn cpu(options: &Options) -> Result<Self> {
+        Ok(Engine::Cpu { cpu: Cpu::new(options.threads)?, plans: Plans::default() })
+    }
 }
 
 impl Explainer {
@@ -68,22 +117,10 @@ impl Explainer {
     pub fn with_options(network: impl Into<Arc<Network>>, composite: &Composite, options: Options) -> Result<Self> {
         let network = network.into();
         let rules = composite.assign(&network)?;
-        let engine = match options.backend {
-            Backend::Auto | Backend::Cpu => Engine::Cpu(Cpu::new(options.threads)?),
-            Backend::Gpu => return Err(Error::new(ErrorKind::Device, "the gpu backend is not wired yet")),
-            Backend::Reference => Engine::Reference,
-        };
-        let threads = match &engine {
-            Engine::Cpu(cpu) => cpu.threads(),
-            Engine::Reference => 1,
-        };
-        let target = Target {
-            budget: options.memory.map_or(usize::MAX, |bytes| bytes / threads),
-            samples: options.batch_size.unwrap_or(usize::MAX).max(1),
-            ..Target::UNLIMITED
-        };
+        let engine = Engine::new(&options)?;
+        let (samples, memory) = (options.batch_size.map(|samples| samples.max(1)), options.memory);
         let composite = composite.clone();
-        Ok(Explainer { network, composite, rules, engine, target, plans: Mutex::default() })
+        Ok(Explainer { network, composite, rules, engine, samples, memory })
     }
 
     /// The network that is explained.
@@ -99,16 +136,40 @@ impl Explainer {
     /// What computes: never [`Backend::Auto`].
     pub fn backend(&self) -> Backend {
         match self.engine {
-            Engine::Cpu(_) => Backend::Cpu,
+            Engine::Cpu { .. } => Backend::Cpu,
+            #[cfg(feature = "gpu")]
+            Engine::Gpu { .. } => Backend::Gpu,
             Engine::Reference => Backend::Reference,
         }
     }
 
-    /// What computes, in words: the instruction set and the number of threads.
+    /// What computes, in words: the instruction set and the number of threads, or the device.
     pub fn adapter(&self) -> String {
         match &self.engine {
-            Engine::Cpu(cpu) => format!("{}, {} threads", cpu::instruction_set(), cpu.threads()),
+            Engine::Cpu { cpu, .. } => format!("{}, {} threads", cpu::instruction_set(), cpu.threads()),
+            #[cfg(feature = "gpu")]
+            Engine::Gpu { gpu, .. } => gpu.name(),
             Engine::Reference => "float64 reference".to_owned(),
+        }
+    }
+
+    /// The device that computes, where one does.
+    #[cfg(feature = "gpu")]
+    pub fn gpu(&self) -> Option<&Arc<Gpu>> {
+        match &self.engine {
+            Engine::Gpu { gpu, .. } => Some(gpu),
+            Engine::Cpu { .. } | Engine::Reference => None,
+        }
+    }
+
+    /// Bytes that weights and plans take on a device; none where no device computes.
+    pub fn device_memory(&self) -> Option<u64> {
+        match &self.engine {
+            #[cfg(feature = "gpu")]
+            Engine::Gpu { resident, plans, .. } => {
+                Some(resident.bytes() + plans.all().iter().map(|plan| plan.bytes()).sum::<u64>())
+            }
+            Engine::Cpu { .. } | Engine::Reference => None,
         }
     }
 
@@ -117,7 +178,23 @@ impl Explainer {
     /// # Errors
     /// If the request names what the network does not have.
     pub fn plan(&self, request: &Request) -> Result<Plan> {
-        plan::build(&self.network, &self.rules, &self.ask(request)?, &self.target)
+        let ask = self.ask(request)?;
+        plan::build(&self.network, &self.rules, &ask, &self.target(&ask))
+    }
+
+    /// What a plan may use.
+    fn target(&self, ask: &Ask) -> Target {
+        let on_host = |threads| Target {
+            budget: self.memory.map_or(usize::MAX, |bytes| bytes / threads),
+            samples: self.samples.unwrap_or(usize::MAX),
+            ..Target::UNLIMITED
+        };
+        match (&self.engine, ask) {
+            (Engine::Cpu { cpu, .. }, _) => on_host(cpu.threads()),
+            #[cfg(feature = "gpu")]
+            (Engine::Gpu { gpu, .. }, ask) => gpu.target(&self.network, ask.targets, self.samples, self.memory),
+            (Engine::Reference, _) => on_host(1),
+        }
     }
 
     /// The relevance of every input element for each target.
@@ -141,16 +218,17 @@ impl Explainer {
         let start = request.start.clone().unwrap_or_else(|| self.composite.default_start());
         self.check_start(&start, batch.samples, ask.targets)?;
         let mut filled = Filled::new(self, &batch, &ask);
-        let sums = match &self.engine {
-            Engine::Cpu(cpu) => {
-                let prepared = self.prepared(cpu, &ask)?;
-                let work = filled.batch(inputs, batch.samples, &request.targets, &start);
-                cpu.run(&self.network, &prepared, work, false)?
+        let (sums, run) = match &self.engine {
+            Engine::Reference => {
+                (self.run_reference(inputs, &batch, &ask, request, &start, &mut filled)?, Run::default())
             }
-            Engine::Reference => self.run_reference(inputs, &batch, &ask, request, &start, &mut filled)?,
+            _ => {
+                let work = filled.batch(inputs, batch.samples, &request.targets, &start);
+                self.run_plan(&ask, work, false)?
+            }
         };
         let report = request.report.then(|| self.report(&sums));
-        Ok(filled.into_relevance(self, &batch, request, report, Run::default()))
+        Ok(filled.into_relevance(self, &batch, request, report, run))
     }
 
     /// The explained outputs of a batch, by the forward pass alone: `[samples, …output]`.
@@ -162,17 +240,16 @@ impl Explainer {
         let ask = Ask::default();
         let mut filled = Filled::new(self, &batch, &ask);
         match &self.engine {
-            Engine::Cpu(cpu) => {
-                let prepared = self.prepared(cpu, &ask)?;
-                filled.results.iter_mut().for_each(Vec::clear);
-                let work = filled.batch(inputs, batch.samples, &Targets::ArgMax, &Start::Logit);
-                cpu.run(&self.network, &prepared, work, true)?;
-            }
             Engine::Reference => {
                 for sample in 0..batch.samples {
                     let values = reference::forward(&self.network, &borrow(&self.sample(inputs, sample)))?;
                     filled.set_logits(sample, &values[self.network.output().index()]);
                 }
+            }
+            _ => {
+                filled.results.iter_mut().for_each(Vec::clear);
+                let work = filled.batch(inputs, batch.samples, &Targets::ArgMax, &Start::Logit);
+                self.run_plan(&ask, work, true)?;
             }
         }
         Ok(self.logits_tensor(filled.logits, &batch))
@@ -209,15 +286,27 @@ impl Explainer {
         Ok(value)
     }
 
-    fn prepared(&self, cpu: &Cpu, ask: &Ask) -> Result<Arc<cpu::Prepared>> {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = plans.get(ask) {
-            return Ok(Arc::clone(known));
+    /// Runs a batch by the plan for what is asked.
+    fn run_plan(&self, ask: &Ask, batch: Batch<'_>, forward_only: bool) -> Result<(Vec<LayerSums>, Run)> {
+        let (network, rules) = (&self.network, &self.rules);
+        match &self.engine {
+            Engine::Cpu { cpu, plans } => {
+                let prepared = plans.find_or(ask, || {
+                    cpu.prepare(network, rules, plan::build(network, rules, ask, &self.target(ask))?)
+                })?;
+                let sums = cpu.run(network, &prepared, batch, forward_only)?;
+                Ok((sums, Run { chunks: 1, ..Run::default() }))
+            }
+            #[cfg(feature = "gpu")]
+            Engine::Gpu { gpu, resident, plans } => {
+                let is_given = matches!(batch.start, Start::Given(_));
+                let prepared = plans.find_or(&(ask.clone(), is_given), || {
+                    pollster::block_on(gpu.prepare(network, rules, resident, ask, &self.target(ask), is_given))
+                })?;
+                pollster::block_on(gpu.run(network, &prepared, batch, forward_only))
+            }
+            Engine::Reference => Err(Error::internal("the reference knows no plan")),
         }
-        let plan = plan::build(&self.network, &self.rules, ask, &self.target)?;
-        let prepared = Arc::new(cpu.prepare(&self.network, &self.rules, plan)?);
-        plans.insert(ask.clone(), Arc::clone(&prepared));
-        Ok(prepared)
     }
 
     fn check_start(&self, start: &Start, samples: usize, targets: usize) -> Result<()> {

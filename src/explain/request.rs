@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::str::FromStr;
+#[cfg(feature = "gpu")]
+use std::sync::Arc;
 
 #[cfg(feature = "gpu")]
-use crate::gpu::DeviceOptions;
+use crate::gpu::{DeviceOptions, Gpu};
 use crate::plan::Facts;
 use crate::error::{Error, Result};
 use crate::start::{Start, Targets};
@@ -61,6 +63,9 @@ pub struct Options {
     /// Which device the GPU backend takes, and how.
     #[cfg(feature = "gpu")]
     pub device: DeviceOptions,
+    /// A device that is open already, instead of one by `device`: explainers that share it compile each kernel once.
+    #[cfg(feature = "gpu")]
+    pub gpu: Option<Arc<Gpu>>,
 }
 
 /// One input of a network with a batch of samples: `[samples, …sample]`, or one sample without the leading axis.

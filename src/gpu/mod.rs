@@ -1,3 +1,179 @@
-//! The GPU executor of a [`Plan`](crate::plan::Plan).
+//! The GPU executor of a [`Plan`]: the only room beside [`kernels`](crate::kernels) that knows wgpu.
+//!
+//! Weights go up once. A plan is prepared once: buffers, pipelines, bind groups and uniforms. A batch is cut into chunks;
+//! each chunk is one submission of uploads, one compute pass and downloads, and two are on their way at a time. Kernels
+//! and the order of every sum depend on the plan and the chunk size it was made for, never on how many samples come, so
+//! a sample's bits do not depend on its neighbours.
+
 mod adapter;
+mod device;
+mod lane;
+mod pipelines;
+mod prepared;
+mod run;
+mod steps;
+mod weights;
+
+use crate::batch::Batch;
+use crate::composite::Assignment;
+use crate::error::Result;
+use crate::layers::Layer;
+use crate::network::Network;
+use crate::plan::{self, Ask, Target};
+use crate::relevance::{LayerSums, Run};
+
 pub use adapter::{AdapterDescription, DeviceOptions, adapters};
+use device::{Device, Refusal};
+use pipelines::Pipelines;
+use prepared::{COPIES, Preparation};
+pub use prepared::Prepared;
+use run::Runner;
+use weights::Weights;
+
+/// Rows that a chunk aims at: enough for the largest tiles to fill a device, few enough that several are in flight.
+const CHUNK_ROWS: usize = 2048;
+/// Bytes on the device that a chunk may take, unless told.
+const BUDGET: usize = 1 << 30;
+/// Storage buffers of a kernel that are not operands of its chain: target, source, parameters, and two of its own.
+const FIXED_BINDINGS: usize = 5;
+
+/// An open device with the kernels that were compiled for it. Explainers of several networks may share one.
+#[derive(Debug)]
+pub struct Gpu {
+    device: Device,
+    pipelines: Pipelines,
+    options: DeviceOptions,
+}
+
+/// A network's weights on a device.
+#[derive(Debug, Default)]
+pub struct Resident {
+    weights: Weights,
+}
+
+impl Resident {
+    /// Bytes on the device.
+    pub fn bytes(&self) -> u64 {
+        self.weights.bytes()
+    }
+}
+
+impl Gpu {
+    /// Opens the device that the options choose.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`](crate::ErrorKind::Device) if there is no such adapter or it cannot be opened;
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) if it lacks what the kernels need.
+    pub async fn open(options: &DeviceOptions) -> Result<Self> {
+        let device = Device::open(options).await?;
+        Ok(Gpu { device, pipelines: Pipelines::default(), options: options.clone() })
+    }
+
+    /// The adapter's name and interface.
+    pub fn name(&self) -> String {
+        self.device.name()
+    }
+
+    /// The open device, for programs that share it.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.device.device
+    }
+
+    /// How many kernels were compiled.
+    pub fn kernels(&self) -> usize {
+        self.pipelines.count()
+    }
+
+    /// What a plan for this device may use; `samples` and `budget` are the caller's own limits.
+    pub fn target(&self, network: &Network, targets: usize, samples: Option<usize>, budget: Option<usize>) -> Target {
+        let rows = rows_a_sample(network) * targets;
+        Target {
+            budget: budget.unwrap_or(BUDGET),
+            binding: self.device.binding(),
+            samples: samples.unwrap_or((CHUNK_ROWS / rows).max(1)),
+            copies: COPIES,
+            operands: self.device.limits.max_storage_buffers_per_shader_stage as usize - FIXED_BINDINGS,
+        }
+    }
+
+    /// Plans a request and makes it ready; chunks get smaller where the device has not the memory. `is_given` says whether
+    /// batches come with [`Start::Given`](crate::Start::Given).
+    ///
+    /// # Errors
+    /// If the request does not fit the network, the device's limits or its memory.
+    pub async fn prepare(
+        &self,
+        network: &Network,
+        rules: &Assignment,
+        resident: &Resident,
+        ask: &Ask,
+        target: &Target,
+        is_given: bool,
+    ) -> Result<Prepared> {
+        let mut target = *target;
+        loop {
+            let plan = plan::build(network, rules, ask, &target)?;
+            let chunk = plan.chunk;
+            let preparation = Preparation {
+                device: &self.device,
+                pipelines: &self.pipelines,
+                weights: &resident.weights,
+                network,
+                rules,
+                is_software: adapter::is_software(&self.device.info),
+                tile: self.options.tile,
+                profile: self.options.profile,
+                is_given,
+            };
+            match preparation.prepare(plan).await {
+                Ok(prepared) => return Ok(prepared),
+                Err(Refusal::OutOfMemory(_)) if chunk > 1 => target.samples = chunk / 2,
+                Err(refusal) => return Err(refusal.into()),
+            }
+        }
+    }
+
+    /// Explains a batch, or runs it forward only; gives each layer's sums where the plan measures them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`](crate::ErrorKind::Device) if the device was lost or refused the work.
+    pub async fn run(
+        &self,
+        network: &Network,
+        prepared: &Prepared,
+        batch: Batch<'_>,
+        forward_only: bool,
+    ) -> Result<(Vec<LayerSums>, Run)> {
+        self.device.check()?;
+        let mut lanes = prepared.take_lanes(&self.device).await?;
+        let mut runner = Runner {
+            device: &self.device,
+            network,
+            prepared,
+            batch,
+            forward_only,
+            profile: self.options.profile,
+            sums: vec![LayerSums::default(); network.layers().len()],
+            run: Run::default(),
+        };
+        // Where a run fails, its lanes are dropped with the chunks that are on their way.
+        runner.run(&mut lanes).await?;
+        prepared.put_back(lanes);
+        Ok((runner.sums, runner.run))
+    }
+}
+
+/// The most rows that a product has for each sample: tokens, where a layer works on each.
+fn rows_a_sample(network: &Network) -> usize {
+    let of_layer = |node: &crate::network::LayerNode| match &node.layer {
+        Layer::Dense(dense) => network.shape(node.output).count() / dense.outputs(),
+        Layer::Sum(_)
+        | Layer::Affine(_)
+        | Layer::Activation(_)
+        | Layer::Reshape(_)
+        | Layer::Transpose(_)
+        | Layer::Concat(_)
+        | Layer::Lookup(_) => 1,
+    };
+    network.layers().iter().map(of_layer).max().unwrap_or(1)
+}

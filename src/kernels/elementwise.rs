@@ -31,6 +31,8 @@ pub(crate) enum Move {
         lookups: usize,
         /// Elements of an entry.
         entry: usize,
+        /// Entries of the table.
+        entries: usize,
     },
 }
 
@@ -92,7 +94,7 @@ impl Elementwise<'_> {
                 columns = self.depth;
                 ("scatter", "scatter", [strips(whole), strips(to)])
             }
-            Move::Lookup { lookups, entry } => {
+            Move::Lookup { lookups, entry, .. } => {
                 bound.extend([source, table]);
                 ("lookup", "lookup", [[lookups as u32, entry as u32, 0, 0], [0; 4]])
             }
@@ -120,6 +122,10 @@ impl Elementwise<'_> {
             rows: self.rows as u32,
             parts: 1,
             targets: self.targets as u32,
+            entries: match self.source {
+                Move::Lookup { entries, .. } => entries as u32,
+                _ => 0,
+            },
             geometry,
             ..Step::default()
         };

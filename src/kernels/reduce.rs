@@ -12,11 +12,8 @@ use crate::error::Result;
 pub(crate) enum Reduction {
     /// Its root mean square.
     Rms,
-    /// Σ v, Σ |v| and how many v are not finite, as the record at `first` plus the row.
-    Sums {
-        /// Records before the first row's.
-        first: usize,
-    },
+    /// A record of Σ v, Σ |v| and how many v are not finite.
+    Sums,
 }
 
 /// A reduction as it is asked for.
@@ -43,12 +40,12 @@ impl Reduce<'_> {
     pub(crate) fn dispatch(&self) -> Result<Dispatch> {
         let mut writer = Writer::default();
         let aligned = self.width.is_multiple_of(4);
-        let (label, work, first) = match self.reduction {
-            Reduction::Rms => ("rms", "rms", 0),
-            Reduction::Sums { first } => ("sums", "sums", first),
+        let name = match self.reduction {
+            Reduction::Rms => "rms",
+            Reduction::Sums => "sums",
         };
         let text = context! {
-            work,
+            work => name,
             several => self.targets > 1,
             parts => false,
             source => writer.operand(&self.source),
@@ -64,13 +61,12 @@ impl Reduce<'_> {
             rows: self.rows as u32,
             parts: 1,
             targets: self.targets as u32,
-            measure: first as u32,
             ..Step::default()
         };
         writer.fill(&mut step)?;
         step.offsets[..self.offsets.len()].copy_from_slice(self.offsets);
         let bound = [(binding::TARGET, Access::Write)];
-        let kernel = Kernel::new(label, "reduce.wgsl", text, &bound, &writer, self.operands.len());
+        let kernel = Kernel::new(name, "reduce.wgsl", text, &bound, &writer, self.operands.len());
         Ok(Dispatch { kernel, step, grid: Grid { rows: self.rows, tile_rows: 1, cells: 1, lanes: 1 } })
     }
 }

@@ -38,7 +38,7 @@ impl Start<'_> {
     ///
     /// # Errors
     /// If the chain holds more numbers than a step.
-    pub(crate) fn dispatch(&self, mode: Mode, is_ranked: bool) -> Result<Dispatch> {
+    pub(crate) fn dispatch(&self) -> Result<Dispatch> {
         let mut writer = Writer::default();
         let aligned = self.width.is_multiple_of(4);
         let text = context! {
@@ -62,8 +62,7 @@ impl Start<'_> {
             rows: 1,
             parts: 1,
             targets: self.targets as u32,
-            mode: mode as u32,
-            geometry: [[self.classes as u32, u32::from(is_ranked), 0, 0], [0; 4]],
+            geometry: [[self.classes as u32, 0, 0, 0], [0; 4]],
             ..Step::default()
         };
         writer.fill(&mut step)?;

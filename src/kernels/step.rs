@@ -21,8 +21,8 @@ pub(crate) struct Step {
     pub targets: u32,
     pub positive: f32,
     pub negative: f32,
-    pub measure: u32,
-    pub mode: u32,
+    pub entries: u32,
+    pub unused: u32,
     pub geometry: [[u32; 4]; 2],
     pub offsets: [u32; PARAMETERS],
     pub numbers: [f32; NUMBERS],
@@ -33,5 +33,7 @@ pub(crate) struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable, Default)]
 pub(crate) struct Batch {
     pub samples: u32,
-    pub unused: [u32; 3],
+    pub start: u32,
+    pub is_ranked: u32,
+    pub unused: u32,
 }

@@ -57,13 +57,17 @@ impl Placements {
     }
 
     /// How many samples fit a target's memory.
-    pub(super) fn samples_within(&self, target: &Target) -> Result<usize> {
-        let per_sample = self.bytes_per_sample().max(1);
-        let widest = self.slots.iter().map(|slot| slot.width * size_of::<f32>()).max().unwrap_or(0).max(1);
+    pub(super) fn samples_within(&self, buffers: &[Buffer], targets: usize, target: &Target) -> Result<usize> {
+        let bytes = |width: usize| width * size_of::<f32>();
+        let held = buffers.iter().filter(|buffer| target.copies > 0 && is_callers(buffer.role));
+        let held: Vec<usize> = held.map(|buffer| bytes(width_a_sample(buffer, targets))).collect();
+        let per_sample = (self.bytes_per_sample() + target.copies * held.iter().sum::<usize>()).max(1);
+        let slots = self.slots.iter().map(|slot| bytes(slot.width));
+        let widest = slots.chain(held).max().unwrap_or(0).max(1);
         let samples = target.samples.min(target.budget / per_sample).min(target.binding / widest);
         if samples == 0 {
             let (needed, allowed, what) = if target.budget < per_sample {
-                (per_sample, target.budget, "scratch memory")
+                (per_sample, target.budget, "memory for what it computes")
             } else {
                 (widest, target.binding, "one buffer")
             };
@@ -72,6 +76,14 @@ impl Placements {
                 .help("allow more memory, run on fewer threads, or ask for fewer targets"));
         }
         Ok(samples)
+    }
+}
+
+/// Whether the caller owns a buffer of the role, so that an executor with memory of its own holds a copy.
+fn is_callers(role: Role) -> bool {
+    match role {
+        Role::Input(_) | Role::Index(_) | Role::Result(_) => true,
+        Role::Scratch | Role::Sums => false,
     }
 }
 
@@ -137,7 +149,9 @@ mod tests {
     fn a_target_too_small_for_one_sample_is_an_error() {
         let (buffers, steps) = chain_of(&[4, 8]);
         let placements = Placements::new(&buffers, &steps, BufferId(1), 1);
-        let fits = |budget, binding| placements.samples_within(&Target { budget, binding, samples: 100 });
+        let fits = |budget, binding| {
+            placements.samples_within(&buffers, 1, &Target { budget, binding, samples: 100, ..Target::UNLIMITED })
+        };
         assert_eq!(fits(96, 96).unwrap(), 2);
         assert_eq!(fits(1000, 96).unwrap(), 3);
         assert_eq!(fits(47, 96).unwrap_err().kind(), ErrorKind::Limit);

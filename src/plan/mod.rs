@@ -13,6 +13,7 @@ mod fuse;
 mod linear;
 mod print;
 mod relevance;
+mod split;
 mod step;
 
 use crate::composite::Assignment;
@@ -54,11 +55,16 @@ pub struct Target {
     pub binding: usize,
     /// The most samples a chunk may hold.
     pub samples: usize,
+    /// How many copies of inputs and results the executor holds of a chunk beside the caller's own.
+    pub copies: usize,
+    /// The most buffers that a chain may read.
+    pub operands: usize,
 }
 
 impl Target {
     /// A target without limits.
-    pub const UNLIMITED: Target = Target { budget: usize::MAX, binding: usize::MAX, samples: usize::MAX };
+    pub const UNLIMITED: Target =
+        Target { budget: usize::MAX, binding: usize::MAX, samples: usize::MAX, copies: 0, operands: usize::MAX };
 }
 
 /// Steps over buffers that explain a batch of samples. Sizes are per sample: any number of samples runs.
@@ -100,12 +106,13 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     let mut forward = builder.steps.len();
     builder.relevance();
     let logits = builder.logits();
-    let Builder { buffers, mut steps, results, .. } = builder;
+    let Builder { mut buffers, mut steps, results, .. } = builder;
     if ask.facts.fuse {
         fuse::fuse(&buffers, &mut steps, &mut forward);
     }
+    split::split(&mut buffers, &mut steps, &mut forward, target.operands);
     let placements = Placements::new(&buffers, &steps, logits, ask.targets);
-    let chunk = placements.samples_within(target)?;
+    let chunk = placements.samples_within(&buffers, ask.targets, target)?;
     Ok(Plan { targets: ask.targets, buffers, steps, forward, logits, results, placements, chunk })
 }
 

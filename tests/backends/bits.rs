@@ -16,7 +16,7 @@ fn bits_do_not_change_with_threads_chunks_or_batch_sizes() {
     for threads in [1, 2, 7] {
         for batch_size in [None, Some(1), Some(13), Some(96), Some(1000)] {
             for memory in [None, Some(7 * 20_000), Some(1 << 30)] {
-                let options = Options { backend: Backend::Cpu, threads: Some(threads), batch_size, memory };
+                let options = Options { threads: Some(threads), batch_size, memory, ..on(Backend::Cpu) };
                 let again = bits(&explain(&network, &composite, options, &data, &ask));
                 assert_eq!(again, first, "{threads} threads, batch size {batch_size:?}, memory {memory:?}");
             }
@@ -27,7 +27,7 @@ fn bits_do_not_change_with_threads_chunks_or_batch_sizes() {
 #[test]
 fn memory_too_small_for_a_sample_is_an_error() {
     let network = mlp(14, &[31, 130, 64, 7], Activation::Relu, true);
-    let options = Options { backend: Backend::Cpu, threads: Some(1), batch_size: None, memory: Some(100) };
+    let options = Options { threads: Some(1), memory: Some(100), ..on(Backend::Cpu) };
     let data = inputs(&network, 2, 6);
     let explainer = Explainer::with_options(network, &Composite::preset("epsilon").unwrap(), options).unwrap();
     let error = explainer.explain(&borrowed(&data), &Targets::ArgMax).unwrap_err();
@@ -66,7 +66,7 @@ fn samples_of_nan_leave_no_trace_in_those_after_them() {
     ] {
         let network = Arc::new(network);
         // One thread and small chunks: the same memory serves the spoiled chunks and then the clean ones.
-        let options = Options { backend: Backend::Cpu, threads: Some(1), batch_size: Some(5), memory: None };
+        let options = Options { threads: Some(1), batch_size: Some(5), ..on(Backend::Cpu) };
         let composite = composite_of(LinearRule::gamma(0.25, Stabilizer::Rms(0.1)));
         let explainer = Explainer::with_options(Arc::clone(&network), &composite, options).unwrap();
         let clean = inputs(&network, 30, 8);

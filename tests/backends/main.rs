@@ -2,6 +2,9 @@
 
 mod agreement;
 mod bits;
+#[cfg(feature = "gpu")]
+#[path = "../device/mod.rs"]
+mod device;
 mod input_checks;
 mod plans;
 
@@ -103,7 +106,20 @@ fn explain(
 }
 
 fn on(backend: Backend) -> Options {
+    #[cfg(feature = "gpu")]
+    if backend == Backend::Gpu {
+        return Options { backend, gpu: Some(device::shared()), ..Options::default() };
+    }
     Options { backend, ..Options::default() }
+}
+
+/// Every backend that is judged by the reference.
+fn compared() -> Vec<Options> {
+    let mut backends = vec![on(Backend::Cpu)];
+    if cfg!(feature = "gpu") {
+        backends.push(on(Backend::Gpu));
+    }
+    backends
 }
 
 /// Relative L2 of each leading row: what float32 sums of these lengths and damped denominators can reach; where terms of
@@ -124,7 +140,14 @@ fn assert_backends_agree(network: Network, composite: &Composite, samples: usize
     let network = Arc::new(network);
     let data = inputs(&network, samples, 77);
     let exact = explain(&network, composite, on(Backend::Reference), &data, ask);
-    let found = explain(&network, composite, on(Backend::Cpu), &data, ask);
+    for options in compared() {
+        let what = format!("{} {what}", options.backend);
+        let found = explain(&network, composite, options, &data, ask);
+        assert_agrees(found, &exact, &what);
+    }
+}
+
+fn assert_agrees(found: Relevance, exact: &Relevance, what: &str) {
     assert_eq!(found.targets, exact.targets, "{what}");
     assert_close(&found.logits, &exact.logits, 1e-5, what);
     let pairs = found.inputs.iter().chain(&found.kept).zip(exact.inputs.iter().chain(&exact.kept));
@@ -133,7 +156,7 @@ fn assert_backends_agree(network: Network, composite: &Composite, samples: usize
         assert_close(&found.relevance, &exact.relevance, 3e-5, &format!("{what}, {}", found.name));
     }
     assert_eq!(found.report.is_some(), exact.report.is_some());
-    if let (Some(found), Some(exact)) = (found.report, exact.report) {
+    if let (Some(found), Some(exact)) = (found.report, &exact.report) {
         assert_eq!(found.layers.len(), exact.layers.len());
         for (found, exact) in found.layers.iter().zip(&exact.layers) {
             assert_eq!((&found.name, &found.rule), (&exact.name, &exact.rule));

@@ -1,0 +1,173 @@
+//! An open device: every error of wgpu becomes one of ours.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::adapter::{self, DeviceOptions};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A device with its queue, and what went wrong on it.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) info: wgpu::AdapterInfo,
+    pub(super) limits: wgpu::Limits,
+    pub(super) features: wgpu::Features,
+    pub(super) dump_shaders: Option<PathBuf>,
+    faults: Arc<Mutex<Faults>>,
+}
+
+/// What a device told between calls.
+#[derive(Debug, Default)]
+struct Faults {
+    /// Why the device is gone.
+    lost: Option<String>,
+    /// The first error that no scope caught.
+    uncaught: Option<String>,
+}
+
+/// Why a device did not do what it was asked for.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// It has not enough memory: less work at a time may do.
+    OutOfMemory(String),
+    /// Everything else.
+    Failed(Error),
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        match refusal {
+            Refusal::OutOfMemory(message) => {
+                Error::new(ErrorKind::Limit, format!("the device is out of memory: {message}"))
+                    .help("ask for a smaller batch size or less memory, close what else uses the device, or take the cpu")
+            }
+            Refusal::Failed(error) => error,
+        }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal::Failed(error)
+    }
+}
+
+impl Device {
+    /// Opens the adapter that the options choose, with all limits that it offers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] if there is no such adapter or it cannot be opened; [`ErrorKind::Limit`] if it lacks what
+    /// every kernel needs.
+    pub(super) async fn open(options: &DeviceOptions) -> Result<Self> {
+        let adapter = adapter::choose(options)?;
+        let info = adapter.get_info();
+        let name = adapter::describe(&info);
+        let limits = options.limits.clone().unwrap_or_else(|| adapter.limits());
+        check_limits(&limits).map_err(|error| error.context(&name))?;
+        let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS;
+        let features = adapter.features() & wanted;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("relprop"),
+            required_features: features,
+            required_limits: limits.clone(),
+            ..wgpu::DeviceDescriptor::default()
+        };
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|error| {
+            Error::new(ErrorKind::Device, format!("{name} cannot be opened: {error}"))
+                .help("name another adapter, or take the cpu backend")
+        })?;
+        let faults = Arc::new(Mutex::new(Faults::default()));
+        let uncaught = Arc::clone(&faults);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            locked(&uncaught).uncaught.get_or_insert_with(|| error.to_string());
+        }));
+        let lost = Arc::clone(&faults);
+        device.set_device_lost_callback(move |reason, message| {
+            locked(&lost).lost.get_or_insert_with(|| format!("{reason:?}: {message}"));
+        });
+        Ok(Device { device, queue, info, limits, features, dump_shaders: options.dump_shaders.clone(), faults })
+    }
+
+    /// The adapter's name and interface.
+    pub(super) fn name(&self) -> String {
+        adapter::describe(&self.info)
+    }
+
+    /// Does `work`, and gives the errors that wgpu found in it.
+    pub(super) async fn scoped<T>(&self, work: impl FnOnce() -> T) -> Result<T, Refusal> {
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let done = work();
+        let (internal, validation, memory) = (internal.pop(), validation.pop(), memory.pop());
+        let (internal, validation, memory) = (internal.await, validation.await, memory.await);
+        self.check()?;
+        if let Some(error) = memory {
+            return Err(Refusal::OutOfMemory(error.to_string()));
+        }
+        match internal.or(validation) {
+            None => Ok(done),
+            Some(error) => Err(Refusal::Failed(self.refused(&error.to_string()))),
+        }
+    }
+
+    /// Fails if the device was lost or an error came up that no scope caught.
+    pub(super) fn check(&self) -> Result<()> {
+        let faults = locked(&self.faults);
+        if let Some(reason) = &faults.lost {
+            return Err(Error::new(ErrorKind::Device, format!("{} was lost: {reason}", self.name()))
+                .help("run again; if it is lost again, ask for a smaller batch size or take the cpu backend"));
+        }
+        match &faults.uncaught {
+            Some(error) => Err(self.refused(error)),
+            None => Ok(()),
+        }
+    }
+
+    fn refused(&self, error: &str) -> Error {
+        Error::new(ErrorKind::Device, format!("{} refused the work: {error}", self.name()))
+            .help("take another adapter or the cpu backend, and please report it")
+    }
+
+    /// Waits until a submission is done.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] if the device was lost.
+    pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        // In a browser this returns at once, and callbacks come from its event loop.
+        let waited = self.device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
+        self.check()?;
+        waited.map(drop).map_err(|error| self.refused(&error.to_string()))
+    }
+
+    /// Bytes that one binding may have.
+    pub(super) fn binding(&self) -> usize {
+        let most = self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size);
+        // Whole vectors of four numbers.
+        usize::try_from(most).unwrap_or(usize::MAX) / 16 * 16
+    }
+}
+
+fn locked(faults: &Mutex<Faults>) -> std::sync::MutexGuard<'_, Faults> {
+    faults.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What every kernel needs, as WebGPU guarantees it.
+fn check_limits(limits: &wgpu::Limits) -> Result<()> {
+    let needs = [
+        ("storage buffers a shader stage", u64::from(limits.max_storage_buffers_per_shader_stage), 8),
+        ("invocations a workgroup", u64::from(limits.max_compute_invocations_per_workgroup), 256),
+        ("bytes of workgroup memory", u64::from(limits.max_compute_workgroup_storage_size), 16384),
+        ("bindings a group", u64::from(limits.max_bindings_per_bind_group), 16),
+        ("bytes a uniform binding", limits.max_uniform_buffer_binding_size, 1024),
+    ];
+    match needs.into_iter().find(|(_, has, needed)| has < needed) {
+        None => Ok(()),
+        Some((what, has, needed)) => {
+            Err(Error::new(ErrorKind::Limit, format!("the adapter has {has} {what}, and the kernels need {needed}"))
+                .help("name another adapter, or take the cpu backend"))
+        }
+    }
+}

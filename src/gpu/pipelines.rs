@@ -1,0 +1,77 @@
+//! Compiled kernels: each text once a device.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use super::device::{Device, Refusal};
+use crate::error::{Error, ErrorKind, Result};
+use crate::kernels::Kernel;
+
+/// The pipelines of a device, by their kernels.
+#[derive(Debug, Default)]
+pub(super) struct Pipelines {
+    known: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
+}
+
+impl Pipelines {
+    /// How many kernels are compiled.
+    pub(super) fn count(&self) -> usize {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Compiles the kernels that are not known yet, on several threads where there are.
+    pub(super) async fn compile(&self, device: &Device, kernels: &[&Kernel]) -> Result<(), Refusal> {
+        let mut missing: Vec<&Kernel> = Vec::new();
+        for &kernel in kernels {
+            let is_known = self.known.lock().unwrap_or_else(PoisonError::into_inner).contains_key(kernel);
+            if !is_known && !missing.contains(&kernel) {
+                missing.push(kernel);
+            }
+        }
+        if let Some(folder) = &device.dump_shaders {
+            missing.iter().try_for_each(|kernel| dump(folder, kernel))?;
+        }
+        let compiled = compile_all(device, &missing).await?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(missing.into_iter().cloned().zip(compiled));
+        Ok(())
+    }
+
+    /// The pipeline of a kernel that was compiled.
+    pub(super) fn get(&self, kernel: &Kernel) -> Result<wgpu::ComputePipeline> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(kernel).cloned().ok_or_else(|| Error::internal("a kernel is compiled before it is bound"))
+    }
+}
+
+#[cfg(all(feature = "threads", not(target_family = "wasm")))]
+async fn compile_all(device: &Device, kernels: &[&Kernel]) -> Result<Vec<wgpu::ComputePipeline>, Refusal> {
+    use rayon::prelude::*;
+    // Error scopes belong to a thread, so each kernel has its own.
+    let compile = |kernel: &&Kernel| pollster::block_on(device.scoped(|| kernel.compile(&device.device)));
+    kernels.par_iter().map(compile).collect()
+}
+
+#[cfg(not(all(feature = "threads", not(target_family = "wasm"))))]
+async fn compile_all(device: &Device, kernels: &[&Kernel]) -> Result<Vec<wgpu::ComputePipeline>, Refusal> {
+    let mut compiled = Vec::with_capacity(kernels.len());
+    for kernel in kernels {
+        compiled.push(device.scoped(|| kernel.compile(&device.device)).await?);
+    }
+    Ok(compiled)
+}
+
+/// Writes a kernel's text into a folder, under its name and a number that the text decides.
+fn dump(folder: &Path, kernel: &Kernel) -> Result<()> {
+    let mut hasher = DefaultHasher::new();
+    kernel.text.hash(&mut hasher);
+    let name = format!("{}-{:016x}.wgsl", kernel.label.replace(' ', "-"), hasher.finish());
+    let path = folder.join(name);
+    let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, &kernel.text));
+    written.map_err(|error| {
+        Error::new(ErrorKind::Io, format!("{} cannot be written: {error}", path.display()))
+            .help("name another folder for the kernels' texts")
+    })
+}

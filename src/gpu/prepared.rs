@@ -1,0 +1,332 @@
+//! A plan made ready on a device: buffers, pipelines and bind groups, made once and used for every chunk.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::device::{Device, Refusal};
+use super::lane::Lane;
+use super::pipelines::Pipelines;
+use super::steps::{Bound, Translator};
+use super::weights::{Part, Weights, filled};
+use crate::composite::Assignment;
+use crate::error::{Error, Result};
+use crate::kernels::{Access, Batch, Grid, Step as StepUniform, Tile, binding};
+use crate::network::{LayerId, Network};
+use crate::parameters::Parameters;
+use crate::plan::{BufferId, Measure, Plan, Role, Rows, Step, Work};
+use crate::tensor::Tensor;
+
+/// How many chunks are on their way at a time: while one computes, the next is filled and the one before read.
+const IN_FLIGHT: usize = 2;
+
+/// Copies of a chunk's inputs and results that are held: on the device, and on the way of each chunk in flight.
+pub(super) const COPIES: usize = 1 + IN_FLIGHT;
+
+/// A plan with everything that running it takes.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(super) plan: Plan,
+    pub(super) memory: Memory,
+    pub(super) dispatches: Vec<Recorded>,
+    /// How many dispatches are timed each by itself.
+    timed: usize,
+    /// Lanes that rest.
+    lanes: Mutex<Vec<Lane>>,
+    /// The measures in the order of their records.
+    pub(super) measures: Vec<(LayerId, Measure)>,
+}
+
+/// A dispatch ready to be encoded.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    pub(super) step: usize,
+    pub(super) pipeline: wgpu::ComputePipeline,
+    pub(super) group: wgpu::BindGroup,
+    pub(super) grid: Grid,
+}
+
+/// The device's memory of one chunk.
+#[derive(Debug)]
+pub(super) struct Memory {
+    slots: Vec<wgpu::Buffer>,
+    pub(super) inputs: Vec<wgpu::Buffer>,
+    pub(super) results: Vec<wgpu::Buffer>,
+    pub(super) batch: wgpu::Buffer,
+    pub(super) explained: wgpu::Buffer,
+    pub(super) given: wgpu::Buffer,
+    pub(super) sums: wgpu::Buffer,
+    /// Bytes from one measure's records to the next.
+    pub(super) records: u64,
+}
+
+/// What a plan is prepared with.
+pub(super) struct Preparation<'a> {
+    pub(super) device: &'a Device,
+    pub(super) pipelines: &'a Pipelines,
+    pub(super) weights: &'a Weights,
+    pub(super) network: &'a Network,
+    pub(super) rules: &'a Assignment,
+    pub(super) is_software: bool,
+    pub(super) tile: Option<Tile>,
+    /// Whether each dispatch is timed by itself.
+    pub(super) profile: bool,
+    /// Whether starts are given, rather than made from the logits.
+    pub(super) is_given: bool,
+}
+
+impl Preparation<'_> {
+    /// Makes a plan ready.
+    pub(super) async fn prepare(&self, plan: Plan) -> Result<Prepared, Refusal> {
+        let parameters = Parameters::new(self.network, self.rules, &plan)?;
+        let translator = Translator {
+            network: self.network,
+            plan: &plan,
+            parameters: &parameters,
+            samples: plan.chunk,
+            is_software: self.is_software,
+            tile: self.tile,
+        };
+        let mut weights = Vec::with_capacity(plan.steps.len());
+        let mut bound = Vec::with_capacity(plan.steps.len());
+        for step in &plan.steps {
+            let of_step = self.weight(step).await?;
+            let parts: Vec<Range<usize>> = of_step.iter().map(|part| part.columns.clone()).collect();
+            bound.push(translator.bind(step, &parts)?);
+            weights.push(of_step);
+        }
+        let kernels: Vec<_> = bound.iter().flat_map(|bound| &bound.dispatches).map(|dispatch| &dispatch.kernel).collect();
+        self.pipelines.compile(self.device, &kernels).await?;
+        let measures: Vec<(LayerId, Measure)> = plan.steps.iter().filter_map(measure_of).collect();
+        let memory = self.device.scoped(|| Memory::new(self, &plan, measures.len())).await?;
+        let recorded = self.device.scoped(|| self.record(&plan, &bound, &weights, &memory)).await?;
+        let dispatches = recorded?;
+        let timed = if self.profile { dispatches.len() } else { 0 };
+        let prepared = Prepared { plan, memory, dispatches, timed, lanes: Mutex::default(), measures };
+        let lanes = prepared.take_lanes(self.device).await?;
+        prepared.put_back(lanes);
+        Ok(prepared)
+    }
+
+    /// The weight that a step reads, in parts.
+    async fn weight(&self, step: &Step) -> Result<Arc<Vec<Part>>, Refusal> {
+        match (&step.work, step.layer) {
+            (Work::Product { direction, .. }, Some(layer)) => {
+                self.weights.dense(self.device, self.network, layer, *direction).await
+            }
+            (Work::Lookup, Some(layer)) => self.weights.table(self.device, self.network, layer).await,
+            _ => Ok(Arc::default()),
+        }
+    }
+
+    fn record(
+        &self,
+        plan: &Plan,
+        bound: &[Bound],
+        weights: &[Arc<Vec<Part>>],
+        memory: &Memory,
+    ) -> Result<Vec<Recorded>> {
+        let all: Vec<&StepUniform> =
+            bound.iter().flat_map(|bound| &bound.dispatches).map(|dispatch| &dispatch.step).collect();
+        let uniforms = Uniforms::new(self.device, &all);
+        let mut recorded = Vec::with_capacity(all.len());
+        let mut measure = 0;
+        for (position, (step, of_step)) in plan.steps.iter().zip(bound).enumerate() {
+            let parameters = filled(self.device, "parameters", &[&of_step.parameters]);
+            let table = match &step.work {
+                Work::Transpose { dims, order } => Some(positions(self.device, dims, order)),
+                Work::Lookup => Some(weights[position][0].buffer.clone()),
+                _ => None,
+            };
+            let records = memory.records * measure;
+            measure += u64::from(matches!(step.work, Work::Measure(_)));
+            for (part, dispatch) in of_step.dispatches.iter().enumerate() {
+                let pipeline = self.pipelines.get(&dispatch.kernel)?;
+                let resource = |binding: u32| -> Result<wgpu::BindingResource<'_>> {
+                    let buffer = match binding {
+                        binding::STEP => return Ok(uniforms.resource(recorded.len())),
+                        binding::BATCH => &memory.batch,
+                        binding::WEIGHT => &weights[position][part].buffer,
+                        binding::TARGET if matches!(step.work, Work::Measure(_)) => {
+                            return Ok(range(&memory.sums, records, memory.records));
+                        }
+                        binding::TARGET => memory.buffer(plan, step.target)?,
+                        binding::SOURCE => {
+                            let source = step.source.ok_or_else(|| Error::internal("the step reads no rows"))?;
+                            memory.buffer(plan, source.buffer)?
+                        }
+                        binding::PARAMETERS => &parameters,
+                        binding::TABLE => table.as_ref().unwrap_or(&memory.explained),
+                        binding::GIVEN => &memory.given,
+                        operand => {
+                            memory.buffer(plan, of_step.operands[(operand - binding::OPERANDS) as usize])?
+                        }
+                    };
+                    Ok(buffer.as_entire_binding())
+                };
+                let entries = dispatch.kernel.bindings.iter().map(|&(binding, _): &(u32, Access)| {
+                    Ok(wgpu::BindGroupEntry { binding, resource: resource(binding)? })
+                });
+                let entries = entries.collect::<Result<Vec<_>>>()?;
+                let group = self.device.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: Some(dispatch.kernel.label),
+                    layout: &pipeline.get_bind_group_layout(0),
+                    entries: &entries,
+                });
+                recorded.push(Recorded { step: position, pipeline, group, grid: dispatch.grid });
+            }
+        }
+        Ok(recorded)
+    }
+}
+
+fn measure_of(step: &Step) -> Option<(LayerId, Measure)> {
+    match (&step.work, step.layer) {
+        (Work::Measure(measure), Some(layer)) => Some((layer, *measure)),
+        _ => None,
+    }
+}
+
+/// For each element of a transposed row, its position in the source row.
+fn positions(device: &Device, dims: &[usize], order: &[usize]) -> wgpu::Buffer {
+    let positions = Tensor::from_fn(dims, |position| position as u32).transpose(order).into_data();
+    // The bits of whole numbers travel as those of floats do.
+    let bits: Vec<f32> = positions.into_iter().map(f32::from_bits).collect();
+    filled(device, "positions", &[&bits])
+}
+
+fn range(buffer: &wgpu::Buffer, offset: u64, size: u64) -> wgpu::BindingResource<'_> {
+    wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(size) })
+}
+
+/// What every dispatch is told, one behind another in a buffer.
+struct Uniforms {
+    buffer: wgpu::Buffer,
+    distance: usize,
+}
+
+impl Uniforms {
+    fn new(device: &Device, steps: &[&StepUniform]) -> Self {
+        let alignment = device.limits.min_uniform_buffer_offset_alignment as usize;
+        let distance = size_of::<StepUniform>().next_multiple_of(alignment);
+        let buffer = device.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("steps"),
+            size: (distance * steps.len().max(1)) as u64,
+            usage: wgpu::BufferUsages::UNIFORM,
+            mapped_at_creation: true,
+        });
+        if let Ok(mut mapped) = buffer.get_mapped_range_mut(..) {
+            for (index, step) in steps.iter().enumerate() {
+                let at = index * distance;
+                mapped.slice(at..at + size_of::<StepUniform>()).copy_from_slice(bytemuck::bytes_of(*step));
+            }
+        }
+        buffer.unmap();
+        Uniforms { buffer, distance }
+    }
+
+    fn resource(&self, index: usize) -> wgpu::BindingResource<'_> {
+        range(&self.buffer, (index * self.distance) as u64, size_of::<StepUniform>() as u64)
+    }
+}
+
+impl Memory {
+    fn new(preparation: &Preparation<'_>, plan: &Plan, measures: usize) -> Self {
+        use wgpu::BufferUsages as Usage;
+        let device = &preparation.device;
+        let samples = plan.chunk;
+        let buffer = |label: &'static str, elements: usize, usage: Usage| {
+            device.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                // Whole vectors, as kernels read them.
+                size: (elements * size_of::<f32>()).next_multiple_of(16).max(16) as u64,
+                usage: Usage::STORAGE | usage,
+                mapped_at_creation: false,
+            })
+        };
+        let held = |id: BufferId| {
+            let known = &plan.buffers[id.index()];
+            plan.rows(known.rows, samples) * known.width
+        };
+        let network = preparation.network;
+        let input = |input: &crate::network::Input| {
+            buffer("input", samples * network.shape(input.value).count(), Usage::COPY_DST)
+        };
+        let rows = samples * plan.targets;
+        let alignment = u64::from(device.limits.min_storage_buffer_offset_alignment);
+        let records = ((rows * 16) as u64).next_multiple_of(alignment);
+        let given = if preparation.is_given { rows * plan.buffers[plan.logits.index()].width } else { 0 };
+        Memory {
+            slots: (plan.placements.slots.iter())
+                .map(|slot| buffer("scratch", samples * slot.width, Usage::COPY_SRC))
+                .collect(),
+            inputs: network.inputs().iter().map(input).collect(),
+            results: plan.results.iter().map(|(_, id)| buffer("result", held(*id), Usage::COPY_SRC)).collect(),
+            batch: device.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("batch"),
+                size: size_of::<Batch>() as u64,
+                usage: Usage::UNIFORM | Usage::COPY_DST,
+                mapped_at_creation: false,
+            }),
+            explained: buffer("explained", rows, Usage::COPY_SRC | Usage::COPY_DST),
+            given: buffer("given", given, Usage::COPY_DST),
+            sums: buffer("sums", measures * records as usize / size_of::<f32>(), Usage::COPY_SRC),
+            records,
+        }
+    }
+
+    /// The device's buffer of a plan's buffer.
+    pub(super) fn buffer(&self, plan: &Plan, id: BufferId) -> Result<&wgpu::Buffer> {
+        match (plan.buffers[id.index()].role, plan.placements.slot(id)) {
+            (Role::Input(position) | Role::Index(position), _) => Ok(&self.inputs[position]),
+            (Role::Result(position), _) => Ok(&self.results[position]),
+            (Role::Scratch, Some(slot)) => Ok(&self.slots[slot]),
+            (Role::Scratch, None) | (Role::Sums, _) => Err(Error::internal("the buffer holds no rows")),
+        }
+    }
+
+    /// Bytes on the device.
+    pub(super) fn bytes(&self) -> u64 {
+        let lists = [&self.slots, &self.inputs, &self.results].into_iter().flatten();
+        let singles = [&self.batch, &self.explained, &self.given, &self.sums];
+        lists.chain(singles).map(wgpu::Buffer::size).sum()
+    }
+}
+
+impl Prepared {
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Lanes for one batch: those that rest, and new ones where others use them.
+    ///
+    /// Batches may share the rest of the device's memory: a chunk is one submission, from its uploads to its downloads.
+    pub(super) async fn take_lanes(&self, device: &Device) -> Result<Vec<Lane>, Refusal> {
+        let mut lanes = std::mem::take(&mut *self.resting());
+        let missing = IN_FLIGHT.saturating_sub(lanes.len());
+        let lane = |_| Lane::new(device, &self.plan, &self.memory, self.timed);
+        lanes.extend(device.scoped(|| (0..missing).map(lane).collect::<Vec<_>>()).await?);
+        Ok(lanes)
+    }
+
+    /// Lets lanes rest that have no chunk on its way.
+    pub(super) fn put_back(&self, lanes: Vec<Lane>) {
+        let mut resting = self.resting();
+        resting.extend(lanes);
+        resting.truncate(IN_FLIGHT);
+    }
+
+    fn resting(&self) -> MutexGuard<'_, Vec<Lane>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes on the device, and shared with it, without the weights.
+    pub fn bytes(&self) -> u64 {
+        self.memory.bytes() + self.resting().iter().map(Lane::bytes).sum::<u64>()
+    }
+
+    /// Rows of relevance of a number of samples.
+    pub(super) fn relevance_rows(&self, samples: usize) -> usize {
+        self.plan.rows(Rows::Target, samples)
+    }
+}

@@ -1,0 +1,173 @@
+//! Weights on the device: each uploaded once, whole where a binding can hold it, else in parts.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::device::{Device, Refusal};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layers::{Dense, Layer, Lookup};
+use crate::network::{LayerId, Network};
+use crate::plan::Direction;
+
+/// The weights of a network that are on the device.
+#[derive(Debug, Default)]
+pub(super) struct Weights {
+    known: Mutex<HashMap<Key, Arc<Vec<Part>>>>,
+}
+
+/// A layer's weight; by direction where it is cut, for each direction cuts it along the axis that its kernel writes.
+type Key = (LayerId, Option<Direction>);
+
+/// Columns of a product's result, and the weights that make them.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) columns: Range<usize>,
+    pub(super) buffer: wgpu::Buffer,
+}
+
+impl Weights {
+    /// Bytes on the device.
+    pub(super) fn bytes(&self) -> u64 {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().flat_map(|parts| parts.iter()).map(|part| part.buffer.size()).sum()
+    }
+
+    /// The weight of a dense layer for a direction.
+    pub(super) async fn dense(
+        &self,
+        device: &Device,
+        network: &Network,
+        layer: LayerId,
+        direction: Direction,
+    ) -> Result<Arc<Vec<Part>>, Refusal> {
+        let node = network.layer(layer);
+        let Layer::Dense(dense) = &node.layer else {
+            return Err(Error::internal("only a dense layer is a product").into());
+        };
+        let columns = match direction {
+            Direction::Forward => dense.outputs(),
+            Direction::Backward => dense.inputs(),
+        };
+        let is_whole = padded_bytes(dense.outputs(), dense.inputs()) <= device.binding();
+        let key = (layer, (!is_whole).then_some(direction));
+        let cuts = if is_whole { vec![0..columns] } else { cuts(dense, direction, device.binding(), &node.name)? };
+        let parts = self.part(key, device, cuts, |device, columns| match direction {
+            _ if is_whole => dense_rows(device, dense, 0..dense.outputs(), 0..dense.inputs()),
+            Direction::Forward => dense_rows(device, dense, columns, 0..dense.inputs()),
+            Direction::Backward => dense_rows(device, dense, 0..dense.outputs(), columns),
+        });
+        let parts = parts.await?;
+        if !is_whole {
+            return Ok(parts);
+        }
+        // One buffer serves both directions, which count its columns along different axes.
+        Ok(Arc::new(vec![Part { columns: 0..columns, buffer: parts[0].buffer.clone() }]))
+    }
+
+    /// The table of a lookup.
+    pub(super) async fn table(
+        &self,
+        device: &Device,
+        network: &Network,
+        layer: LayerId,
+    ) -> Result<Arc<Vec<Part>>, Refusal> {
+        let node = network.layer(layer);
+        let Layer::Lookup(lookup) = &node.layer else {
+            return Err(Error::internal("only a lookup layer looks up").into());
+        };
+        let count = lookup.table().count();
+        if count * size_of::<f32>() > device.binding() {
+            let message = format!(
+                "the table of {} entries takes {} bytes, and one binding of {} holds {}",
+                lookup.entries(),
+                count * size_of::<f32>(),
+                device.name(),
+                device.binding()
+            );
+            return Err(Error::new(ErrorKind::Limit, message).at(&node.name).help("take the cpu backend").into());
+        }
+        let upload = |device: &Device, _| filled(device, "table", &[lookup_rows(lookup)]);
+        self.part((layer, None), device, vec![0..count], upload).await
+    }
+
+    async fn part(
+        &self,
+        key: Key,
+        device: &Device,
+        cuts: Vec<Range<usize>>,
+        upload: impl Fn(&Device, Range<usize>) -> wgpu::Buffer,
+    ) -> Result<Arc<Vec<Part>>, Refusal> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let parts = device.scoped(|| {
+            let part = |columns: Range<usize>| Part { buffer: upload(device, columns.clone()), columns };
+            Arc::new(cuts.into_iter().map(part).collect::<Vec<_>>())
+        });
+        let parts = parts.await?;
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&parts));
+        Ok(parts)
+    }
+}
+
+fn lookup_rows(lookup: &Lookup) -> &[f32] {
+    lookup.table().data()
+}
+
+fn padded_bytes(rows: usize, columns: usize) -> usize {
+    rows * columns.next_multiple_of(4) * size_of::<f32>()
+}
+
+/// The columns of each part of a weight that no binding holds whole.
+fn cuts(dense: &Dense, direction: Direction, binding: usize, node: &str) -> Result<Vec<Range<usize>>> {
+    let (inputs, outputs) = (dense.inputs(), dense.outputs());
+    let (columns, most) = match direction {
+        Direction::Forward => (outputs, binding / padded_bytes(1, inputs)),
+        Direction::Backward => (inputs, binding / padded_bytes(outputs, 1) * 4),
+    };
+    // Parts begin at whole vectors of the target's rows.
+    let most = most / 4 * 4;
+    if most == 0 {
+        let message = format!("a weight of {outputs} x {inputs} cannot be cut into bindings of {binding} bytes");
+        return Err(Error::new(ErrorKind::Limit, message).at(node).help("take the cpu backend"));
+    }
+    Ok((0..columns).step_by(most).map(|first| first..columns.min(first + most)).collect())
+}
+
+/// Rows and columns of a weight, each row filled up to whole vectors.
+fn dense_rows(device: &Device, dense: &Dense, rows: Range<usize>, columns: Range<usize>) -> wgpu::Buffer {
+    let data = dense.weight().data();
+    let inputs = dense.inputs();
+    if columns.len() == inputs && inputs.is_multiple_of(4) {
+        return filled(device, "weight", &[&data[rows.start * inputs..rows.end * inputs]]);
+    }
+    let padding = [0.0; 3];
+    let padding = &padding[..columns.len().next_multiple_of(4) - columns.len()];
+    let row = |row: usize| [&data[row * inputs..][columns.clone()], padding];
+    filled(device, "weight", &rows.flat_map(row).collect::<Vec<_>>())
+}
+
+/// A buffer with these numbers, one stretch after another.
+pub(super) fn filled(device: &Device, label: &'static str, stretches: &[&[f32]]) -> wgpu::Buffer {
+    let count: usize = stretches.iter().map(|stretch| stretch.len()).sum();
+    let buffer = device.device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some(label),
+        // Whole vectors, as kernels read them.
+        size: ((count * size_of::<f32>()).next_multiple_of(16).max(16)) as u64,
+        usage: wgpu::BufferUsages::STORAGE,
+        mapped_at_creation: true,
+    });
+    // Where there was no memory, the error scope tells; there is nothing to fill then.
+    if let Ok(mut mapped) = buffer.get_mapped_range_mut(..) {
+        let mut at = 0;
+        for stretch in stretches {
+            let bytes = bytemuck::cast_slice(stretch);
+            mapped.slice(at..at + bytes.len()).copy_from_slice(bytes);
+            at += bytes.len();
+        }
+    }
+    buffer.unmap();
+    buffer
+}
