@@ -40,4 +40,9 @@ fn source4(row: u32, k: u32) -> vec4<f32> {
 {% endif %}
 }
 
+{% if body != "linear_tiled.wgsl" %}
+{% include "linear_block.wgsl" %}
+
+
+{% endif %}
 {% include body %}

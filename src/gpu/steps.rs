@@ -130,9 +130,10 @@ impl Translator<'_> {
         };
         let side_by_side = self.parts(step)?;
         let rows = side_by_side * targets;
+        let most_rows = self.samples * rows;
         let dispatch = |columns: &std::ops::Range<usize>| {
             Product {
-                tile: self.tile.unwrap_or_else(|| Tile::choose(self.samples * rows, columns.len(), self.is_software)),
+                tile: self.tile.unwrap_or_else(|| Tile::choose(most_rows, columns.len(), self.is_software)),
                 direction,
                 weight: *weight,
                 depth,
@@ -140,6 +141,7 @@ impl Translator<'_> {
                 first: columns.start,
                 columns: columns.len(),
                 rows,
+                most_rows,
                 parts: side_by_side,
                 targets,
                 activation: source.activation,

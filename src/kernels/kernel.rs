@@ -175,12 +175,13 @@ fn templates() -> &'static Environment<'static> {
     })
 }
 
-const TEXTS: [(&str, &str); 10] = [
+const TEXTS: [(&str, &str); 11] = [
     ("elementwise.wgsl", include_str!("../../shaders/elementwise.wgsl")),
     ("lib/chain.wgsl", include_str!("../../shaders/lib/chain.wgsl")),
     ("lib/functions.wgsl", include_str!("../../shaders/lib/functions.wgsl")),
     ("lib/step.wgsl", include_str!("../../shaders/lib/step.wgsl")),
     ("linear.wgsl", include_str!("../../shaders/linear.wgsl")),
+    ("linear_block.wgsl", include_str!("../../shaders/linear_block.wgsl")),
     ("linear_few.wgsl", include_str!("../../shaders/linear_few.wgsl")),
     ("linear_free.wgsl", include_str!("../../shaders/linear_free.wgsl")),
     ("linear_tiled.wgsl", include_str!("../../shaders/linear_tiled.wgsl")),

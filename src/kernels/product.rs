@@ -67,7 +67,8 @@ impl Tile {
         }
     }
 
-    fn geometry(self, direction: Direction) -> Geometry {
+    /// The shape for products of at most `most_rows` rows: those without workgroup tiles take as many rows at a time.
+    fn geometry(self, most_rows: usize) -> Geometry {
         let tiled = |rows, columns, depth, thread_rows, thread_columns| Geometry {
             body: "linear_tiled.wgsl",
             rows,
@@ -77,7 +78,7 @@ impl Tile {
             thread_columns,
             lanes: 0,
         };
-        let lanes = |body, rows, columns, lanes| Geometry {
+        let untiled = |body, rows, columns, lanes| Geometry {
             body,
             rows,
             columns,
@@ -86,18 +87,22 @@ impl Tile {
             thread_rows: 0,
             thread_columns: 0,
         };
-        match (self, direction) {
-            (Tile::Large, _) => tiled(128, 128, 8, 8, 8),
-            (Tile::Medium, _) => tiled(128, 64, 16, 8, 4),
-            (Tile::Small, _) => tiled(32, 32, 16, 4, 4),
-            (Tile::Few, _) => lanes("linear_few.wgsl", 8, 0, 0),
-            (Tile::Free, _) => lanes("linear_free.wgsl", 16, 8, 8),
+        match self {
+            Tile::Large => tiled(128, 128, 8, 8, 8),
+            Tile::Medium => tiled(128, 64, 16, 8, 4),
+            Tile::Small => tiled(32, 32, 16, 4, 4),
+            Tile::Few => untiled("linear_few.wgsl", most_rows.next_power_of_two().min(8), 0, 0),
+            Tile::Free => match most_rows {
+                0..=1 => untiled("linear_free.wgsl", 1, 16, 8),
+                2..=8 => untiled("linear_free.wgsl", 8, 16, 8),
+                _ => untiled("linear_free.wgsl", 32, 16, 8),
+            },
         }
     }
 
     /// Rows and columns that a workgroup makes.
-    fn covers(self, direction: Direction) -> (usize, usize) {
-        let Geometry { rows, columns, lanes, .. } = self.geometry(direction);
+    fn covers(self, most_rows: usize, direction: Direction) -> (usize, usize) {
+        let Geometry { rows, columns, lanes, .. } = self.geometry(most_rows);
         match (self, direction) {
             (Tile::Large | Tile::Medium | Tile::Small, _) => (rows, columns),
             (Tile::Few, Direction::Forward) => (rows, 16),
@@ -122,6 +127,8 @@ pub(crate) struct Product<'a> {
     pub columns: usize,
     /// Source rows a sample.
     pub rows: usize,
+    /// The most rows that a dispatch will have.
+    pub most_rows: usize,
     /// Rows that lie side by side in one row of the target's buffer.
     pub parts: usize,
     /// K, where the source has a row a sample and target; 1 where it has one a sample.
@@ -154,7 +161,7 @@ impl Product<'_> {
         let mut writer = Writer::default();
         let aligned = self.width.is_multiple_of(4) && self.first.is_multiple_of(4);
         let source_aligned = self.depth.is_multiple_of(4);
-        let geometry = self.tile.geometry(self.direction);
+        let geometry = self.tile.geometry(self.most_rows);
         let (positive, negative) = match self.weight {
             WeightPart::Scaled { positive, negative } => (positive, negative),
             WeightPart::Squared | WeightPart::One => (1.0, 1.0),
@@ -205,7 +212,7 @@ impl Product<'_> {
         writer.fill(&mut step)?;
         step.offsets[..self.offsets.len()].copy_from_slice(self.offsets);
         let kernel = Kernel::new(label, "linear.wgsl", text, &bound, &writer, self.operands.len());
-        let (tile_rows, tile_columns) = self.tile.covers(self.direction);
+        let (tile_rows, tile_columns) = self.tile.covers(self.most_rows, self.direction);
         let grid = Grid { rows: self.rows, tile_rows, cells: self.columns.div_ceil(tile_columns), lanes: 1 };
         Ok(Dispatch { kernel, step, grid })
     }

@@ -108,7 +108,8 @@ fn explain(
 fn on(backend: Backend) -> Options {
     #[cfg(feature = "gpu")]
     if backend == Backend::Gpu {
-        return Options { backend, gpu: Some(device::shared()), ..Options::default() };
+        // Small chunks: batches are cut, and software adapters compile the kernels for few rows much faster.
+        return Options { backend, gpu: Some(device::shared()), batch_size: Some(7), ..Options::default() };
     }
     Options { backend, ..Options::default() }
 }
@@ -142,7 +143,9 @@ fn assert_backends_agree(network: Network, composite: &Composite, samples: usize
     let exact = explain(&network, composite, on(Backend::Reference), &data, ask);
     for options in compared() {
         let what = format!("{} {what}", options.backend);
+        let is_gpu = options.backend == Backend::Gpu;
         let found = explain(&network, composite, options, &data, ask);
+        assert_eq!(found.run.dispatches > 0, is_gpu, "{what}");
         assert_agrees(found, &exact, &what);
     }
 }
