@@ -18,7 +18,7 @@ const SECONDS: f64 = 0.7;
 /// A table with a row a backend: how fast it is, and how closely it agrees with `expected`, which is of the first images.
 ///
 /// # Errors
-/// If a backend that starts cannot explain, or Ctrl-C came. One that does not start has a note in its row.
+/// If the environment asks for devices that there are not, or Ctrl-C came. A backend that fails has a note in its row.
 pub fn compare(network: &Arc<Network>, composite: &Composite, data: &Data, expected: &Relevance) -> Result<String> {
     let candidates = candidates()?;
     let head = ["backend", "on", "images", "images/s", "median", "worst of float64"];
@@ -27,7 +27,13 @@ pub fn compare(network: &Arc<Network>, composite: &Composite, data: &Data, expec
     for candidate in &candidates {
         activity.set_message(format!("{} explains", candidate.choice));
         activity.tick();
-        rows.push(row(candidate, network, composite, data, expected)?);
+        let row = row(candidate, network, composite, data, expected);
+        interrupt::check()?;
+        rows.push(row.unwrap_or_else(|error| {
+            let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
+            let none = || "–".to_owned();
+            vec![candidate.choice.backend.to_string(), format!("fails: {reason}"), none(), none(), none(), none()]
+        }));
     }
     activity.finish_and_clear();
     let hint = match candidates.as_slice() {
@@ -44,15 +50,7 @@ fn row(
     data: &Data,
     expected: &Relevance,
 ) -> Result<Vec<String>> {
-    let backend = candidate.choice.backend.to_string();
-    let explainer = match Explainer::with_options(network.clone(), composite, candidate.choice.options()?) {
-        Ok(explainer) => explainer,
-        Err(error) => {
-            let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
-            let none = || "–".to_owned();
-            return Ok(vec![backend, format!("does not start: {reason}"), none(), none(), none(), none()]);
-        }
-    };
+    let explainer = Explainer::with_options(network.clone(), composite, candidate.choice.options()?)?;
     let compared = expected.targets.rows();
     let targets = Targets::Each(expected.targets.data().to_vec());
     let first = data.block(0, compared)?;
@@ -66,7 +64,7 @@ fn row(
     let (_, seconds) = timed(&explainer, &all, &Targets::ArgMax)?;
     let software = if candidate.is_software { ", a software adapter" } else { "" };
     Ok(vec![
-        backend,
+        candidate.choice.backend.to_string(),
         format!("{}{software}", explainer.adapter()),
         thousands(images),
         thousands((images as f64 / seconds).round() as usize),

@@ -77,7 +77,9 @@ impl Devices {
         let Automatic { backend, adapter } = &self.auto;
         let why = match self.adapters.as_slice() {
             [] => ", because there is no GPU adapter",
-            [first, ..] if !first.automatic => ", because only software adapters are there, and it is faster",
+            adapters if adapters.iter().all(|adapter| adapter.is_software) => {
+                ", because only software adapters are there, and it is faster"
+            }
             _ => "",
         };
         let _ = writeln!(text, "--backend auto takes the {backend} backend ({adapter}){why}.");

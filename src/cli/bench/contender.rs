@@ -4,7 +4,6 @@ use relprop::{Backend, Error, ErrorKind, Explainer, Input, Options, Relevance, R
 
 use super::samples::Samples;
 use crate::cli::agreement::{distances, median_and_worst};
-use crate::cli::console::Console;
 use crate::cli::engine::BackendChoice;
 use crate::cli::interrupt;
 use crate::cli::model::Model;
@@ -45,44 +44,54 @@ impl Contender {
     }
 }
 
-/// Compares every contender with the float64 reference.
-///
-/// # Errors
-/// [`ErrorKind::Data`] with the first one whose relevance is wrong.
-pub fn check(contenders: &[Contender], model: &Model, samples: &Samples, console: Console) -> Result<()> {
-    let values = samples.batch(CHECKED)?;
-    let judge = Explainer::new(model.network.clone(), &model.composite, Backend::Reference)?;
-    let expected = explain(&judge, &values, &Targets::ArgMax)?;
-    let targets = Targets::Each(expected.targets.data().to_vec());
-    interrupt::check()?;
-    let nudged: Vec<Values> = values.iter().map(nudge).collect();
-    let moved = distances(&explain(&judge, &nudged, &targets)?, &expected);
-    for contender in contenders {
+/// The float64 reference's answer on a few samples, which every contender must give too.
+#[derive(Debug)]
+pub struct Judge {
+    values: Vec<Values>,
+    expected: Relevance,
+    targets: Targets,
+    /// How far each sample's relevance moves when its input is rounded otherwise.
+    moved: Vec<f64>,
+}
+
+impl Judge {
+    /// Asks the reference.
+    ///
+    /// # Errors
+    /// If the model cannot be explained.
+    pub fn new(model: &Model, samples: &Samples) -> Result<Self> {
+        let values = samples.batch(CHECKED)?;
+        let reference = Explainer::new(model.network.clone(), &model.composite, Backend::Reference)?;
+        let expected = explain(&reference, &values, &Targets::ArgMax)?;
+        let targets = Targets::Each(expected.targets.data().to_vec());
         interrupt::check()?;
-        let relevance = explain(&contender.explainer, &values, &targets)?;
+        let nudged: Vec<Values> = values.iter().map(nudge).collect();
+        let moved = distances(&explain(&reference, &nudged, &targets)?, &expected);
+        Ok(Judge { values, expected, targets, moved })
+    }
+
+    /// Compares a contender's relevance with the reference's, and says how near it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Data`] if it is wrong; other kinds if the contender cannot explain.
+    pub fn check(&self, contender: &Contender) -> Result<String> {
+        let relevance = explain(&contender.explainer, &self.values, &self.targets)?;
+        let name = contender.name();
         if contender.explainer.backend() == Backend::Gpu && relevance.run.dispatches == 0 {
-            return Err(Error::new(ErrorKind::Internal, format!("{} ran no kernel", contender.name()))
+            return Err(Error::new(ErrorKind::Data, format!("{name} ran no kernel"))
                 .help("this is a fault in relprop; please report it with what `relprop devices` prints"));
         }
-        let found = distances(&relevance, &expected);
+        let found = distances(&relevance, &self.expected);
         let (median, worst) = median_and_worst(found.clone());
+        let middle = median_and_worst(self.moved.clone()).0;
         let is_near = |(&found, &moved): (&f64, &f64)| found <= WORST.max(SLACK * moved);
-        let middle = median_and_worst(moved.clone()).0;
-        if median <= MEDIAN.max(SLACK * middle) && found.iter().zip(&moved).all(is_near) {
-            let name = contender.name();
-            console.done(&format!(
-                "checked {name}: median {median:.1e}, worst {worst:.1e} of float64 on {CHECKED} samples"
-            ));
-            continue;
+        let spread = format!("{median:.1e} (median) and {worst:.1e} (worst) on {CHECKED} samples");
+        if median <= MEDIAN.max(SLACK * middle) && found.iter().zip(&self.moved).all(is_near) {
+            return Ok(format!("checked {name}: relevance is within {spread} of float64"));
         }
-        let message = format!(
-            "{}: relevance is off float64 by {median:.1e} (median) and {worst:.1e} (worst) on {CHECKED} samples",
-            contender.name()
-        );
-        return Err(Error::new(ErrorKind::Data, message)
-            .help("nothing was timed; report this with the model, or leave the backend out with --backend"));
+        Err(Error::new(ErrorKind::Data, format!("{name}: relevance is off float64 by {spread}"))
+            .help("nothing was timed; report this with the model, or leave the backend out with --backend"))
     }
-    Ok(())
 }
 
 fn explain(explainer: &Explainer, values: &[Values], targets: &Targets) -> Result<Relevance> {

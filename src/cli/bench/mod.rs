@@ -10,17 +10,18 @@ mod timing;
 use std::path::PathBuf;
 
 use clap::Args;
-use relprop::Result;
 use relprop::output::check_chart_path;
+use relprop::{ErrorKind, Result};
 
 use super::backends::candidates;
 use super::console::{Console, to_json, to_stdout};
 use super::engine::{BackendChoice, positive};
-use super::model::{ModelArguments, usage};
+use super::interrupt;
+use super::model::{Model, ModelArguments, usage};
 use super::pixels::PixelArguments;
 use super::results::try_create;
 
-use contender::Contender;
+use contender::{Contender, Judge};
 use record::Record;
 use samples::Samples;
 use timing::{Sizes, measure};
@@ -101,8 +102,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let model = arguments.model.load()?;
     let samples = Samples::new(&arguments.inputs, &model.network, &arguments.pixels, console)?;
-    let contenders = contenders(arguments, &model, console)?;
-    contender::check(&contenders, &model, &samples, console)?;
+    let contenders = contenders(arguments, &model, &samples, console)?;
     let sizes = Sizes::new(&arguments.batch_size, &contenders[0].explainer)?;
     let measured = measure(&contenders, &samples, &sizes, arguments.repeats, console)?;
     let records: Vec<Record> =
@@ -117,23 +117,30 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// The backends that take part, started. One that nobody named may fail to start, and is left out.
-fn contenders(arguments: &Arguments, model: &super::model::Model, console: Console) -> Result<Vec<Contender>> {
+/// The backends that take part, started and checked. One that nobody named may fail to run and is left out; a wrong one
+/// ends everything.
+fn contenders(arguments: &Arguments, model: &Model, samples: &Samples, console: Console) -> Result<Vec<Contender>> {
     let named: Vec<BackendChoice> = arguments.backend.iter().flatten().cloned().collect();
     let is_named = !named.is_empty();
     let choices = if is_named { named } else { candidates()?.into_iter().map(|candidate| candidate.choice).collect() };
+    let judge = Judge::new(model, samples)?;
     let mut contenders: Vec<Contender> = Vec::new();
     for choice in choices {
-        super::interrupt::check()?;
-        match Contender::start(&choice, model, arguments.threads) {
-            Ok(contender) if contenders.iter().any(|known| known.name() == contender.name()) => {}
-            Ok(contender) => contenders.push(contender),
-            Err(error) if is_named => return Err(error),
+        interrupt::check()?;
+        let checked = Contender::start(&choice, model, arguments.threads)
+            .and_then(|contender| judge.check(&contender).map(|words| (contender, words)));
+        match checked {
+            Ok((contender, _)) if contenders.iter().any(|known| known.name() == contender.name()) => {}
+            Ok((contender, words)) => {
+                console.done(&words);
+                contenders.push(contender);
+            }
+            Err(error) if is_named || error.kind() == ErrorKind::Data => return Err(error),
             Err(error) => console.note(&format!("{choice} is left out: {error}")),
         }
     }
     if contenders.is_empty() {
-        return Err(usage("no backend could be started", "name one with --backend to see why"));
+        return Err(usage("no backend runs this model", "name one with --backend to see why"));
     }
     Ok(contenders)
 }

@@ -1,12 +1,11 @@
 //! What was measured, as JSON and as a table.
 
 use bytesize::ByteSize;
-use relprop::relevance::Run;
 use relprop::{Backend, Error, ErrorKind, Result};
 use serde::Serialize;
 
 use super::contender::Contender;
-use super::timing::Timing;
+use super::timing::{Shares, Timing};
 use crate::cli::console::thousands;
 use crate::cli::model::ModelArguments;
 use crate::cli::table::table;
@@ -40,19 +39,16 @@ pub struct Record {
     pub peak_memory_bytes: Option<u64>,
     /// What is held on the device: 0 on the CPU, null where it cannot be told.
     pub device_memory_bytes: Option<u64>,
-    /// What the backend did, for the table.
+    /// How a device spent its time, for the table; none on the CPU.
     #[serde(skip)]
-    run: Run,
-    /// Whether it computes on a device, for the table.
-    #[serde(skip)]
-    is_on_device: bool,
+    shares: Option<Shares>,
 }
 
 impl Record {
     /// A measurement with what it is of.
     pub fn new(model: &ModelArguments, contenders: &[Contender], timing: &Timing) -> Self {
         let contender = &contenders[timing.contender];
-        let gflop = timing.operations as f64 * 1e-9;
+        let gflop = timing.operations as f64 / 1e9;
         Record {
             model: model.path.display().to_string(),
             composite: model.composite.clone(),
@@ -67,8 +63,7 @@ impl Record {
             gflop_per_s: gflop / timing.explain,
             peak_memory_bytes: timing.peak_memory,
             device_memory_bytes: timing.device_memory,
-            run: timing.run,
-            is_on_device: contender.explainer.backend() == Backend::Gpu,
+            shares: (contender.explainer.backend() == Backend::Gpu).then_some(timing.shares),
         }
     }
 
@@ -85,10 +80,7 @@ impl Record {
     fn row(&self) -> Vec<String> {
         let rate =
             |samples: f64| if samples < 100.0 { format!("{samples:.1}") } else { thousands(samples.round() as usize) };
-        let share = |seconds: Option<f64>| match seconds.filter(|_| self.is_on_device) {
-            Some(seconds) => format!("{:.0} %", seconds / self.explain_s * 100.0),
-            None => "–".to_owned(),
-        };
+        let share = |part: Option<f64>| part.map_or_else(|| "–".to_owned(), |part| format!("{:.0} %", part * 100.0));
         vec![
             self.backend.clone(),
             self.adapter.clone(),
@@ -97,9 +89,9 @@ impl Record {
             rate(self.samples_per_s),
             format!("{:.2}", self.explain_s / self.forward_s),
             format!("{:.1}", self.gflop_per_s),
-            share(Some(self.run.upload)),
-            share(self.run.compute),
-            share(Some(self.run.download)),
+            share(self.shares.map(|shares| shares.upload)),
+            share(self.shares.and_then(|shares| shares.compute)),
+            share(self.shares.map(|shares| shares.download)),
         ]
     }
 }

@@ -39,12 +39,24 @@ pub struct Timing {
     pub explain: f64,
     /// Floating-point operations of an explanation's products.
     pub operations: u64,
-    /// What the backend did in a median run; times are means.
-    pub run: Run,
+    /// How the explanations' time was spent.
+    pub shares: Shares,
     /// The process's high-water mark when this was done.
     pub peak_memory: Option<u64>,
     /// What the backend held on a device; none where it cannot tell.
     pub device_memory: Option<u64>,
+}
+
+/// The parts of the explanations' time that a device spent on each, from 0 to 1. They overlap where there are several
+/// chunks; on the CPU they are nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Shares {
+    /// Inputs on their way to the device.
+    pub upload: f64,
+    /// Kernels, where the device can tell.
+    pub compute: Option<f64>,
+    /// Results on their way back.
+    pub download: f64,
 }
 
 /// The batch sizes to time.
@@ -164,33 +176,26 @@ impl Racer<'_> {
             batch,
             repeats,
             operations: plan.cost(explainer.network(), batch).operations,
-            run: mean(&self.runs),
+            shares: Shares::of(&self.runs, self.explain.iter().sum()),
             forward: median_and_worst(self.forward).0,
             explain: median_and_worst(self.explain).0,
             peak_memory: peak_bytes(),
-            device_memory: device_memory(explainer),
+            device_memory: match explainer.backend() {
+                Backend::Gpu => explainer.device_memory(),
+                _ => Some(0),
+            },
         })
     }
 }
 
-/// What runs did on average; all of them went through as many chunks.
-fn mean(runs: &[Run]) -> Run {
-    let count = runs.len().max(1) as f64;
-    let of = |part: fn(&Run) -> f64| runs.iter().map(part).sum::<f64>() / count;
-    let computed: Option<f64> = runs.iter().map(|run| run.compute).sum();
-    let first = runs.first().copied().unwrap_or_default();
-    Run {
-        upload: of(|run| run.upload),
-        compute: computed.map(|sum| sum / count),
-        download: of(|run| run.download),
-        ..first
-    }
-}
-
-/// What a backend holds on a device; those that compute on the CPU hold nothing there.
-fn device_memory(explainer: &Explainer) -> Option<u64> {
-    match explainer.backend() {
-        Backend::Gpu => None,
-        _ => Some(0),
+impl Shares {
+    /// The shares of runs that took so many seconds together.
+    fn of(runs: &[Run], seconds: f64) -> Self {
+        let share = |sum: f64| sum / seconds;
+        Shares {
+            upload: share(runs.iter().map(|run| run.upload).sum()),
+            compute: runs.iter().map(|run| run.compute).sum::<Option<f64>>().map(share),
+            download: share(runs.iter().map(|run| run.download).sum()),
+        }
     }
 }
