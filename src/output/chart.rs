@@ -136,8 +136,7 @@ impl Chart {
         let mut columns: Vec<f64> = self.points().map(|point| point.0).collect();
         columns.sort_by(f64::total_cmp);
         columns.dedup();
-        let up = 10f64.powf(up.start.log10().floor())..10f64.powf(up.end.log10().ceil());
-        let ticks = decades(&up);
+        let (up, ticks) = rounded(&up);
         let mut chart = ChartBuilder::on(area)
             .caption(&self.title, words(20, scale))
             .margin(MARGIN * scale)
@@ -230,12 +229,17 @@ fn span(numbers: impl Iterator<Item = f64>) -> Option<Range<f64>> {
     })
 }
 
-/// The powers of ten in a range whose ends are two of them; halves between where there are few.
-fn decades(range: &Range<f64>) -> Vec<f64> {
-    let (first, last) = (range.start.log10().round() as i32, range.end.log10().round() as i32);
-    let steps: &[f64] = if last - first > 3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
-    let ticks = (first..=last).flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
-    ticks.filter(|tick| *tick <= range.end * 1.001).collect()
+/// A range that ends at round numbers and holds another, and its ticks: 1, 2 and 5 times powers of ten, or the powers alone
+/// where they are many.
+fn rounded(range: &Range<f64>) -> (Range<f64>, Vec<f64>) {
+    let power = |x: f64| x.log10().floor() as i32;
+    let decades = power(range.start)..=power(range.end) + 1;
+    let round: Vec<f64> = decades.flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10f64.powi(power))).collect();
+    let below = round.iter().copied().filter(|tick| *tick <= range.start).next_back().unwrap_or(range.start);
+    let above = round.iter().copied().find(|tick| *tick > below && *tick >= range.end).unwrap_or(range.end);
+    let steps = if above / below > 2000.0 { 3 } else { 1 };
+    let ticks = round.into_iter().step_by(steps).filter(|tick| (below..=above).contains(tick)).collect();
+    (below..above, ticks)
 }
 
 /// A number with the SI prefix that makes it short.
@@ -301,7 +305,8 @@ mod tests {
     #[test]
     fn ticks_are_written_short() {
         assert_eq!([0.5, 20.0, 1e3, 2e5, 5e6].map(short), ["0.5", "20", "1 k", "200 k", "5 M"]);
-        assert_eq!(decades(&(10.0..1000.0)), [10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0]);
-        assert_eq!(decades(&(1.0..1e4)), [1.0, 10.0, 100.0, 1e3, 1e4]);
+        assert_eq!(rounded(&(14.0..700.0)), (10.0..1000.0, vec![10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0]));
+        assert_eq!(rounded(&(3.0..41_000.0)), (2.0..50_000.0, vec![10.0, 100.0, 1e3, 1e4]));
+        assert_eq!(rounded(&(5.0..5.0)), (5.0..10.0, vec![5.0, 10.0]));
     }
 }
