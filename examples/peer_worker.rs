@@ -1,7 +1,8 @@
-//! Times relprop for `benches/peers/compare.py`: one process, one command a line on stdin, one answer a line on stdout.
+//! Times relprop for `benches/peers`: one process, one command a line on stdin, one answer a line on stdout.
 //!
-//! `peer_worker MODEL.onnx INPUT.npy COMPOSITE THREADS` prints `ready`; then `forward` and `explain` answer seconds,
-//! `save PATH ROWS` writes the first rows of the last relevance, `peak` answers bytes, `quit` ends.
+//! `peer_worker MODEL.onnx INPUT.npy COMPOSITE THREADS [BACKEND]` (`gpu:NAME` names the adapter) prints `ready`; then `forward` and `explain` answer
+//! seconds, `save PATH ROWS` writes the first rows of the last relevance, `peak` answers bytes, `adapter` names the GPU
+//! that computes or says `none`, `quit` ends.
 
 use std::io::BufRead as _;
 use std::path::Path;
@@ -9,15 +10,19 @@ use std::time::Instant;
 
 use relprop::canonical::{self, canonicalize};
 use relprop::output::{Precision, write_npy};
-use relprop::{Backend, Composite, Explainer, Input, Options, Relevance, Targets, Tensor};
+use relprop::{Composite, Explainer, Input, Options, Relevance, Targets, Tensor};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [model, input, composite, threads] = arguments.as_slice() else {
-        return Err("usage: peer_worker MODEL.onnx INPUT.npy COMPOSITE THREADS".into());
+    let (model, input, composite, threads, backend) = match arguments.as_slice() {
+        [model, input, composite, threads] => (model, input, composite, threads, "cpu"),
+        [model, input, composite, threads, backend] => (model, input, composite, threads, backend.as_str()),
+        _ => return Err("usage: peer_worker MODEL.onnx INPUT.npy COMPOSITE THREADS [BACKEND]".into()),
     };
     let network = canonicalize(&relprop::onnx::load(model)?, &canonical::Options::default())?;
-    let options = Options { backend: Backend::Cpu, threads: Some(threads.parse()?), ..Options::default() };
+    let (backend, adapter) = backend.split_once(':').unwrap_or((backend, ""));
+    let mut options = Options { backend: backend.parse()?, threads: Some(threads.parse()?), ..Options::default() };
+    options.device.adapter = (!adapter.is_empty()).then(|| adapter.to_owned());
     let explainer = Explainer::with_options(network, &Composite::preset(composite)?, options)?;
     let samples = relprop::input::read_npy(Path::new(input))?.into_f32();
     println!("ready");
@@ -47,6 +52,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 write_npy(Path::new(path), &first, Precision::F32)?;
                 println!("saved");
             }
+            // Of a GPU: "NAME, BACKEND, DEVICE TYPE", the last two as wgpu's Debug has them; burn's worker does the same.
+            ["adapter"] => match explainer.gpu().map(|gpu| gpu.info()) {
+                Some(info) => println!("{}, {:?}, {:?}", info.name, info.backend, info.device_type),
+                None => println!("none"),
+            },
             ["peak"] => println!("{}", peak_memory()?),
             ["quit"] => break,
             _ => return Err(format!("unknown command `{line}`").into()),

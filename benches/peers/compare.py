@@ -7,56 +7,21 @@ and speaks the lines of torch_worker.py.
 
 import argparse
 import pathlib
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 
 import work
+from workers import Worker, best, measure, report_drift, worst_difference
 
 HERE = pathlib.Path(__file__).resolve().parent
 RELPROP = HERE.parents[1] / "target/release/examples/peer_worker"
-PROBE_TOLERANCE = 0.10
-
-
-class Worker:
-    def __init__(self, command):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        if self.process.stdout.readline().strip() != "ready":
-            sys.exit(f"{' '.join(map(str, command))} did not get ready")
-
-    def ask(self, line):
-        print(line, file=self.process.stdin, flush=True)
-        answer = self.process.stdout.readline().strip()
-        if not answer:
-            sys.exit(f"{self.process.args} ended at `{line}`")
-        return answer
-
-    def seconds(self, line):
-        return float(self.ask(line))
-
-    def quit(self):
-        print("quit", file=self.process.stdin, flush=True)
-        self.process.wait()
 
 
 def peer(tool, folder, source, threads):
     command = [sys.executable, HERE / "torch_worker.py", tool, folder / "mlp.onnx", folder / source, "epsilon", str(threads)]
     return Worker(command)
-
-
-def worst_difference(a, b):
-    return float((np.linalg.norm(a - b, axis=1) / np.linalg.norm(b, axis=1)).max())
-
-
-def measure(workers, repeats):
-    times = {tool: {"forward": [], "explain": []} for tool in workers}
-    for _ in range(repeats):
-        for tool, worker in workers.items():
-            for line in ["forward", "explain"]:
-                times[tool][line].append(worker.seconds(line))
-    return times
 
 
 def main():
@@ -94,7 +59,7 @@ def main():
         after = probe.seconds("probe")
 
         names = {"torch": "PyTorch gradient x input", "zennit": "zennit 1.0.0 epsilon", "captum": "captum 0.9.0 epsilon"}
-        best = {tool: {line: min(t) for line, t in lines.items()} for tool, lines in times.items()}
+        fastest = best(times)
         print(f"MLP {'-'.join(map(str, work.WIDTHS))}, batch {options.batch}, {options.threads} threads, best of {options.repeats}\n")
         print("| tool | forward s | explain s | times zennit's speed | explain / own forward | peak MB | beyond model and input MB | worst against float64 |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -102,12 +67,12 @@ def main():
             few = folder / f"{tool}.npy"
             worker.ask(f"save {few} 64")
             peak = int(worker.ask("peak"))
-            forward, explain = best[tool]["forward"], best[tool]["explain"]
+            forward, explain = fastest[tool]["forward"], fastest[tool]["explain"]
             cells = [
                 names.get(tool, tool),
                 f"{forward:.3f}",
                 f"{explain:.3f}",
-                f"{best['zennit']['explain'] / explain:.2f}",
+                f"{fastest['zennit']['explain'] / explain:.2f}",
                 f"{explain / forward:.2f}",
                 f"{peak / 1e6:.0f}",
                 f"{(peak - inputs) / 1e6:.0f}",
@@ -117,10 +82,7 @@ def main():
             worker.quit()
         probe.quit()
 
-    moved = abs(after - before) / before
-    print(f"\nProduct of 2048 x 2048 x 2048: {before:.1f} GFLOP/s before, {after:.1f} after ({100 * moved:.1f} % moved)")
-    if moved > PROBE_TOLERANCE:
-        sys.exit("void: the machine's own speed moved by more than 10 %; run again when it is quiet")
+    report_drift(before, after)
 
 
 if __name__ == "__main__":

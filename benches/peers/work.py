@@ -1,23 +1,35 @@
 """The work that is timed: an MLP with seeded random weights and biases, and a batch of pixel-like inputs."""
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 WIDTHS = [784, 1024, 1024, 1024, 10]
 SEED = 5
+FEW = 64
+
+
+def draw(batch, widths=WIDTHS):
+    """Each layer's weight [outputs, inputs] and bias, and the inputs of `batch` samples."""
+    rng = np.random.default_rng(SEED)
+    layers = []
+    for inputs, outputs in zip(widths, widths[1:]):
+        bound = np.sqrt(6 / inputs)
+        weight = rng.uniform(-bound, bound, (outputs, inputs)).astype(np.float32)
+        bias = rng.uniform(-0.1, 0.1, outputs).astype(np.float32)
+        layers.append((weight, bias))
+    return layers, rng.uniform(0, 1, (batch, widths[0])).astype(np.float32)
 
 
 def write(folder, batch, widths=WIDTHS):
     """mlp.onnx, input.npy with `batch` rows, and few.npy with its first 64."""
-    rng = np.random.default_rng(SEED)
+    # Here, so that who only draws needs numpy alone.
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    layers, x = draw(batch, widths)
     nodes, constants, value = [], [], "x"
-    for layer, (inputs, outputs) in enumerate(zip(widths, widths[1:])):
-        bound = np.sqrt(6 / inputs)
-        weight = rng.uniform(-bound, bound, (outputs, inputs)).astype(np.float32)
-        bias = rng.uniform(-0.1, 0.1, outputs).astype(np.float32)
+    for layer, (weight, bias) in enumerate(layers):
         constants += [numpy_helper.from_array(weight, f"w{layer}"), numpy_helper.from_array(bias, f"b{layer}")]
-        last = layer == len(widths) - 2
+        last = layer == len(layers) - 1
         z = "logits" if last else f"z{layer}"
         nodes.append(helper.make_node("Gemm", [value, f"w{layer}", f"b{layer}"], [z], name=f"dense{layer}", transB=1))
         if not last:
@@ -28,6 +40,5 @@ def write(folder, batch, widths=WIDTHS):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, folder / "mlp.onnx")
-    x = rng.uniform(0, 1, (batch, widths[0])).astype(np.float32)
     np.save(folder / "input.npy", x)
-    np.save(folder / "few.npy", x[:64])
+    np.save(folder / "few.npy", x[:FEW])

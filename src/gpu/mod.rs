@@ -74,6 +74,11 @@ impl Gpu {
         self.device.name()
     }
 
+    /// What the adapter is.
+    pub fn info(&self) -> &wgpu::AdapterInfo {
+        &self.device.info
+    }
+
     /// The open device, for programs that share it.
     pub fn device(&self) -> &wgpu::Device {
         &self.device.device
