@@ -76,6 +76,7 @@ impl Devices {
         }
         let Automatic { backend, adapter } = &self.auto;
         let why = match self.adapters.as_slice() {
+            _ if !cfg!(feature = "gpu") => ", because this relprop was built without its gpu feature",
             [] => ", because there is no GPU adapter",
             adapters if adapters.iter().all(|adapter| adapter.is_software) => {
                 ", because only software adapters are there, and it is faster"
@@ -94,13 +95,11 @@ impl Devices {
                 let part = adapter.name.split(' ').next().unwrap_or_default().to_lowercase();
                 format!("An adapter is taken by a part of its name, in any case: --backend gpu:{part}\n")
             }
-            None if cfg!(feature = "gpu") => {
-                "To use a GPU, install its driver with Vulkan; macOS and Windows bring theirs along.\n\
+            None if !cfg!(feature = "gpu") => "It is on by default.\n".to_owned(),
+            None => "To use a GPU, install its driver with Vulkan; macOS and Windows bring theirs along.\n\
                  To try the GPU backend without a GPU, install Mesa's software driver, on Debian and Ubuntu by\n\
                  `apt-get install mesa-vulkan-drivers`.\n"
-                    .to_owned()
-            }
-            None => "This relprop was built without its gpu feature, which is on by default.\n".to_owned(),
+                .to_owned(),
         }
     }
 }
