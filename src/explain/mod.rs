@@ -73,8 +73,13 @@ impl Engine {
     fn new(options: &Options) -> Result<Self> {
         match options.backend {
             #[cfg(feature = "gpu")]
+            Backend::Auto if options.gpu.is_some() => Engine::gpu(options),
+            #[cfg(feature = "gpu")]
             // Without a GPU that can serve, the CPU is the fastest there is; reports name what computed.
-            Backend::Auto => Engine::gpu(options).or_else(|_| Engine::cpu(options)),
+            Backend::Auto => match pollster::block_on(Gpu::open_automatic(&options.device)) {
+                Ok(gpu) => Ok(Engine::on(Arc::new(gpu))),
+                Err(_) => Engine::cpu(options),
+            },
             #[cfg(not(feature = "gpu"))]
             Backend::Auto => Engine::cpu(options),
             Backend::Cpu => Engine::cpu(options),
@@ -89,11 +94,15 @@ impl Engine {
 
     #[cfg(feature = "gpu")]
     fn gpu(options: &Options) -> Result<Self> {
-        let gpu = match &options.gpu {
+        Ok(Engine::on(match &options.gpu {
             Some(gpu) => Arc::clone(gpu),
             None => Arc::new(pollster::block_on(Gpu::open(&options.device))?),
-        };
-        Ok(Engine::Gpu { gpu, resident: gpu::Resident::default(), plans: Plans::default() })
+        }))
+    }
+
+    #[cfg(feature = "gpu")]
+    fn on(gpu: Arc<Gpu>) -> Self {
+        Engine::Gpu { gpu, resident: gpu::Resident::default(), plans: Plans::default() }
     }
 
     fn cpu(options: &Options) -> Result<Self> {

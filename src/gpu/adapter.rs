@@ -49,16 +49,13 @@ impl fmt::Display for AdapterDescription {
 /// # Errors
 /// None today; listing adapters may fail on future platforms.
 pub fn adapters(options: &DeviceOptions) -> Result<Vec<AdapterDescription>> {
-    let mut found = sorted(options);
-    let mut descriptions: Vec<AdapterDescription> = found
-        .drain(..)
-        .map(|adapter| AdapterDescription {
-            info: adapter.get_info(),
-            limits: adapter.limits(),
-            features: adapter.features(),
-            is_automatic: false,
-        })
-        .collect();
+    let description = |adapter: wgpu::Adapter| AdapterDescription {
+        info: adapter.get_info(),
+        limits: adapter.limits(),
+        features: adapter.features(),
+        is_automatic: false,
+    };
+    let mut descriptions: Vec<AdapterDescription> = sorted(options).into_iter().map(description).collect();
     if let Some(first) = descriptions.first_mut() {
         first.is_automatic = !is_software(&first.info);
     }
@@ -88,6 +85,21 @@ fn sorted(options: &DeviceOptions) -> Vec<wgpu::Adapter> {
         wgpu::DeviceType::Cpu => 4,
     });
     adapters
+}
+
+/// Whether the machine may have a GPU at all: asking its drivers takes time, and some of them talk on stderr.
+#[cfg(target_os = "linux")]
+pub(super) fn may_have_gpu() -> bool {
+    const NODES: [&str; 5] = ["nvidia", "dxg", "mali", "kgsl", "renderD"];
+    let folders = ["/dev", "/dev/dri"].into_iter().filter_map(|folder| std::fs::read_dir(folder).ok());
+    let mut names = folders.flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.any(|name| NODES.iter().any(|node| name.starts_with(node)))
+}
+
+/// Whether the machine may have a GPU at all; where nothing cheap tells, it may.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn may_have_gpu() -> bool {
+    true
 }
 
 /// The adapter that the options name, or the best real one.

@@ -40,8 +40,9 @@ impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Error {
         match refusal {
             Refusal::OutOfMemory(message) => {
-                Error::new(ErrorKind::Limit, format!("the device is out of memory: {message}"))
-                    .help("ask for a smaller batch size or less memory, close what else uses the device, or take the cpu")
+                Error::new(ErrorKind::Limit, format!("the device is out of memory: {message}")).help(
+                    "ask for a smaller batch size or less memory, close what else uses the device, or take the cpu",
+                )
             }
             Refusal::Failed(error) => error,
         }

@@ -16,7 +16,7 @@ mod weights;
 
 use crate::batch::Batch;
 use crate::composite::Assignment;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::layers::Layer;
 use crate::network::Network;
 use crate::plan::{self, Ask, Target};
@@ -25,8 +25,8 @@ use crate::relevance::{LayerSums, Run};
 pub use adapter::{AdapterDescription, DeviceOptions, adapters};
 use device::{Device, Refusal};
 use pipelines::Pipelines;
-use prepared::{COPIES, Preparation};
 pub use prepared::Prepared;
+use prepared::{COPIES, Preparation};
 use run::Runner;
 use weights::Weights;
 
@@ -67,6 +67,17 @@ impl Gpu {
     pub async fn open(options: &DeviceOptions) -> Result<Self> {
         let device = Device::open(options).await?;
         Ok(Gpu { device, pipelines: Pipelines::default(), options: options.clone() })
+    }
+
+    /// Opens the best GPU without asking drivers where the machine has none.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_automatic(options: &DeviceOptions) -> Result<Self> {
+        if !adapter::may_have_gpu() {
+            return Err(Error::new(ErrorKind::Device, "the machine has no GPU").help("take the cpu backend"));
+        }
+        Gpu::open(options).await
     }
 
     /// The adapter's name and interface.

@@ -94,7 +94,8 @@ impl Preparation<'_> {
             bound.push(translator.bind(step, &parts)?);
             weights.push(of_step);
         }
-        let kernels: Vec<_> = bound.iter().flat_map(|bound| &bound.dispatches).map(|dispatch| &dispatch.kernel).collect();
+        let kernels: Vec<_> =
+            bound.iter().flat_map(|bound| &bound.dispatches).map(|dispatch| &dispatch.kernel).collect();
         self.pipelines.compile(self.device, &kernels).await?;
         let measures: Vec<(LayerId, Measure)> = plan.steps.iter().filter_map(measure_of).collect();
         let memory = self.device.scoped(|| Memory::new(self, &plan, measures.len())).await?;
@@ -157,9 +158,7 @@ impl Preparation<'_> {
                         binding::PARAMETERS => &parameters,
                         binding::TABLE => table.as_ref().unwrap_or(&memory.explained),
                         binding::GIVEN => &memory.given,
-                        operand => {
-                            memory.buffer(plan, of_step.operands[(operand - binding::OPERANDS) as usize])?
-                        }
+                        operand => memory.buffer(plan, of_step.operands[(operand - binding::OPERANDS) as usize])?,
                     };
                     Ok(buffer.as_entire_binding())
                 };

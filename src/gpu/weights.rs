@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::device::{Device, Refusal};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layers::{Dense, Layer, Lookup};
+use crate::layers::{Dense, Layer};
 use crate::network::{LayerId, Network};
 use crate::plan::Direction;
 
@@ -51,7 +51,7 @@ impl Weights {
         };
         let is_whole = padded_bytes(dense.outputs(), dense.inputs()) <= device.binding();
         let key = (layer, (!is_whole).then_some(direction));
-        let cuts = if is_whole { vec![0..columns] } else { cuts(dense, direction, device.binding(), &node.name)? };
+        let cuts = if is_whole { whole(columns) } else { cuts(dense, direction, device.binding(), &node.name)? };
         let parts = self.part(key, device, cuts, |device, columns| match direction {
             _ if is_whole => dense_rows(device, dense, 0..dense.outputs(), 0..dense.inputs()),
             Direction::Forward => dense_rows(device, dense, columns, 0..dense.inputs()),
@@ -62,7 +62,9 @@ impl Weights {
             return Ok(parts);
         }
         // One buffer serves both directions, which count its columns along different axes.
-        Ok(Arc::new(vec![Part { columns: 0..columns, buffer: parts[0].buffer.clone() }]))
+        Ok(Arc::new(
+            whole(columns).into_iter().map(|columns| Part { columns, buffer: parts[0].buffer.clone() }).collect(),
+        ))
     }
 
     /// The table of a lookup.
@@ -87,8 +89,8 @@ impl Weights {
             );
             return Err(Error::new(ErrorKind::Limit, message).at(&node.name).help("take the cpu backend").into());
         }
-        let upload = |device: &Device, _| filled(device, "table", &[lookup_rows(lookup)]);
-        self.part((layer, None), device, vec![0..count], upload).await
+        let upload = |device: &Device, _| filled(device, "table", &[lookup.table().data()]);
+        self.part((layer, None), device, whole(count), upload).await
     }
 
     async fn part(
@@ -112,8 +114,9 @@ impl Weights {
     }
 }
 
-fn lookup_rows(lookup: &Lookup) -> &[f32] {
-    lookup.table().data()
+/// One part with all columns.
+fn whole(columns: usize) -> Vec<Range<usize>> {
+    std::iter::once(0..columns).collect()
 }
 
 fn padded_bytes(rows: usize, columns: usize) -> usize {

@@ -131,7 +131,7 @@ impl Elementwise<'_> {
         };
         writer.fill(&mut step)?;
         step.offsets[..self.offsets.len()].copy_from_slice(self.offsets);
-        let kernel = Kernel::new(label, "elementwise.wgsl", text, &bound, &writer, self.operands.len());
+        let kernel = Kernel::new(label, "elementwise.wgsl", text, &bound, &writer, self.operands.len())?;
         let grid = Grid { rows: self.rows, tile_rows: 1, cells: columns.div_ceil(4), lanes: LANES };
         Ok(Dispatch { kernel, step, grid })
     }

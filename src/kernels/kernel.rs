@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::chain::{Beside, Writer};
 use super::step::Step;
+use crate::error::{Error, Result};
 
 /// How a binding is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,6 +102,9 @@ pub(super) fn operand_texts(operands: &[Beside], aligned: impl Fn(usize) -> bool
 
 impl Kernel {
     /// Renders a template; `bound` are its bindings beside the uniforms, the parameters and the operands.
+    ///
+    /// # Errors
+    /// If the context lacks what the template reads.
     pub(super) fn new(
         label: &'static str,
         template: &str,
@@ -108,14 +112,14 @@ impl Kernel {
         bound: &[(u32, Access)],
         writer: &Writer,
         operands: usize,
-    ) -> Self {
+    ) -> Result<Self> {
         let mut bindings = vec![(binding::STEP, Access::Uniform), (binding::BATCH, Access::Uniform)];
         bindings.extend(bound);
         bindings.extend(writer.has_parameters().then_some((binding::PARAMETERS, Access::Read)));
         bindings.extend((0..operands as u32).map(|index| (binding::OPERANDS + index, Access::Read)));
         let rendered = templates().get_template(template).and_then(|template| template.render(context));
-        let text = rendered.unwrap_or_else(|error| panic!("the template {template} does not render: {error:#}"));
-        Kernel { label, text, bindings }
+        let text = rendered.map_err(|error| Error::internal(format!("{template} does not render: {error:#}")))?;
+        Ok(Kernel { label, text, bindings })
     }
 
     /// Compiles the kernel; errors go to the device's error scope.
@@ -169,7 +173,7 @@ fn templates() -> &'static Environment<'static> {
         templates.set_trim_blocks(true);
         templates.set_lstrip_blocks(true);
         for (name, text) in TEXTS {
-            templates.add_template(name, text).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+            templates.add_template(name, text).expect("the crate's own templates parse, as the tests show");
         }
         templates
     })

@@ -32,7 +32,8 @@ impl Linear {
     pub(super) fn encode(&self, encoder: &mut wgpu::CommandEncoder, bound: Vec<(u32, wgpu::BufferBinding<'_>)>) {
         let uniforms = [(binding::STEP, &self.step), (binding::BATCH, &self.batch)];
         let uniforms = uniforms.map(|(binding, buffer)| (binding, buffer.as_entire_buffer_binding()));
-        let entry = |(binding, buffer)| wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(buffer) };
+        let entry =
+            |(binding, buffer)| wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(buffer) };
         let entries: Vec<_> = uniforms.into_iter().chain(bound).map(entry).collect();
         let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: None,
@@ -70,7 +71,9 @@ pub fn pad_rows(elements: &[f32], columns: usize) -> Vec<f32> {
 
 pub(super) fn check_extents(extents: &[usize]) -> Result<()> {
     if extents.contains(&0) {
-        return Err(Error::shape(format!("the kernel has an extent of 0 in {extents:?}")).help("give at least 1 of each"));
+        return Err(
+            Error::shape(format!("the kernel has an extent of 0 in {extents:?}")).help("give at least 1 of each")
+        );
     }
     Ok(())
 }

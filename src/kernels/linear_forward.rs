@@ -4,7 +4,7 @@ use super::chain::{Columns, Op};
 use super::kernel::binding;
 use super::linear::{Linear, check, check_extents, part_of, row};
 use super::product::{Direction, Product, Tile};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layers::Activation;
 use crate::reference;
 use crate::rules::{InputPart, WeightPart};
@@ -118,8 +118,8 @@ impl LinearForward {
                 bound.push((binding::PARAMETERS, bias));
             }
             (false, None) => {}
-            (true, None) => return Err(crate::Error::shape("the kernel adds a bias, and none is given")),
-            (false, Some(_)) => return Err(crate::Error::shape("a bias is given, and the kernel adds none")),
+            (true, None) => return Err(Error::shape("the kernel adds a bias, and none is given")),
+            (false, Some(_)) => return Err(Error::shape("a bias is given, and the kernel adds none")),
         }
         self.linear.encode(encoder, bound);
         Ok(())

@@ -211,7 +211,7 @@ impl Product<'_> {
         };
         writer.fill(&mut step)?;
         step.offsets[..self.offsets.len()].copy_from_slice(self.offsets);
-        let kernel = Kernel::new(label, "linear.wgsl", text, &bound, &writer, self.operands.len());
+        let kernel = Kernel::new(label, "linear.wgsl", text, &bound, &writer, self.operands.len())?;
         let (tile_rows, tile_columns) = self.tile.covers(self.most_rows, self.direction);
         let grid = Grid { rows: self.rows, tile_rows, cells: self.columns.div_ceil(tile_columns), lanes: 1 };
         Ok(Dispatch { kernel, step, grid })

@@ -66,7 +66,7 @@ impl Reduce<'_> {
         writer.fill(&mut step)?;
         step.offsets[..self.offsets.len()].copy_from_slice(self.offsets);
         let bound = [(binding::TARGET, Access::Write)];
-        let kernel = Kernel::new(name, "reduce.wgsl", text, &bound, &writer, self.operands.len());
+        let kernel = Kernel::new(name, "reduce.wgsl", text, &bound, &writer, self.operands.len())?;
         Ok(Dispatch { kernel, step, grid: Grid { rows: self.rows, tile_rows: 1, cells: 1, lanes: 1 } })
     }
 }

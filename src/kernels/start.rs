@@ -67,7 +67,7 @@ impl Start<'_> {
         };
         writer.fill(&mut step)?;
         step.offsets[..self.offsets.len()].copy_from_slice(self.offsets);
-        let kernel = Kernel::new("start", "start.wgsl", text, &bound, &writer, self.operands.len());
+        let kernel = Kernel::new("start", "start.wgsl", text, &bound, &writer, self.operands.len())?;
         Ok(Dispatch { kernel, step, grid: Grid { rows: 1, tile_rows: 1, cells: 1, lanes: 1 } })
     }
 }

@@ -235,7 +235,7 @@ fn rounded(range: &Range<f64>) -> (Range<f64>, Vec<f64>) {
     let power = |x: f64| x.log10().floor() as i32;
     let decades = power(range.start)..=power(range.end) + 1;
     let round: Vec<f64> = decades.flat_map(|power| [1.0, 2.0, 5.0].map(|step| step * 10f64.powi(power))).collect();
-    let below = round.iter().copied().filter(|tick| *tick <= range.start).next_back().unwrap_or(range.start);
+    let below = round.iter().copied().rfind(|tick| *tick <= range.start).unwrap_or(range.start);
     let above = round.iter().copied().find(|tick| *tick > below && *tick >= range.end).unwrap_or(range.end);
     let steps = if above / below > 2000.0 { 3 } else { 1 };
     let ticks = round.into_iter().step_by(steps).filter(|tick| (below..=above).contains(tick)).collect();

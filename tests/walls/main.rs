@@ -49,9 +49,11 @@ const ROOMS: &[Room] = &[
     },
     Room { name: "start", knows: &["error", "network::Link", "tensor"], crates: &[], std: &[] },
     Room { name: "relevance", knows: &["tensor"], crates: &[], std: &[] },
+    Room { name: "batch", knows: &["start"], crates: &[], std: &[] },
+    Room { name: "chain", knows: &["layers", "rules"], crates: &[], std: &[] },
     Room {
         name: "plan",
-        knows: &["composite::Assignment", "composite::Finish", "error", "layers", "network", "rules"],
+        knows: &["chain", "composite::Assignment", "composite::Finish", "error", "layers", "network", "rules"],
         crates: &[],
         std: &[],
     },
@@ -79,6 +81,7 @@ const ROOMS: &[Room] = &[
     Room {
         name: "cpu",
         knows: &[
+            "batch",
             "composite::Assignment",
             "error",
             "layers",
@@ -95,11 +98,41 @@ const ROOMS: &[Room] = &[
         std: &[],
     },
     Room {
+        name: "kernels",
+        // The float64 functions of the reference judge the kernels in their twins on the CPU.
+        knows: &["chain", "error", "layers", "reference", "rules"],
+        crates: &["bytemuck", "minijinja", "serde", "wgpu"],
+        std: &[],
+    },
+    Room {
+        name: "gpu",
+        knows: &[
+            "batch",
+            "chain",
+            "composite::Assignment",
+            "error",
+            "kernels",
+            "layers",
+            "network",
+            "parameters",
+            "plan",
+            "relevance",
+            "rules",
+            "start",
+            "tensor",
+        ],
+        crates: &["bytemuck", "futures_intrusive", "pollster", "rayon", "wgpu"],
+        // Texts of kernels are written where a caller names a folder, and host work is timed.
+        std: &["fs", "time"],
+    },
+    Room {
         name: "explain",
         knows: &[
+            "batch",
             "composite",
             "cpu",
             "error",
+            "gpu",
             "layers",
             "network",
             "plan",
@@ -109,7 +142,7 @@ const ROOMS: &[Room] = &[
             "start",
             "tensor",
         ],
-        crates: &[],
+        crates: &["pollster"],
         std: &[],
     },
     Room {
