@@ -7,7 +7,7 @@ use relprop::Result;
 #[cfg(feature = "gpu")]
 use relprop::gpu::AdapterDescription;
 #[cfg(feature = "gpu")]
-use relprop::wgpu::{self, DeviceType, Features};
+use relprop::wgpu::{Backend as Interface, DeviceType, Features};
 use serde::Serialize;
 
 use super::console::thousands;
@@ -134,17 +134,18 @@ impl Adapter {
 
 /// An interface as it writes its own name.
 #[cfg(feature = "gpu")]
-fn interface(backend: wgpu::Backend) -> &'static str {
-    match backend {
-        wgpu::Backend::Vulkan => "Vulkan",
-        wgpu::Backend::Metal => "Metal",
-        wgpu::Backend::Dx12 => "Direct3D 12",
-        wgpu::Backend::Gl => "OpenGL",
-        wgpu::Backend::BrowserWebGpu => "WebGPU",
-        wgpu::Backend::Noop => "none",
+fn interface(interface: Interface) -> &'static str {
+    match interface {
+        Interface::Vulkan => "Vulkan",
+        Interface::Metal => "Metal",
+        Interface::Dx12 => "Direct3D 12",
+        Interface::Gl => "OpenGL",
+        Interface::BrowserWebGpu => "WebGPU",
+        Interface::Noop => "none",
     }
 }
 
+/// What an adapter is, in plain words.
 #[cfg(feature = "gpu")]
 fn kind(kind: DeviceType) -> &'static str {
     match kind {
