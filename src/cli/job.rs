@@ -50,7 +50,13 @@ impl<'a> Job<'a> {
         let model = arguments.model.load()?;
         let network = &model.network;
         network.notes().iter().for_each(|note| console.note(note));
-        let explainer = Explainer::with_options(network.clone(), &model.composite, arguments.engine.options()?)?;
+        #[cfg_attr(not(feature = "gpu"), expect(unused_mut, reason = "only a device lets go of weights"))]
+        let mut options = arguments.engine.options()?;
+        #[cfg(feature = "gpu")]
+        {
+            options.reload = Some(arguments.model.reload());
+        }
+        let explainer = Explainer::with_options(network.clone(), &model.composite, options)?;
         let source = Source::open(&arguments.inputs, network, &arguments.pixels, arguments.allow_nonfinite, console)?;
         let targets = resolve_targets(&arguments.target.target, source.samples, explainer.outputs())?;
         let per_sample = targets.per_sample(explainer.outputs());
