@@ -112,6 +112,32 @@ impl Network {
         NetworkBuilder::default()
     }
 
+    /// The network without the elements of its dense weights, for where they lie on a device.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn without_weights(&self) -> Network {
+        let mut network = self.clone();
+        for node in &mut network.layers {
+            if let Layer::Dense(dense) = &node.layer {
+                node.layer = Layer::Dense(dense.without_weight());
+            }
+        }
+        network
+    }
+
+    /// Checks that the elements of every weight are there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Argument`](crate::ErrorKind::Argument) with the layer whose weight is on a device only.
+    pub(crate) fn check_weights(&self) -> Result<()> {
+        let is_without = |node: &&LayerNode| matches!(&node.layer, Layer::Dense(dense) if !dense.has_weight());
+        match self.layers.iter().find(is_without) {
+            None => Ok(()),
+            Some(node) => Err(Error::argument("the network's weights are on a device only")
+                .at(&node.name)
+                .help("take the network as it was made or read")),
+        }
+    }
+
     /// The inputs, in the model's order.
     pub fn inputs(&self) -> &[Input] {
         &self.inputs

@@ -52,7 +52,7 @@ pub struct Named {
 /// What a backend did for a batch.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Run {
-    /// How many times it went through the plan: pieces that the batch was cut into.
+    /// Pieces that the batch was cut into for a device; none on the CPU.
     pub chunks: usize,
     /// Kernels that a device ran; none on the CPU.
     pub dispatches: usize,

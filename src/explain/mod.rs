@@ -1,27 +1,31 @@
 //! The [`Explainer`]: a network under a composite on a backend, ready for batches.
 
 mod batch;
+mod engine;
 mod plans;
 mod request;
+#[cfg(feature = "gpu")]
+mod weights;
 
 use std::sync::Arc;
 
-use crate::batch::Batch;
 use crate::composite::{Assignment, Composite};
-use crate::cpu::{self, Cpu};
+use crate::cpu;
 use crate::error::{Error, ErrorKind, Result, unknown};
 #[cfg(feature = "gpu")]
-use crate::gpu::{self, Gpu};
+use crate::gpu::Gpu;
 use crate::layers::Layer;
 use crate::network::{InputKind, Network, ValueId};
-use crate::plan::{self, Ask, Plan, Target};
+use crate::plan::{self, Ask, Plan};
 use crate::reference;
 use crate::relevance::{LayerReport, LayerSums, Relevance, Report, Run};
 use crate::start::{Start, Targets};
 use crate::tensor::{Shape, Tensor};
 
 use batch::{Checked, Filled};
-use plans::Plans;
+use engine::Engine;
+#[cfg(feature = "gpu")]
+pub use request::Reload;
 pub use request::{Backend, Input, Options, Request};
 
 /// A network under a composite on a backend. Immutable: share it between threads.
@@ -50,62 +54,9 @@ pub struct Explainer {
     samples: Option<usize>,
     /// Bytes that a chunk may take, if told.
     memory: Option<usize>,
-}
-
-/// What computes, with the plans that it has made ready.
-#[derive(Debug)]
-enum Engine {
-    Cpu {
-        cpu: Cpu,
-        plans: Plans<Ask, cpu::Prepared>,
-    },
+    /// Where weights come from that are on a device only.
     #[cfg(feature = "gpu")]
-    Gpu {
-        gpu: Arc<Gpu>,
-        resident: gpu::Resident,
-        /// By what is asked and whether starts are given.
-        plans: Plans<(Ask, bool), gpu::Prepared>,
-    },
-    Reference,
-}
-
-impl Engine {
-    fn new(options: &Options) -> Result<Self> {
-        match options.backend {
-            #[cfg(feature = "gpu")]
-            // Without a GPU that can serve, the CPU is the fastest there is; reports name what computed.
-            Backend::Auto => match pollster::block_on(Gpu::open_automatic(&options.device)) {
-                Ok(gpu) => Ok(Engine::on(Arc::new(gpu))),
-                Err(_) => Engine::cpu(options),
-            },
-            #[cfg(not(feature = "gpu"))]
-            Backend::Auto => Engine::cpu(options),
-            Backend::Cpu => Engine::cpu(options),
-            #[cfg(feature = "gpu")]
-            Backend::Gpu => Engine::gpu(options),
-            #[cfg(not(feature = "gpu"))]
-            Backend::Gpu => Err(Error::new(ErrorKind::Unsupported, "this build has no GPU backend")
-                .help("build with the feature `gpu`, or take the cpu backend")),
-            Backend::Reference => Ok(Engine::Reference),
-        }
-    }
-
-    #[cfg(feature = "gpu")]
-    fn gpu(options: &Options) -> Result<Self> {
-        Ok(Engine::on(match &options.gpu {
-            Some(gpu) => Arc::clone(gpu),
-            None => Arc::new(pollster::block_on(Gpu::open(&options.device))?),
-        }))
-    }
-
-    #[cfg(feature = "gpu")]
-    fn on(gpu: Arc<Gpu>) -> Self {
-        Engine::Gpu { gpu, resident: gpu::Resident::default(), plans: Plans::default() }
-    }
-
-    fn cpu(options: &Options) -> Result<Self> {
-        Ok(Engine::Cpu { cpu: Cpu::new(options.threads)?, plans: Plans::default() })
-    }
+    weights: Option<weights::Source>,
 }
 
 impl Explainer {
@@ -123,14 +74,27 @@ impl Explainer {
     /// If the composite does not fit the network, or the backend cannot be started.
     pub fn with_options(network: impl Into<Arc<Network>>, composite: &Composite, options: Options) -> Result<Self> {
         let network = network.into();
+        network.check_weights()?;
         let rules = composite.assign(&network)?;
         let engine = Engine::new(&options)?;
+        #[cfg(feature = "gpu")]
+        let (network, weights) = weights::released(network, &engine, options.reload);
         let (samples, memory) = (options.batch_size.map(|samples| samples.max(1)), options.memory);
         let composite = composite.clone();
-        Ok(Explainer { network, composite, rules, engine, samples, memory })
+        Ok(Explainer {
+            network,
+            composite,
+            rules,
+            engine,
+            samples,
+            memory,
+            #[cfg(feature = "gpu")]
+            weights,
+        })
     }
 
-    /// The network that is explained.
+    /// The network that is explained; without the elements of its weights where those are on a device only
+    /// (`Options::reload`).
     pub fn network(&self) -> &Arc<Network> {
         &self.network
     }
@@ -187,21 +151,6 @@ impl Explainer {
     pub fn plan(&self, request: &Request) -> Result<Plan> {
         let ask = self.ask(request)?;
         plan::build(&self.network, &self.rules, &ask, &self.target(&ask))
-    }
-
-    /// What a plan may use.
-    fn target(&self, ask: &Ask) -> Target {
-        let on_host = |threads| Target {
-            budget: self.memory.map_or(usize::MAX, |bytes| bytes / threads),
-            samples: self.samples.unwrap_or(usize::MAX),
-            ..Target::UNLIMITED
-        };
-        match (&self.engine, ask) {
-            (Engine::Cpu { cpu, .. }, _) => on_host(cpu.threads()),
-            #[cfg(feature = "gpu")]
-            (Engine::Gpu { gpu, .. }, ask) => gpu.target(&self.network, ask.targets, self.samples, self.memory),
-            (Engine::Reference, _) => on_host(1),
-        }
     }
 
     /// The relevance of every input element for each target.
@@ -291,29 +240,6 @@ impl Explainer {
                 .help("keep what the lookup gives instead"));
         }
         Ok(value)
-    }
-
-    /// Runs a batch by the plan for what is asked.
-    fn run_plan(&self, ask: &Ask, batch: Batch<'_>, forward_only: bool) -> Result<(Vec<LayerSums>, Run)> {
-        let (network, rules) = (&self.network, &self.rules);
-        match &self.engine {
-            Engine::Cpu { cpu, plans } => {
-                let prepared = plans.find_or(ask, || {
-                    cpu.prepare(network, rules, plan::build(network, rules, ask, &self.target(ask))?)
-                })?;
-                let sums = cpu.run(network, &prepared, batch, forward_only)?;
-                Ok((sums, Run { chunks: 1, ..Run::default() }))
-            }
-            #[cfg(feature = "gpu")]
-            Engine::Gpu { gpu, resident, plans } => {
-                let is_given = matches!(batch.start, Start::Given(_));
-                let prepared = plans.find_or(&(ask.clone(), is_given), || {
-                    pollster::block_on(gpu.prepare(network, rules, resident, ask, &self.target(ask), is_given))
-                })?;
-                pollster::block_on(gpu.run(network, &prepared, batch, forward_only))
-            }
-            Engine::Reference => Err(Error::internal("the reference knows no plan")),
-        }
     }
 
     fn check_start(&self, start: &Start, samples: usize, targets: usize) -> Result<()> {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 #[cfg(feature = "gpu")]
 use crate::gpu::{DeviceOptions, Gpu};
+#[cfg(feature = "gpu")]
+use crate::network::Network;
 use crate::plan::Facts;
 use crate::start::{Start, Targets};
 use crate::tensor::{Shape, Tensor};
@@ -66,6 +68,33 @@ pub struct Options {
     /// A device that is open already, instead of one by `device`: explainers that share it compile each kernel once.
     #[cfg(feature = "gpu")]
     pub gpu: Option<Arc<Gpu>>,
+    /// How to read the network again. With it, the GPU backend holds dense weights on the device only.
+    #[cfg(feature = "gpu")]
+    pub reload: Option<Reload>,
+}
+
+/// Reads a network again, exactly as it was read before.
+#[cfg(feature = "gpu")]
+#[derive(Clone)]
+pub struct Reload(Arc<dyn Fn() -> Result<Network> + Send + Sync>);
+
+#[cfg(feature = "gpu")]
+impl Reload {
+    /// `read` gives the network that the explainer was made with.
+    pub fn new(read: impl Fn() -> Result<Network> + Send + Sync + 'static) -> Self {
+        Reload(Arc::new(read))
+    }
+
+    pub(super) fn read(&self) -> Result<Network> {
+        (self.0)()
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reload")
+    }
 }
 
 /// One input of a network with a batch of samples: `[samples, …sample]`, or one sample without the leading axis.

@@ -21,7 +21,6 @@ pub(super) struct Lane {
 pub(super) struct Pending {
     pub(super) first: usize,
     pub(super) samples: usize,
-    pub(super) forward_only: bool,
     pub(super) submission: wgpu::SubmissionIndex,
     pub(super) readable: Arrival,
     pub(super) writable: Arrival,

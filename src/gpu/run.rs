@@ -7,7 +7,7 @@ use crate::batch::{Batch, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::{self, Mode};
 use crate::network::{Link, Network};
-use crate::plan::{Measure, Rows};
+use crate::plan::Measure;
 use crate::relevance::{LayerSums, Run};
 use crate::start::{Start, Targets};
 
@@ -126,8 +126,7 @@ impl Runner<'_, '_> {
         let readable = lane.down.map_after(&encoder, wgpu::MapMode::Read);
         let writable = lane.up.map_after(&encoder, wgpu::MapMode::Write);
         let submission = self.device.queue.submit([encoder.finish()]);
-        let forward_only = self.forward_only;
-        Ok((Pending { first, samples, forward_only, submission, readable, writable }, dispatches.len()))
+        Ok((Pending { first, samples, submission, readable, writable }, dispatches.len()))
     }
 
     fn encode_uploads(&self, encoder: &mut wgpu::CommandEncoder, lane: &Lane, samples: usize) {
@@ -219,7 +218,7 @@ impl Runner<'_, '_> {
         arrival(&pending.writable).await?;
         let watch = Stopwatch::start();
         self.take(lane, &pending)?;
-        self.take_stamps(lane, &pending)?;
+        self.take_stamps(lane)?;
         lane.down.buffer.unmap();
         self.run.download += watch.seconds();
         Ok(())
@@ -231,7 +230,7 @@ impl Runner<'_, '_> {
         let outputs = plan.buffers[plan.logits.index()].width;
         let logits = &mut self.batch.logits[first * outputs..(first + samples) * outputs];
         lane.down.read(down::LOGITS, bytemuck::cast_slice_mut(logits))?;
-        if pending.forward_only {
+        if self.forward_only {
             return Ok(());
         }
         let rows = self.prepared.relevance_rows(samples);
@@ -256,7 +255,7 @@ impl Runner<'_, '_> {
 
     /// Adds the records of each row of relevance to its layer's sums.
     fn take_sums(&mut self, lane: &Lane, rows: usize) -> Result<()> {
-        let Prepared { memory, measures, plan, .. } = self.prepared;
+        let Prepared { memory, measures, .. } = self.prepared;
         if measures.is_empty() {
             return Ok(());
         }
@@ -277,12 +276,11 @@ impl Runner<'_, '_> {
                 }
             }
         }
-        debug_assert_eq!(plan.rows(Rows::Target, rows / plan.targets), rows);
         Ok(())
     }
 
     /// Adds a chunk's times.
-    fn take_stamps(&mut self, lane: &Lane, pending: &Pending) -> Result<()> {
+    fn take_stamps(&mut self, lane: &Lane) -> Result<()> {
         let Some(stamps) = &lane.stamps else { return Ok(()) };
         let count = if self.profile { stamps.count } else { Stamps::OF_CHUNK };
         let mut ticks = vec![0_u64; count as usize];
@@ -294,7 +292,7 @@ impl Runner<'_, '_> {
         self.run.download += seconds(2, 3);
         if self.profile {
             self.run.steps.resize(self.prepared.plan.steps.len(), 0.0);
-            let steps = if pending.forward_only { self.prepared.plan.forward } else { usize::MAX };
+            let steps = if self.forward_only { self.prepared.plan.forward } else { usize::MAX };
             let timed = self.prepared.dispatches.iter().filter(|recorded| recorded.step < steps);
             for (index, recorded) in timed.enumerate() {
                 let begin = Stamps::OF_CHUNK as usize + 2 * index;

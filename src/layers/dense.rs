@@ -10,6 +10,8 @@ use crate::tensor::{Shape, Tensor};
 pub struct Dense {
     weight: Arc<Tensor>,
     bias: Option<Arc<Tensor>>,
+    outputs: usize,
+    inputs: usize,
 }
 
 impl Dense {
@@ -35,7 +37,19 @@ impl Dense {
                 weight.shape()
             )));
         }
-        Ok(Dense { weight, bias })
+        Ok(Dense { weight, bias, outputs, inputs })
+    }
+
+    /// The layer without the elements of its weight: [`weight`](Self::weight) has no rows.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn without_weight(&self) -> Dense {
+        let none = Tensor::from_fn([0, self.inputs], |_| 0.0);
+        Dense { weight: Arc::new(none), ..self.clone() }
+    }
+
+    /// Whether the elements of the weight are there.
+    pub(crate) fn has_weight(&self) -> bool {
+        self.weight.rows() == self.outputs
     }
 
     /// W, `[outputs, inputs]`.
@@ -50,12 +64,12 @@ impl Dense {
 
     /// The length of the last axis of the output.
     pub fn outputs(&self) -> usize {
-        self.weight.shape().dims()[0]
+        self.outputs
     }
 
     /// The length of the last axis of the input.
     pub fn inputs(&self) -> usize {
-        self.weight.shape().dims()[1]
+        self.inputs
     }
 
     pub(super) fn output_shape(&self, input: &Shape) -> Result<Shape> {
@@ -66,8 +80,8 @@ impl Dense {
                 Ok(Shape::new(dims))
             }
             _ => Err(Error::shape(format!(
-                "an input of shape {input} does not fit a weight of shape {} ([outputs, inputs])",
-                self.weight.shape()
+                "an input of shape {input} does not fit a weight of shape [{}, {}] ([outputs, inputs])",
+                self.outputs, self.inputs
             ))),
         }
     }

@@ -66,7 +66,7 @@ impl Plan {
             let target = &self.buffers[step.target.index()];
             let rows = self.rows(target.rows, samples) * network.shape(network.layer(layer).output).count();
             cost.operations = 2 * (rows * dense.inputs()) as u64;
-            cost.weights = (dense.weight().count() * size_of::<f32>()) as u64;
+            cost.weights = (dense.inputs() * dense.outputs() * size_of::<f32>()) as u64;
         }
         cost
     }
