@@ -49,10 +49,19 @@ pub(crate) struct Grid {
 }
 
 impl Grid {
-    /// The workgroups for a number of samples, in two dimensions of at most `most` each.
-    pub(crate) fn workgroups(&self, samples: usize, most: u32) -> (u32, u32) {
+    /// Whether two dimensions of at most `most` workgroups each cover a number of samples.
+    pub(crate) fn fits(&self, samples: usize, most: u32) -> bool {
+        self.groups(samples) <= u64::from(most) * u64::from(most)
+    }
+
+    fn groups(&self, samples: usize) -> u64 {
         let tiles = (samples * self.rows).div_ceil(self.tile_rows) * self.cells;
-        let groups = tiles.div_ceil(self.lanes) as u64;
+        tiles.div_ceil(self.lanes) as u64
+    }
+
+    /// The workgroups for a number of samples that fits, in two dimensions of at most `most` each.
+    pub(crate) fn workgroups(&self, samples: usize, most: u32) -> (u32, u32) {
+        let groups = self.groups(samples);
         let most = u64::from(most);
         if groups <= most {
             return (groups as u32, 1);
