@@ -130,4 +130,3 @@ impl<B: Copy, P: Copy> Op<B, P> {
         }
     }
 }
-

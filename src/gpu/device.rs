@@ -42,8 +42,9 @@ impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Error {
         match refusal {
             Refusal::OutOfMemory(message) => {
-                Error::new(ErrorKind::Limit, format!("the device is out of memory: {message}"))
-                    .help("ask for a smaller batch size or less memory, close what else uses the device, or take the cpu")
+                Error::new(ErrorKind::Limit, format!("the device is out of memory: {message}")).help(
+                    "ask for a smaller batch size or less memory, close what else uses the device, or take the cpu",
+                )
             }
             Refusal::TooLarge(message) => Error::new(ErrorKind::Limit, message)
                 .help("ask for fewer targets or kept values, take another adapter or the cpu backend"),
@@ -164,7 +165,8 @@ impl Device {
         let most = if is_bound { self.binding() as u64 } else { self.limits.max_buffer_size };
         if descriptor.size > most {
             let (what, needed) = (descriptor.label.unwrap_or("data"), descriptor.size);
-            let message = format!("{what} of {needed} bytes do not fit one buffer of {}, which holds {most}", self.name());
+            let message =
+                format!("{what} of {needed} bytes do not fit one buffer of {}, which holds {most}", self.name());
             return Err(Refusal::TooLarge(message));
         }
         Ok(self.device.create_buffer(descriptor))
@@ -172,7 +174,8 @@ impl Device {
 
     /// Bytes that one binding may have. Kernels count elements in 32 bits, and drivers bytes.
     pub(super) fn binding(&self) -> usize {
-        let most = self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size).min(u64::from(u32::MAX));
+        let most =
+            self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size).min(u64::from(u32::MAX));
         // Whole vectors of four numbers.
         usize::try_from(most).unwrap_or(usize::MAX) / 16 * 16
     }

@@ -72,11 +72,8 @@ impl Stamps {
             return None;
         }
         let label = Some("timestamps");
-        let queries = device.device.create_query_set(&wgpu::QuerySetDescriptor {
-            label,
-            ty: wgpu::QueryType::Timestamp,
-            count,
-        });
+        let queries =
+            device.device.create_query_set(&wgpu::QuerySetDescriptor { label, ty: wgpu::QueryType::Timestamp, count });
         let resolved = device.device.create_buffer(&wgpu::BufferDescriptor {
             label,
             size: u64::from(count * wgpu::QUERY_SIZE),
@@ -127,8 +124,7 @@ impl Mapped {
         });
         let offsets = offsets.collect();
         let is_written = usage.contains(wgpu::BufferUsages::MAP_WRITE);
-        let descriptor =
-            wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: is_written };
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: is_written };
         Ok(Mapped { buffer: device.buffer(&descriptor)?, offsets })
     }
 

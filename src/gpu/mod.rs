@@ -26,8 +26,8 @@ use crate::relevance::{LayerSums, Run};
 pub use adapter::{AdapterDescription, DeviceOptions, adapters};
 use device::{Device, Refusal};
 use pipelines::Pipelines;
-use prepared::{COPIES, Preparation};
 pub use prepared::Prepared;
+use prepared::{COPIES, Preparation};
 use run::Runner;
 use weights::Weights;
 

@@ -164,9 +164,7 @@ impl Preparation<'_> {
                         binding::PARAMETERS => &parameters,
                         binding::TABLE => table.as_ref().unwrap_or(&memory.explained),
                         binding::GIVEN => &memory.given,
-                        operand => {
-                            memory.buffer(plan, of_step.operands[(operand - binding::OPERANDS) as usize])?
-                        }
+                        operand => memory.buffer(plan, of_step.operands[(operand - binding::OPERANDS) as usize])?,
                     };
                     Ok(buffer.as_entire_binding())
                 };

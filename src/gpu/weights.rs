@@ -151,11 +151,7 @@ fn dense_rows(
 }
 
 /// A buffer with these numbers, one stretch after another.
-pub(super) fn filled(
-    device: &Device,
-    label: &'static str,
-    stretches: &[&[f32]],
-) -> Result<wgpu::Buffer, Refusal> {
+pub(super) fn filled(device: &Device, label: &'static str, stretches: &[&[f32]]) -> Result<wgpu::Buffer, Refusal> {
     let count: usize = stretches.iter().map(|stretch| stretch.len()).sum();
     let buffer = device.buffer(&wgpu::BufferDescriptor {
         label: Some(label),

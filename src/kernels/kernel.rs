@@ -197,3 +197,27 @@ const TEXTS: [(&str, &str); 11] = [
     ("reduce.wgsl", include_str!("../../shaders/reduce.wgsl")),
     ("start.wgsl", include_str!("../../shaders/start.wgsl")),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workgroups_cover_every_cell_within_the_device() {
+        for (rows, tile_rows, cells, lanes) in [(1, 1, 1, 1), (3, 32, 7, 1), (5, 1, 75, 64), (1, 128, 2, 1)] {
+            let grid = Grid { rows, tile_rows, cells, lanes };
+            for most in [1, 2, 7, 8, 65535] {
+                for samples in [1, 2, 48, 49, 50, 63, 64, 65, 100_000] {
+                    let needed = (samples * rows).div_ceil(tile_rows) * cells;
+                    let is_covered = needed.div_ceil(lanes) as u64 <= u64::from(most) * u64::from(most);
+                    assert_eq!(grid.fits(samples, most), is_covered, "{grid:?}, {samples} samples, {most}");
+                    if is_covered {
+                        let (x, y) = grid.workgroups(samples, most);
+                        assert!(x <= most && y <= most, "{grid:?}, {samples} samples: {x} x {y} of {most}");
+                        assert!(x as usize * y as usize * lanes >= needed, "{grid:?}, {samples} samples: {x} x {y}");
+                    }
+                }
+            }
+        }
+    }
+}

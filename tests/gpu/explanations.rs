@@ -2,14 +2,28 @@
 
 use super::*;
 
-/// Widths one below, at and above the tiles' columns and steps of k; rows of several targets and of tokens; coefficients.
-fn cases() -> Vec<(&'static str, Network, LinearRule, Targets)> {
+/// A network, the rule of its dense layers, and the targets.
+type Case = (&'static str, Network, LinearRule, Targets);
+
+/// Widths one below, at and above the tiles' columns and steps of k.
+fn edges() -> Vec<Case> {
     let relu = Activation::Relu;
     vec![
         ("above", mlp(40, &[65, 129, 33, 5], relu, true), LinearRule::epsilon(damped()), Targets::ArgMax),
         ("at", mlp(41, &[64, 128, 32, 4], relu, true), LinearRule::epsilon(damped()), Targets::ArgMax),
         ("below", mlp(42, &[63, 127, 31, 3], relu, true), LinearRule::epsilon(damped()), Targets::ArgMax),
-        ("gamma, several", mlp(43, &[37, 67, 5], relu, true), LinearRule::gamma(0.25, damped()), Targets::All),
+    ]
+}
+
+/// Rows of several targets and of tokens, and coefficients.
+fn rows() -> Vec<Case> {
+    vec![
+        (
+            "gamma, several",
+            mlp(43, &[37, 67, 5], Activation::Relu, true),
+            LinearRule::gamma(0.25, damped()),
+            Targets::All,
+        ),
         ("alpha-beta, tokens", tokens(44), LinearRule::alpha_beta(2.0, damped()), Targets::Top(2)),
     ]
 }
@@ -17,9 +31,9 @@ fn cases() -> Vec<(&'static str, Network, LinearRule, Targets)> {
 /// Rows one below, at and above the tiles'.
 const SAMPLES: [usize; 8] = [1, 8, 31, 32, 33, 127, 128, 129];
 
-fn agrees_at_its_edges(tile: Tile) {
+fn assert_agrees_with(tile: Tile, cases: Vec<Case>) {
     let gpu = with_tile(tile);
-    for (case, network, rule, targets) in cases() {
+    for (case, network, rule, targets) in cases {
         let network = Arc::new(network);
         let composite = composite_of(rule);
         let most = *SAMPLES.last().unwrap();
@@ -44,27 +58,35 @@ fn agrees_at_its_edges(tile: Tile) {
 
 #[test]
 fn large_tiles_agree_at_their_edges() {
-    agrees_at_its_edges(Tile::Large);
+    assert_agrees_with(Tile::Large, edges());
 }
 
 #[test]
 fn medium_tiles_agree_at_their_edges() {
-    agrees_at_its_edges(Tile::Medium);
+    assert_agrees_with(Tile::Medium, edges());
 }
 
 #[test]
 fn small_tiles_agree_at_their_edges() {
-    agrees_at_its_edges(Tile::Small);
+    assert_agrees_with(Tile::Small, edges());
 }
 
 #[test]
 fn tiles_for_few_rows_agree_at_their_edges() {
-    agrees_at_its_edges(Tile::Few);
+    assert_agrees_with(Tile::Few, edges());
 }
 
 #[test]
 fn tiles_without_workgroup_memory_agree_at_their_edges() {
-    agrees_at_its_edges(Tile::Free);
+    assert_agrees_with(Tile::Free, edges());
+}
+
+#[test]
+fn rows_of_targets_and_tokens_agree_in_every_kind_of_tile() {
+    // The large tiles differ from the small one in extents alone.
+    for tile in [Tile::Small, Tile::Few, Tile::Free] {
+        assert_agrees_with(tile, rows());
+    }
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Activations and their derivatives as kernels compute them, beside float64: the bounds are those of the CPU's.
 
-
 use relprop::reference;
 
 use super::*;

@@ -11,7 +11,6 @@ fn under(change: impl FnOnce(&mut wgpu::Limits)) -> relprop::Result<Gpu> {
     open(|options| options.limits = Some(limits))
 }
 
-
 /// What WebGPU promises everywhere, and nothing more.
 fn of_webgpu() -> Arc<Gpu> {
     static OPEN: OnceLock<Arc<Gpu>> = OnceLock::new();

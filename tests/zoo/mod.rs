@@ -31,7 +31,13 @@ impl Numbers {
     }
 }
 
-pub fn dense(builder: &mut NetworkBuilder, numbers: &mut Numbers, x: ValueId, outputs: usize, has_bias: bool) -> ValueId {
+pub fn dense(
+    builder: &mut NetworkBuilder,
+    numbers: &mut Numbers,
+    x: ValueId,
+    outputs: usize,
+    has_bias: bool,
+) -> ValueId {
     let inputs = *builder.shape(x).dims().last().unwrap();
     let bias = has_bias.then(|| Tensor::from_fn([outputs], |_| numbers.next() * 0.3));
     builder.dense("dense", x, numbers.weight(outputs, inputs), bias).unwrap()
