@@ -130,3 +130,4 @@ impl<B: Copy, P: Copy> Op<B, P> {
         }
     }
 }
+

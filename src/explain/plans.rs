@@ -57,12 +57,7 @@ mod tests {
         let plans: Plans<usize, usize> = Plans::default();
         let made = |key: usize| {
             let mut made = false;
-            plans
-                .find_or(&key, || {
-                    made = true;
-                    Ok(key)
-                })
-                .unwrap();
+            plans.find_or(&key, || { made = true; Ok(key) }).unwrap();
             made
         };
         assert!((0..KEPT).all(made));

@@ -5,10 +5,10 @@ use std::str::FromStr;
 #[cfg(feature = "gpu")]
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
 #[cfg(feature = "gpu")]
 use crate::gpu::{DeviceOptions, Gpu};
 use crate::plan::Facts;
+use crate::error::{Error, Result};
 use crate::start::{Start, Targets};
 use crate::tensor::{Shape, Tensor};
 

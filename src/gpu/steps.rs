@@ -60,8 +60,7 @@ impl Translator<'_> {
             offsets: Vec::new(),
         };
         let targets = if rows == Rows::Target { self.plan.targets } else { 1 };
-        let source =
-            step.source.filter(|_| reads_source_as_operand(&step.work)).map(|source| bindings.operand(&source));
+        let source = step.source.filter(|_| reads_source_as_operand(&step.work)).map(|source| bindings.operand(&source));
         let epilogue: Vec<Op> = step.chain.iter().map(|op| bindings.op(op)).collect();
         let dispatches = match &step.work {
             Work::Product { .. } => self.products(step, parts, targets, &epilogue, &bindings)?,
@@ -227,7 +226,11 @@ impl Bindings<'_> {
     }
 
     fn operand(&mut self, operand: &plan::Operand) -> Operand {
-        Operand { buffer: self.slot(operand.buffer, false), activation: operand.activation, part: operand.part }
+        Operand {
+            buffer: self.slot(operand.buffer, false),
+            activation: operand.activation,
+            part: operand.part,
+        }
     }
 
     fn columns(&mut self, parameter: Parameter) -> Columns {

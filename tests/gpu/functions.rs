@@ -28,7 +28,7 @@ fn values(activation: Activation, points: &Tensor) -> Vec<f32> {
     let width = points.shape().dims()[1];
     let identity = Tensor::from_fn([width, width], |i| if i / width == i % width { 1.0 } else { 0.0 });
     let network = network(activation, identity);
-    let explainer = explainer(&network, &Composite::preset("gradient").unwrap(), on(&device::shared()));
+    let explainer = explainer(&network, &Composite::preset("gradient").unwrap(), in_eights(&device::shared()));
     explainer.forward(&[Input::from(points)]).unwrap().into_data()
 }
 
@@ -38,7 +38,7 @@ fn slopes(activation: Activation, points: &Tensor) -> Vec<f32> {
     let network = network(activation, ones);
     let ask = Request::new(Targets::Class(0)).start(Start::One).allow_nonfinite(true);
     let composite = Composite::preset("gradient").unwrap();
-    explain(&network, &composite, on(&device::shared()), &[points.clone()], &ask).input().data().to_vec()
+    explain(&network, &composite, in_eights(&device::shared()), &[points.clone()], &ask).input().data().to_vec()
 }
 
 #[test]

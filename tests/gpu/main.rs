@@ -39,8 +39,14 @@ fn with_tile(tile: Tile) -> Arc<Gpu> {
     Arc::clone(OPEN[position].get_or_init(|| Arc::new(open(|options| options.tile = Some(tile)).unwrap())))
 }
 
+/// As large a batch as the device likes.
 fn on(gpu: &Arc<Gpu>) -> Options {
     Options { backend: Backend::Gpu, gpu: Some(Arc::clone(gpu)), ..Options::default() }
+}
+
+/// Small batches: software adapters compile the kernels for few rows much faster.
+fn in_eights(gpu: &Arc<Gpu>) -> Options {
+    Options { batch_size: Some(8), ..on(gpu) }
 }
 
 fn by(backend: Backend) -> Options {

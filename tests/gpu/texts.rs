@@ -13,7 +13,7 @@ use super::*;
 /// Explains one sample of a network on a device that writes its kernels' texts down.
 fn dump(gpu: &Arc<Gpu>, network: Network, composite: &Composite, ask: &Request) {
     let network = Arc::new(network);
-    explain(&network, composite, Options { batch_size: Some(7), ..on(gpu) }, &inputs(&network, 1, 100), ask);
+    explain(&network, composite, Options { batch_size: Some(1), ..on(gpu) }, &inputs(&network, 1, 100), ask);
 }
 
 fn dumping(folder: &Path) -> Arc<Gpu> {
@@ -96,7 +96,7 @@ fn texts_are_few_and_valid_and_translate_everywhere() {
     let ids = Tensor::from_fn([1, 3], |i| i as i64);
     let network = Arc::new(words(87));
     let x = Numbers(4).tensor(&[1, 5]);
-    explainer(&network, &epsilon, on(&gpu)).explain_with(&[Input::from(&ids), Input::from(&x)], &plain).unwrap();
+    explainer(&network, &epsilon, Options { batch_size: Some(1), ..on(&gpu) }).explain_with(&[Input::from(&ids), Input::from(&x)], &plain).unwrap();
 
     let found = texts(folder.path());
     assert_eq!(found.len(), gpu.kernels(), "each kernel is written down once");
