@@ -28,17 +28,14 @@ fn assert_agrees_on(gpu: &Arc<Gpu>, network: Network, composite: &Composite, ask
 }
 
 #[test]
-fn every_rule_agrees_under_webgpus_own_limits() {
+fn rules_of_many_groups_agree_under_webgpus_own_limits() {
     let gpu = of_webgpu();
     assert_eq!(gpu.device().limits().max_storage_buffers_per_shader_stage, 8);
     let ask = Request::new(Targets::ArgMax).report(true);
-    for rule in [
-        LinearRule::epsilon(Stabilizer::Rms(0.25)),
-        LinearRule::gamma(0.25, damped()),
-        LinearRule::alpha_beta(2.0, Stabilizer::Rms(0.25)),
-    ] {
+    let composite = composite_of(LinearRule::epsilon(Stabilizer::Rms(0.25)));
+    assert_agrees_on(&gpu, tangle(6), &composite, &ask, "tangle");
+    for rule in [LinearRule::gamma(0.25, damped()), LinearRule::alpha_beta(2.0, Stabilizer::Rms(0.25))] {
         let composite = composite_of(rule.clone());
-        assert_agrees_on(&gpu, tangle(6), &composite, &ask, &format!("tangle {}", rule.name));
         // Without a rectifier, gamma's masks and both of its groups stay.
         let network = mlp(60, &[9, 14, 8, 4], Activation::Tanh, true);
         assert_agrees_on(&gpu, network, &composite, &ask, &format!("mlp {}", rule.name));
