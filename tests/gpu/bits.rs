@@ -27,7 +27,8 @@ fn every_shape_of_tile_but_few_gives_the_same_bits() {
         let network = Arc::new(network);
         let data = inputs(&network, 70, 84);
         let composite = composite_of(rule);
-        let of_tile = |tile| explain(&network, &composite, in_eights(&with_tile(tile)), &data, &Request::new(targets.clone()));
+        let of_tile =
+            |tile| explain(&network, &composite, in_eights(&with_tile(tile)), &data, &Request::new(targets.clone()));
         let expected = bits(&of_tile(Tile::Free));
         for &tile in tiles {
             assert!(bits(&of_tile(tile)) == expected, "{tile:?} differs from Free");
@@ -106,7 +107,10 @@ fn samples_of_nan_leave_no_trace_in_those_after_them() {
         }
         assert!(after.report.unwrap().layers.iter().any(|layer| layer.sums.nonfinite > 0), "and is counted");
         let again = explainer.explain_with(&borrowed(&clean), &ask).unwrap();
-        assert_eq!(after.targets.data()[after.targets.count() / 2..], before.targets.data()[before.targets.count() / 2..]);
+        assert_eq!(
+            after.targets.data()[after.targets.count() / 2..],
+            before.targets.data()[before.targets.count() / 2..]
+        );
         assert_eq!(bits(&again), bits(&before));
     }
 }

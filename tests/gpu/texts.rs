@@ -96,7 +96,9 @@ fn texts_are_few_and_valid_and_translate_everywhere() {
     let ids = Tensor::from_fn([1, 3], |i| i as i64);
     let network = Arc::new(words(87));
     let x = Numbers(4).tensor(&[1, 5]);
-    explainer(&network, &epsilon, Options { batch_size: Some(1), ..on(&gpu) }).explain_with(&[Input::from(&ids), Input::from(&x)], &plain).unwrap();
+    explainer(&network, &epsilon, Options { batch_size: Some(1), ..on(&gpu) })
+        .explain_with(&[Input::from(&ids), Input::from(&x)], &plain)
+        .unwrap();
 
     let found = texts(folder.path());
     assert_eq!(found.len(), gpu.kernels(), "each kernel is written down once");
