@@ -40,9 +40,7 @@ fn source4(row: u32, k: u32) -> vec4<f32> {
 {% endif %}
 }
 
-{% if body != "linear_tiled.wgsl" %}
 {% include "linear_block.wgsl" %}
 
 
-{% endif %}
 {% include body %}

@@ -9,21 +9,15 @@
 {% set row_quads = thread_rows // 4 %}
 {% set column_quads = thread_columns // 4 %}
 {% set depth_quads = depth // 4 %}
-{# What a load of one vec4 along k by every invocation covers: quads of rows or columns. And along n: rows of W. #}
-{% set quads_loaded = threads // depth_quads // 4 %}
-{% set deep_loaded = threads * 4 // columns %}
-{% set source_loads = rows // 4 // quads_loaded %}
-{% set weight_loads = depth // deep_loaded if backward else columns // 4 // quads_loaded %}
+{% set source_loaders = rows // 4 * depth_quads %}
+{% set loaders = source_loaders + columns // 4 * depth_quads %}
 
-// The tiles lie as [k][quad of rows or columns], so that the steps read whole vectors. They are nested arrays because naga clamps
-// every index that is not a constant: in the steps k is one, and in the transposing stores k % 4 is. The spare quad of each row
-// keeps those stores off each other's banks.
+// The tiles lie as [k][quad of rows or columns], so that the steps read whole vectors, and they are written as whole vectors too:
+// two invocations that write components of one vector race on Metal and Direct3D. They are nested arrays because naga clamps
+// every index that is not a constant: in the steps k is one, and in the stores k % 4 is. The spare quad of each row keeps the
+// stores off each other's banks.
 var<workgroup> source_tile: array<array<array<vec4<f32>, {{ rows // 4 + 1 }}>, 4>, {{ depth_quads }}>;
-{% if backward %}
-var<workgroup> weight_tile: array<array<vec4<f32>, {{ columns // 4 }}>, {{ depth }}>;
-{% else %}
 var<workgroup> weight_tile: array<array<array<vec4<f32>, {{ columns // 4 + 1 }}>, 4>, {{ depth_quads }}>;
-{% endif %}
 
 @compute @workgroup_size({{ threads }})
 fn main(
@@ -39,22 +33,17 @@ fn main(
         return;
     }
 
-    // What this invocation brings into the tiles. Rows and columns past the end repeat the last one: nothing stores their sums.
-    let depth_quad = local % {{ depth_quads }}u;
-    let quad = local / {{ depth }}u;
-    let component = local / {{ depth_quads }}u % 4u;
-{% for i in range(source_loads) %}
-    let source_row{{ i }} = min(first_row + quad * 4u + component + {{ i * quads_loaded * 4 }}u, rows() - 1u);
+    // What this invocation brings into the tiles: 4 steps of k for 4 rows, or for 4 columns. Rows and columns past the end repeat
+    // the last one: nothing stores their sums.
+    let brings_source = local < {{ source_loaders }}u;
+    let brings_weight = !brings_source{% if loaders < threads %} && local < {{ loaders }}u{% endif %};
+    let loader = select(local - {{ source_loaders }}u, local, brings_source);
+    let depth_quad = loader % {{ depth_quads }}u;
+    let quad = loader / {{ depth_quads }}u;
+{% for i in range(4) %}
+    let source_row{{ i }} = min(first_row + quad * 4u + {{ i }}u, rows() - 1u);
 {% endfor %}
-{% if backward %}
-    let weight_depth = local / {{ columns // 4 }}u;
-    let weight_quad = local % {{ columns // 4 }}u;
-    let weight_at = min(first_column / 4u + weight_quad, step.stride - 1u);
-{% else %}
-{% for i in range(weight_loads) %}
-    let weight_at{{ i }} = min(first_column + quad * 4u + component + {{ i * quads_loaded * 4 }}u, step.columns - 1u) * step.stride;
-{% endfor %}
-{% endif %}
+    let last_quad = (step.depth - 1u) / 4u;
 
     // Quads of rows and columns are dealt out in turn, so that neighbours read neighbouring vectors and store them side by side.
     let x = local % {{ across }}u;
@@ -65,55 +54,41 @@ fn main(
 {% endfor %}
 {% endfor %}
 
-{% for i in range(source_loads) %}
-    var source{{ i }} = source4(source_row{{ i }}, depth_quad * 4u);
+{% macro load(k) %}
+if brings_source {
+        next = transpose(mat4x4(
+{% for i in range(4) %}
+            source4(source_row{{ i }}, {{ k }}),
 {% endfor %}
-{% for i in range(weight_loads) %}
-{% if backward %}
-    var weight{{ i }} = weight[min(weight_depth + {{ i * deep_loaded }}u, step.depth - 1u) * step.stride + weight_at];
-{% else %}
-    var weight{{ i }} = weight[weight_at{{ i }} + min(depth_quad, step.stride - 1u)];
-{% endif %}
-{% endfor %}
+        ));
+    } else if brings_weight {
+        next = block(first_column + quad * 4u, min({{ k }}, last_quad * 4u));
+    }
+{% endmacro %}
+    var next: mat4x4<f32>;
+    {{ load("depth_quad * 4u") }}
     for (var k = 0u; k < step.depth; k += {{ depth }}u) {
         workgroupBarrier();
-{% for i in range(source_loads) %}
+        if brings_source {
 {% for c in range(4) %}
-        source_tile[depth_quad][{{ c }}][quad + {{ i * quads_loaded }}u][component] = source{{ i }}[{{ c }}];
+            source_tile[depth_quad][{{ c }}][quad] = next[{{ c }}];
 {% endfor %}
-{% endfor %}
-{% for i in range(weight_loads) %}
-{% if backward %}
-        weight_tile[weight_depth + {{ i * deep_loaded }}u][weight_quad] = part(weight{{ i }});
-{% else %}
-        let part{{ i }} = part(weight{{ i }});
+        } else if brings_weight {
 {% for c in range(4) %}
-        weight_tile[depth_quad][{{ c }}][quad + {{ i * quads_loaded }}u][component] = part{{ i }}[{{ c }}];
+            weight_tile[depth_quad][{{ c }}][quad] = next[{{ c }}];
 {% endfor %}
-{% endif %}
-{% endfor %}
+        }
         workgroupBarrier();
 
         // The next tile is on its way while this one is worked on. Past the end it is zeros times any weights.
-        let next = k + {{ depth }}u;
-{% for i in range(source_loads) %}
-        source{{ i }} = source4(source_row{{ i }}, next + depth_quad * 4u);
-{% endfor %}
-{% for i in range(weight_loads) %}
-{% if backward %}
-        weight{{ i }} = weight[min(next + weight_depth + {{ i * deep_loaded }}u, step.depth - 1u) * step.stride + weight_at];
-{% else %}
-        weight{{ i }} = weight[weight_at{{ i }} + min(next / 4u + depth_quad, step.stride - 1u)];
-{% endif %}
-{% endfor %}
-
+        {{ load("k + " ~ depth ~ "u + depth_quad * 4u") }}
 {% for k in range(depth) %}
         {
 {% for i in range(row_quads) %}
             let a{{ i }} = source_tile[{{ k // 4 }}][{{ k % 4 }}][y + {{ i * down }}u];
 {% endfor %}
 {% for i in range(column_quads) %}
-            let b{{ i }} = weight_tile{{ "[" ~ k ~ "]" if backward else "[" ~ k // 4 ~ "][" ~ k % 4 ~ "]" }}[x + {{ i * across }}u];
+            let b{{ i }} = weight_tile[{{ k // 4 }}][{{ k % 4 }}][x + {{ i * across }}u];
 {% endfor %}
 {% for r in range(thread_rows) %}
 {% for c in range(column_quads) %}

@@ -32,6 +32,8 @@ struct Faults {
 pub(super) enum Refusal {
     /// It has not enough memory: less work at a time may do.
     OutOfMemory(String),
+    /// A chunk is more than it takes at a time: less may do.
+    TooLarge(String),
     /// Everything else.
     Failed(Error),
 }
@@ -44,6 +46,8 @@ impl From<Refusal> for Error {
                     "ask for a smaller batch size or less memory, close what else uses the device, or take the cpu",
                 )
             }
+            Refusal::TooLarge(message) => Error::new(ErrorKind::Limit, message)
+                .help("ask for fewer targets or kept values, take another adapter or the cpu backend"),
             Refusal::Failed(error) => error,
         }
     }
@@ -127,6 +131,13 @@ impl Device {
         }
     }
 
+    /// [`check`](Self::check), once the device had the chance to tell.
+    pub(super) fn recheck(&self) -> Result<()> {
+        // That polling itself fails says no more than the check.
+        let _ = self.device.poll(wgpu::PollType::Poll);
+        self.check()
+    }
+
     fn refused(&self, error: &str) -> Error {
         Error::new(ErrorKind::Device, format!("{} refused the work: {error}", self.name()))
             .help("take another adapter or the cpu backend, and please report it")
@@ -139,13 +150,32 @@ impl Device {
     pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
         // In a browser this returns at once, and callbacks come from its event loop.
         let waited = self.device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
-        self.check()?;
-        waited.map(drop).map_err(|error| self.refused(&error.to_string()))
+        match waited {
+            Ok(_) => self.check(),
+            Err(error) => self.recheck().and_then(|()| Err(self.refused(&error.to_string()))),
+        }
     }
 
-    /// Bytes that one binding may have.
+    /// A buffer, where the device has one so large.
+    ///
+    /// # Errors
+    /// [`Refusal::TooLarge`] where it has not. An error scope tells where there is no memory for it.
+    pub(super) fn buffer(&self, descriptor: &wgpu::BufferDescriptor<'_>) -> Result<wgpu::Buffer, Refusal> {
+        let is_bound = descriptor.usage.contains(wgpu::BufferUsages::STORAGE);
+        let most = if is_bound { self.binding() as u64 } else { self.limits.max_buffer_size };
+        if descriptor.size > most {
+            let (what, needed) = (descriptor.label.unwrap_or("data"), descriptor.size);
+            let message =
+                format!("{what} of {needed} bytes do not fit one buffer of {}, which holds {most}", self.name());
+            return Err(Refusal::TooLarge(message));
+        }
+        Ok(self.device.create_buffer(descriptor))
+    }
+
+    /// Bytes that one binding may have. Kernels count elements in 32 bits, and drivers bytes.
     pub(super) fn binding(&self) -> usize {
-        let most = self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size);
+        let most =
+            self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size).min(u64::from(u32::MAX));
         // Whole vectors of four numbers.
         usize::try_from(most).unwrap_or(usize::MAX) / 16 * 16
     }
@@ -160,8 +190,11 @@ fn check_limits(limits: &wgpu::Limits) -> Result<()> {
     let needs = [
         ("storage buffers a shader stage", u64::from(limits.max_storage_buffers_per_shader_stage), 8),
         ("invocations a workgroup", u64::from(limits.max_compute_invocations_per_workgroup), 256),
+        ("invocations along a workgroup", u64::from(limits.max_compute_workgroup_size_x), 256),
+        ("workgroups a dispatch", u64::from(limits.max_compute_workgroups_per_dimension), 1),
         ("bytes of workgroup memory", u64::from(limits.max_compute_workgroup_storage_size), 16384),
         ("bindings a group", u64::from(limits.max_bindings_per_bind_group), 16),
+        ("uniform buffers a shader stage", u64::from(limits.max_uniform_buffers_per_shader_stage), 2),
         ("bytes a uniform binding", limits.max_uniform_buffer_binding_size, 1024),
     ];
     match needs.into_iter().find(|(_, has, needed)| has < needed) {

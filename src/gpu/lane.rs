@@ -2,7 +2,7 @@
 
 use futures_intrusive::channel::shared::{OneshotReceiver, OneshotSender, oneshot_channel};
 
-use super::device::Device;
+use super::device::{Device, Refusal};
 use super::prepared::Memory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Plan, Rows};
@@ -22,6 +22,8 @@ pub(super) struct Pending {
     pub(super) first: usize,
     pub(super) samples: usize,
     pub(super) submission: wgpu::SubmissionIndex,
+    /// How many timestamps it takes, where the lane takes any.
+    pub(super) stamps: u32,
     pub(super) readable: Arrival,
     pub(super) writable: Arrival,
 }
@@ -56,7 +58,6 @@ pub(super) mod down {
 pub(super) struct Stamps {
     pub(super) queries: wgpu::QuerySet,
     pub(super) resolved: wgpu::Buffer,
-    pub(super) count: u32,
 }
 
 impl Stamps {
@@ -78,13 +79,13 @@ impl Stamps {
             usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
             mapped_at_creation: false,
         });
-        Some(Stamps { queries, resolved, count })
+        Some(Stamps { queries, resolved })
     }
 }
 
 impl Lane {
     /// Memory for a plan's chunks; `timed` is how many dispatches are timed each by itself.
-    pub(super) fn new(device: &Device, plan: &Plan, memory: &Memory, timed: usize) -> Self {
+    pub(super) fn new(device: &Device, plan: &Plan, memory: &Memory, timed: usize) -> Result<Self, Refusal> {
         let stamps = Stamps::new(device, timed);
         let singles = [memory.batch.size()];
         let ups = singles.into_iter().chain(memory.inputs.iter().map(wgpu::Buffer::size));
@@ -93,12 +94,12 @@ impl Lane {
         let stamp_bytes = stamps.as_ref().map_or(0, |stamps| stamps.resolved.size());
         let downs = [logits as u64, memory.explained.size(), memory.sums.size(), stamp_bytes];
         let downs = downs.into_iter().chain(memory.results.iter().map(wgpu::Buffer::size));
-        Lane {
-            up: Mapped::new(device, "upload", ups, wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC),
-            down: Mapped::new(device, "download", downs, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST),
+        Ok(Lane {
+            up: Mapped::new(device, "inputs", ups, wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC)?,
+            down: Mapped::new(device, "results", downs, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?,
             stamps,
             pending: None,
-        }
+        })
     }
 
     /// Bytes that the host shares with the device.
@@ -108,7 +109,12 @@ impl Lane {
 }
 
 impl Mapped {
-    fn new(device: &Device, label: &'static str, parts: impl Iterator<Item = u64>, usage: wgpu::BufferUsages) -> Self {
+    fn new(
+        device: &Device,
+        label: &'static str,
+        parts: impl Iterator<Item = u64>,
+        usage: wgpu::BufferUsages,
+    ) -> Result<Self, Refusal> {
         let mut size = 0;
         let offsets = parts.map(|bytes| {
             let offset = size;
@@ -118,7 +124,7 @@ impl Mapped {
         let offsets = offsets.collect();
         let is_written = usage.contains(wgpu::BufferUsages::MAP_WRITE);
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: is_written };
-        Mapped { buffer: device.device.create_buffer(&descriptor), offsets }
+        Ok(Mapped { buffer: device.buffer(&descriptor)?, offsets })
     }
 
     /// Where a part begins.

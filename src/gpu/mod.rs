@@ -17,6 +17,7 @@ mod weights;
 use crate::batch::Batch;
 use crate::composite::Assignment;
 use crate::error::{Error, ErrorKind, Result};
+use crate::kernels::binding;
 use crate::layers::Layer;
 use crate::network::Network;
 use crate::plan::{self, Ask, Target};
@@ -103,12 +104,15 @@ impl Gpu {
     /// What a plan for this device may use; `samples` and `budget` are the caller's own limits.
     pub fn target(&self, network: &Network, targets: usize, samples: Option<usize>, budget: Option<usize>) -> Target {
         let rows = rows_a_sample(network) * targets;
+        let limits = &self.device.limits;
+        let storage = limits.max_storage_buffers_per_shader_stage as usize - FIXED_BINDINGS;
+        let numbered = limits.max_bindings_per_bind_group as usize - binding::OPERANDS as usize;
         Target {
             budget: budget.unwrap_or(BUDGET),
             binding: self.device.binding(),
             samples: samples.unwrap_or((CHUNK_ROWS / rows).max(1)),
             copies: COPIES,
-            operands: self.device.limits.max_storage_buffers_per_shader_stage as usize - FIXED_BINDINGS,
+            operands: storage.min(numbered),
         }
     }
 
@@ -126,6 +130,7 @@ impl Gpu {
         target: &Target,
         is_given: bool,
     ) -> Result<Prepared> {
+        self.device.recheck()?;
         let mut target = *target;
         loop {
             let plan = plan::build(network, rules, ask, &target)?;
@@ -143,7 +148,7 @@ impl Gpu {
             };
             match preparation.prepare(plan).await {
                 Ok(prepared) => return Ok(prepared),
-                Err(Refusal::OutOfMemory(_)) if chunk > 1 => target.samples = chunk / 2,
+                Err(Refusal::OutOfMemory(_) | Refusal::TooLarge(_)) if chunk > 1 => target.samples = chunk / 2,
                 Err(refusal) => return Err(refusal.into()),
             }
         }
@@ -160,7 +165,7 @@ impl Gpu {
         batch: Batch<'_>,
         forward_only: bool,
     ) -> Result<(Vec<LayerSums>, Run)> {
-        self.device.check()?;
+        self.device.recheck()?;
         let mut lanes = prepared.take_lanes(&self.device).await?;
         let mut runner = Runner {
             device: &self.device,

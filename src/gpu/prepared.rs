@@ -11,9 +11,9 @@ use super::weights::{Part, Weights, filled};
 use crate::composite::Assignment;
 use crate::error::{Error, Result};
 use crate::kernels::{Access, Batch, Grid, Step as StepUniform, Tile, binding};
-use crate::network::{LayerId, Network};
+use crate::network::{LayerId, Network, ValueId};
 use crate::parameters::Parameters;
-use crate::plan::{BufferId, Measure, Plan, Role, Rows, Step, Work};
+use crate::plan::{BufferId, Measure, Plan, Role, Rows, Slot, Step, Work};
 use crate::tensor::Tensor;
 
 /// How many chunks are on their way at a time: while one computes, the next is filled and the one before read.
@@ -94,11 +94,17 @@ impl Preparation<'_> {
             bound.push(translator.bind(step, &parts)?);
             weights.push(of_step);
         }
-        let kernels: Vec<_> =
-            bound.iter().flat_map(|bound| &bound.dispatches).map(|dispatch| &dispatch.kernel).collect();
+        let dispatches = || bound.iter().flat_map(|bound| &bound.dispatches);
+        let most = self.device.limits.max_compute_workgroups_per_dimension;
+        if let Some(dispatch) = dispatches().find(|dispatch| !dispatch.grid.fits(plan.chunk, most)) {
+            let (kernel, name) = (dispatch.kernel.label, self.device.name());
+            let message = format!("{kernel} takes more workgroups than {name} has: {most} along each of two axes");
+            return Err(Refusal::TooLarge(message));
+        }
+        let kernels: Vec<_> = dispatches().map(|dispatch| &dispatch.kernel).collect();
         self.pipelines.compile(self.device, &kernels).await?;
         let measures: Vec<(LayerId, Measure)> = plan.steps.iter().filter_map(measure_of).collect();
-        let memory = self.device.scoped(|| Memory::new(self, &plan, measures.len())).await?;
+        let memory = self.device.scoped(|| Memory::new(self, &plan, measures.len())).await??;
         let recorded = self.device.scoped(|| self.record(&plan, &bound, &weights, &memory)).await?;
         let dispatches = recorded?;
         let timed = if self.profile { dispatches.len() } else { 0 };
@@ -125,16 +131,16 @@ impl Preparation<'_> {
         bound: &[Bound],
         weights: &[Arc<Vec<Part>>],
         memory: &Memory,
-    ) -> Result<Vec<Recorded>> {
+    ) -> Result<Vec<Recorded>, Refusal> {
         let all: Vec<&StepUniform> =
             bound.iter().flat_map(|bound| &bound.dispatches).map(|dispatch| &dispatch.step).collect();
-        let uniforms = Uniforms::new(self.device, &all);
+        let uniforms = Uniforms::new(self.device, &all)?;
         let mut recorded = Vec::with_capacity(all.len());
         let mut measure = 0;
         for (position, (step, of_step)) in plan.steps.iter().zip(bound).enumerate() {
-            let parameters = filled(self.device, "parameters", &[&of_step.parameters]);
+            let parameters = filled(self.device, "parameters", &[&of_step.parameters])?;
             let table = match &step.work {
-                Work::Transpose { dims, order } => Some(positions(self.device, dims, order)),
+                Work::Transpose { dims, order } => Some(positions(self.device, dims, order)?),
                 Work::Lookup => Some(weights[position][0].buffer.clone()),
                 _ => None,
             };
@@ -186,7 +192,7 @@ fn measure_of(step: &Step) -> Option<(LayerId, Measure)> {
 }
 
 /// For each element of a transposed row, its position in the source row.
-fn positions(device: &Device, dims: &[usize], order: &[usize]) -> wgpu::Buffer {
+fn positions(device: &Device, dims: &[usize], order: &[usize]) -> Result<wgpu::Buffer, Refusal> {
     let positions = Tensor::from_fn(dims, |position| position as u32).transpose(order).into_data();
     // The bits of whole numbers travel as those of floats do.
     let bits: Vec<f32> = positions.into_iter().map(f32::from_bits).collect();
@@ -204,15 +210,15 @@ struct Uniforms {
 }
 
 impl Uniforms {
-    fn new(device: &Device, steps: &[&StepUniform]) -> Self {
+    fn new(device: &Device, steps: &[&StepUniform]) -> Result<Self, Refusal> {
         let alignment = device.limits.min_uniform_buffer_offset_alignment as usize;
         let distance = size_of::<StepUniform>().next_multiple_of(alignment);
-        let buffer = device.device.create_buffer(&wgpu::BufferDescriptor {
+        let buffer = device.buffer(&wgpu::BufferDescriptor {
             label: Some("steps"),
             size: (distance * steps.len().max(1)) as u64,
             usage: wgpu::BufferUsages::UNIFORM,
             mapped_at_creation: true,
-        });
+        })?;
         if let Ok(mut mapped) = buffer.get_mapped_range_mut(..) {
             for (index, step) in steps.iter().enumerate() {
                 let at = index * distance;
@@ -220,7 +226,7 @@ impl Uniforms {
             }
         }
         buffer.unmap();
-        Uniforms { buffer, distance }
+        Ok(Uniforms { buffer, distance })
     }
 
     fn resource(&self, index: usize) -> wgpu::BindingResource<'_> {
@@ -229,12 +235,12 @@ impl Uniforms {
 }
 
 impl Memory {
-    fn new(preparation: &Preparation<'_>, plan: &Plan, measures: usize) -> Self {
+    fn new(preparation: &Preparation<'_>, plan: &Plan, measures: usize) -> Result<Self, Refusal> {
         use wgpu::BufferUsages as Usage;
         let device = &preparation.device;
         let samples = plan.chunk;
         let buffer = |label: &'static str, elements: usize, usage: Usage| {
-            device.device.create_buffer(&wgpu::BufferDescriptor {
+            device.buffer(&wgpu::BufferDescriptor {
                 label: Some(label),
                 // Whole vectors, as kernels read them.
                 size: (elements * size_of::<f32>()).next_multiple_of(16).max(16) as u64,
@@ -248,29 +254,29 @@ impl Memory {
         };
         let network = preparation.network;
         let input = |input: &crate::network::Input| {
-            buffer("input", samples * network.shape(input.value).count(), Usage::COPY_DST)
+            buffer("inputs", samples * network.shape(input.value).count(), Usage::COPY_DST)
         };
         let rows = samples * plan.targets;
         let alignment = u64::from(device.limits.min_storage_buffer_offset_alignment);
         let records = ((rows * 16) as u64).next_multiple_of(alignment);
         let given = if preparation.is_given { rows * plan.buffers[plan.logits.index()].width } else { 0 };
-        Memory {
-            slots: (plan.placements.slots.iter())
-                .map(|slot| buffer("scratch", samples * slot.width, Usage::COPY_SRC))
-                .collect(),
-            inputs: network.inputs().iter().map(input).collect(),
-            results: plan.results.iter().map(|(_, id)| buffer("result", held(*id), Usage::COPY_SRC)).collect(),
-            batch: device.device.create_buffer(&wgpu::BufferDescriptor {
+        let slot = |slot: &Slot| buffer("scratch", samples * slot.width, Usage::COPY_SRC);
+        let result = |(_, id): &(ValueId, BufferId)| buffer("results", held(*id), Usage::COPY_SRC);
+        Ok(Memory {
+            slots: plan.placements.slots.iter().map(slot).collect::<Result<_, _>>()?,
+            inputs: network.inputs().iter().map(input).collect::<Result<_, _>>()?,
+            results: plan.results.iter().map(result).collect::<Result<_, _>>()?,
+            batch: device.buffer(&wgpu::BufferDescriptor {
                 label: Some("batch"),
                 size: size_of::<Batch>() as u64,
                 usage: Usage::UNIFORM | Usage::COPY_DST,
                 mapped_at_creation: false,
-            }),
-            explained: buffer("explained", rows, Usage::COPY_SRC | Usage::COPY_DST),
-            given: buffer("given", given, Usage::COPY_DST),
-            sums: buffer("sums", measures * records as usize / size_of::<f32>(), Usage::COPY_SRC),
+            })?,
+            explained: buffer("targets", rows, Usage::COPY_SRC | Usage::COPY_DST)?,
+            given: buffer("given starts", given, Usage::COPY_DST)?,
+            sums: buffer("sums", measures * records as usize / size_of::<f32>(), Usage::COPY_SRC)?,
             records,
-        }
+        })
     }
 
     /// The device's buffer of a plan's buffer.
@@ -304,7 +310,7 @@ impl Prepared {
         let mut lanes = std::mem::take(&mut *self.resting());
         let missing = IN_FLIGHT.saturating_sub(lanes.len());
         let lane = |_| Lane::new(device, &self.plan, &self.memory, self.timed);
-        lanes.extend(device.scoped(|| (0..missing).map(lane).collect::<Vec<_>>()).await?);
+        lanes.extend(device.scoped(|| (0..missing).map(lane).collect::<Result<Vec<_>, _>>()).await??);
         Ok(lanes)
     }
 

@@ -116,8 +116,10 @@ impl Runner<'_, '_> {
         stamp(&mut encoder, 2);
         self.encode_downloads(&mut encoder, lane, samples)?;
         stamp(&mut encoder, 3);
-        if let Some(Stamps { queries, resolved, count }) = &lane.stamps {
-            let count = if self.profile { *count } else { Stamps::OF_CHUNK };
+        // Those of steps that do not run are never written, and a driver may wait for them for ever.
+        let timed = if self.profile { dispatches.len() as u32 } else { 0 };
+        let count = Stamps::OF_CHUNK + 2 * timed;
+        if let Some(Stamps { queries, resolved }) = &lane.stamps {
             encoder.resolve_query_set(queries, 0..count, resolved, 0);
             let bytes = u64::from(count * wgpu::QUERY_SIZE);
             encoder.copy_buffer_to_buffer(resolved, 0, &lane.down.buffer, lane.down.offset(down::STAMPS), bytes);
@@ -126,7 +128,8 @@ impl Runner<'_, '_> {
         let readable = lane.down.map_after(&encoder, wgpu::MapMode::Read);
         let writable = lane.up.map_after(&encoder, wgpu::MapMode::Write);
         let submission = self.device.queue.submit([encoder.finish()]);
-        Ok((Pending { first, samples, submission, readable, writable }, dispatches.len()))
+        let stamps = count;
+        Ok((Pending { first, samples, submission, stamps, readable, writable }, dispatches.len()))
     }
 
     fn encode_uploads(&self, encoder: &mut wgpu::CommandEncoder, lane: &Lane, samples: usize) {
@@ -218,7 +221,7 @@ impl Runner<'_, '_> {
         arrival(&pending.writable).await?;
         let watch = Stopwatch::start();
         self.take(lane, &pending)?;
-        self.take_stamps(lane)?;
+        self.take_stamps(lane, &pending)?;
         lane.down.buffer.unmap();
         self.run.download += watch.seconds();
         Ok(())
@@ -280,10 +283,11 @@ impl Runner<'_, '_> {
     }
 
     /// Adds a chunk's times.
-    fn take_stamps(&mut self, lane: &Lane) -> Result<()> {
-        let Some(stamps) = &lane.stamps else { return Ok(()) };
-        let count = if self.profile { stamps.count } else { Stamps::OF_CHUNK };
-        let mut ticks = vec![0_u64; count as usize];
+    fn take_stamps(&mut self, lane: &Lane, pending: &Pending) -> Result<()> {
+        if lane.stamps.is_none() {
+            return Ok(());
+        }
+        let mut ticks = vec![0_u64; pending.stamps as usize];
         lane.down.read(down::STAMPS, bytemuck::cast_slice_mut(&mut ticks))?;
         let period = f64::from(self.device.queue.get_timestamp_period()) * 1e-9;
         let seconds = |from: usize, to: usize| ticks[to].saturating_sub(ticks[from]) as f64 * period;

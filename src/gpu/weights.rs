@@ -98,17 +98,17 @@ impl Weights {
         key: Key,
         device: &Device,
         cuts: Vec<Range<usize>>,
-        upload: impl Fn(&Device, Range<usize>) -> wgpu::Buffer,
+        upload: impl Fn(&Device, Range<usize>) -> Result<wgpu::Buffer, Refusal>,
     ) -> Result<Arc<Vec<Part>>, Refusal> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some(known) = known {
             return Ok(known);
         }
         let parts = device.scoped(|| {
-            let part = |columns: Range<usize>| Part { buffer: upload(device, columns.clone()), columns };
-            Arc::new(cuts.into_iter().map(part).collect::<Vec<_>>())
+            let part = |columns: Range<usize>| Ok(Part { buffer: upload(device, columns.clone())?, columns });
+            cuts.into_iter().map(part).collect::<Result<Vec<_>, Refusal>>().map(Arc::new)
         });
-        let parts = parts.await?;
+        let parts = parts.await??;
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&parts));
         Ok(parts)
     }
@@ -140,7 +140,12 @@ fn cuts(dense: &Dense, direction: Direction, binding: usize, node: &str) -> Resu
 }
 
 /// Rows and columns of a weight, each row filled up to whole vectors.
-fn dense_rows(device: &Device, dense: &Dense, rows: Range<usize>, columns: Range<usize>) -> wgpu::Buffer {
+fn dense_rows(
+    device: &Device,
+    dense: &Dense,
+    rows: Range<usize>,
+    columns: Range<usize>,
+) -> Result<wgpu::Buffer, Refusal> {
     let data = dense.weight().data();
     let inputs = dense.inputs();
     if columns.len() == inputs && inputs.is_multiple_of(4) {
@@ -153,15 +158,15 @@ fn dense_rows(device: &Device, dense: &Dense, rows: Range<usize>, columns: Range
 }
 
 /// A buffer with these numbers, one stretch after another.
-pub(super) fn filled(device: &Device, label: &'static str, stretches: &[&[f32]]) -> wgpu::Buffer {
+pub(super) fn filled(device: &Device, label: &'static str, stretches: &[&[f32]]) -> Result<wgpu::Buffer, Refusal> {
     let count: usize = stretches.iter().map(|stretch| stretch.len()).sum();
-    let buffer = device.device.create_buffer(&wgpu::BufferDescriptor {
+    let buffer = device.buffer(&wgpu::BufferDescriptor {
         label: Some(label),
         // Whole vectors, as kernels read them.
         size: ((count * size_of::<f32>()).next_multiple_of(16).max(16)) as u64,
         usage: wgpu::BufferUsages::STORAGE,
         mapped_at_creation: true,
-    });
+    })?;
     // Where there was no memory, the error scope tells; there is nothing to fill then.
     if let Ok(mut mapped) = buffer.get_mapped_range_mut(..) {
         let mut at = 0;
@@ -172,5 +177,5 @@ pub(super) fn filled(device: &Device, label: &'static str, stretches: &[&[f32]])
         }
     }
     buffer.unmap();
-    buffer
+    Ok(buffer)
 }

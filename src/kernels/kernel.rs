@@ -50,10 +50,19 @@ pub(crate) struct Grid {
 }
 
 impl Grid {
-    /// The workgroups for a number of samples, in two dimensions of at most `most` each.
-    pub(crate) fn workgroups(&self, samples: usize, most: u32) -> (u32, u32) {
+    /// Whether two dimensions of at most `most` workgroups each cover a number of samples.
+    pub(crate) fn fits(&self, samples: usize, most: u32) -> bool {
+        self.groups(samples) <= u64::from(most) * u64::from(most)
+    }
+
+    fn groups(&self, samples: usize) -> u64 {
         let tiles = (samples * self.rows).div_ceil(self.tile_rows) * self.cells;
-        let groups = tiles.div_ceil(self.lanes) as u64;
+        tiles.div_ceil(self.lanes) as u64
+    }
+
+    /// The workgroups for a number of samples that fits, in two dimensions of at most `most` each.
+    pub(crate) fn workgroups(&self, samples: usize, most: u32) -> (u32, u32) {
+        let groups = self.groups(samples);
         let most = u64::from(most);
         if groups <= most {
             return (groups as u32, 1);
@@ -192,3 +201,27 @@ const TEXTS: [(&str, &str); 11] = [
     ("reduce.wgsl", include_str!("../../shaders/reduce.wgsl")),
     ("start.wgsl", include_str!("../../shaders/start.wgsl")),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workgroups_cover_every_cell_within_the_device() {
+        for (rows, tile_rows, cells, lanes) in [(1, 1, 1, 1), (3, 32, 7, 1), (5, 1, 75, 64), (1, 128, 2, 1)] {
+            let grid = Grid { rows, tile_rows, cells, lanes };
+            for most in [1, 2, 7, 8, 65535] {
+                for samples in [1, 2, 48, 49, 50, 63, 64, 65, 100_000] {
+                    let needed = (samples * rows).div_ceil(tile_rows) * cells;
+                    let is_covered = needed.div_ceil(lanes) as u64 <= u64::from(most) * u64::from(most);
+                    assert_eq!(grid.fits(samples, most), is_covered, "{grid:?}, {samples} samples, {most}");
+                    if is_covered {
+                        let (x, y) = grid.workgroups(samples, most);
+                        assert!(x <= most && y <= most, "{grid:?}, {samples} samples: {x} x {y} of {most}");
+                        assert!(x as usize * y as usize * lanes >= needed, "{grid:?}, {samples} samples: {x} x {y}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -37,3 +37,45 @@ pub(crate) struct Batch {
     pub is_ranked: u32,
     pub unused: u32,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+
+    use super::*;
+
+    /// The name, offset and size of every member of a struct of `shaders/lib/step.wgsl`, and the struct's size.
+    fn members(name: &str) -> (Vec<(String, usize, usize)>, usize) {
+        // The head of the text is no template.
+        let text = include_str!("../../shaders/lib/step.wgsl").split("fn rows").next().unwrap();
+        let module = naga::front::wgsl::parse_str(text).unwrap();
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).unwrap();
+        let (_, found) = module.types.iter().find(|(_, known)| known.name.as_deref() == Some(name)).unwrap();
+        let naga::TypeInner::Struct { members, span } = &found.inner else { panic!("{name} is a struct") };
+        let of = |member: &naga::StructMember| {
+            (member.name.clone().unwrap(), member.offset as usize, layouter[member.ty].size as usize)
+        };
+        (members.iter().map(of).collect(), *span as usize)
+    }
+
+    /// The name, offset and size of fields.
+    macro_rules! fields {
+        ($of:ty: $($field:ident),+) => {
+            vec![$((stringify!($field).to_owned(), offset_of!($of, $field), size_of_val(&<$of>::default().$field))),+]
+        };
+    }
+
+    #[test]
+    fn uniforms_lie_as_the_kernels_read_them() {
+        let fields = fields!(
+            Step: depth, width, first, columns, stride, rows, parts, targets, positive, negative, entries, unused,
+                geometry, offsets, numbers
+        );
+        assert_eq!(members("Step"), (fields, size_of::<Step>()));
+        let (members, size) = members("Batch");
+        assert_eq!(members, fields!(Batch: samples, start, is_ranked));
+        // A uniform buffer is as large as whole vectors.
+        assert_eq!(size.next_multiple_of(16), size_of::<Batch>());
+    }
+}

@@ -2,37 +2,6 @@
 
 use super::*;
 
-/// A group without a quotient whose bias holds relevance: Σ b q.
-fn biased_gradient() -> LinearRule {
-    let mut rule = LinearRule::gradient();
-    rule.groups[0].bias = BiasPart::WHOLE;
-    LinearRule { name: "gradient with bias".to_owned(), ..rule }
-}
-
-fn every_rule() -> Vec<LinearRule> {
-    let redistributed = |mut rule: LinearRule| {
-        rule.groups.iter_mut().for_each(|group| group.share = Share::Redistributed);
-        LinearRule { name: format!("{} redistributed", rule.name), ..rule }
-    };
-    vec![
-        LinearRule::epsilon(damped()),
-        LinearRule::epsilon(Stabilizer::Clip(0.25)),
-        LinearRule::epsilon(Stabilizer::Rms(0.25)),
-        LinearRule::norm(damped()),
-        LinearRule::gradient(),
-        LinearRule::gamma(0.25, damped()),
-        LinearRule::alpha_beta(2.0, damped()),
-        LinearRule::z_plus(damped()),
-        LinearRule::w_square(damped()),
-        LinearRule::w_square(Stabilizer::Rms(0.25)),
-        LinearRule::flat(damped()),
-        redistributed(LinearRule::epsilon(damped())),
-        redistributed(LinearRule::gamma(0.25, damped())),
-        redistributed(biased_gradient()),
-        biased_gradient(),
-    ]
-}
-
 #[test]
 fn mlps_of_awkward_shapes_agree() {
     // One below, at and above the kernels' tile (14 rows, 32 columns) and their row block (98 rows).

@@ -2,10 +2,6 @@
 
 use super::*;
 
-fn bits(relevance: &Relevance) -> Vec<u32> {
-    relevance.inputs.iter().flat_map(|named| named.relevance.data()).map(|r| r.to_bits()).collect()
-}
-
 #[test]
 fn bits_do_not_change_with_threads_chunks_or_batch_sizes() {
     let network = Arc::new(mlp(14, &[31, 130, 64, 7], Activation::Relu, true));
@@ -83,12 +79,6 @@ fn samples_of_nan_leave_no_trace_in_those_after_them() {
         let again = explainer.explain_with(&borrowed(&clean), &ask).unwrap();
         assert_eq!(bits(&again), bits(&before));
     }
-}
-
-/// NaN in place of the first samples.
-fn spoil(tensor: &Tensor, samples: usize) -> Tensor {
-    let width = tensor.count() / tensor.rows();
-    Tensor::from_fn(tensor.shape().clone(), |i| if i < samples * width { f32::NAN } else { tensor.data()[i] })
 }
 
 #[test]

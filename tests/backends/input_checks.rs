@@ -2,21 +2,6 @@
 
 use super::*;
 
-/// Words looked up in a table, beside real numbers.
-fn words(seed: u64) -> Network {
-    let mut numbers = Numbers(seed);
-    let mut builder = Network::builder();
-    let ids = builder.integer_input("ids", [3]);
-    let x = builder.input("x", [5]);
-    let embedded = builder.lookup("embedded", ids, numbers.tensor(&[10, 4])).unwrap();
-    let mixed = dense(&mut builder, &mut numbers, embedded, 6, true);
-    let mixed = builder.relu("mixed", mixed).unwrap();
-    let flat = builder.reshape("flat", mixed, [18]).unwrap();
-    let joined = builder.concat("joined", &[flat, x], 0).unwrap();
-    let output = dense(&mut builder, &mut numbers, joined, 3, true);
-    builder.build(output).unwrap()
-}
-
 #[test]
 fn integer_inputs_are_looked_up_and_relevance_stops_there() {
     let network = Arc::new(words(30));

@@ -1,0 +1,96 @@
+//! Activations and their derivatives as kernels compute them, beside float64: the bounds are those of the CPU's.
+
+use relprop::reference;
+
+use super::*;
+
+const ALL: [Activation; 7] = [
+    Activation::Relu,
+    Activation::LeakyRelu { slope: 0.01 },
+    Activation::Sigmoid,
+    Activation::Tanh,
+    Activation::Erf,
+    Activation::Gelu(GeluForm::Erf),
+    Activation::Gelu(GeluForm::Tanh),
+];
+
+/// x → activation → a dense layer of `weight`.
+fn network(activation: Activation, weight: Tensor) -> Arc<Network> {
+    let mut builder = Network::builder();
+    let x = builder.input("x", [weight.shape().dims()[1]]);
+    let y = builder.activation("y", x, activation).unwrap();
+    let output = builder.dense("identity", y, weight, None).unwrap();
+    Arc::new(builder.build(output).unwrap())
+}
+
+/// f of each point: a dense layer of ones and zeros passes it on exactly.
+fn values(activation: Activation, points: &Tensor) -> Vec<f32> {
+    let width = points.shape().dims()[1];
+    let identity = Tensor::from_fn([width, width], |i| if i / width == i % width { 1.0 } else { 0.0 });
+    let network = network(activation, identity);
+    let explainer = explainer(&network, &Composite::preset("gradient").unwrap(), in_eights(&device::shared()));
+    explainer.forward(&[Input::from(points)]).unwrap().into_data()
+}
+
+/// f′ at each point: the gradient of their sum.
+fn slopes(activation: Activation, points: &Tensor) -> Vec<f32> {
+    let ones = Tensor::from_fn([1, points.shape().dims()[1]], |_| 1.0);
+    let network = network(activation, ones);
+    let ask = Request::new(Targets::Class(0)).start(Start::One).allow_nonfinite(true);
+    let composite = Composite::preset("gradient").unwrap();
+    explain(&network, &composite, in_eights(&device::shared()), &[points.clone()], &ask).input().data().to_vec()
+}
+
+#[test]
+fn values_and_derivatives_follow_float64() {
+    let even = (-40_000..=40_000).map(|i| i as f32 * 5e-4);
+    let small = (1..60).flat_map(|i| [0.5_f32.powi(i), -(0.5_f32.powi(i))]);
+    let mut points: Vec<f32> = even.chain(small).collect();
+    points.resize(points.len().next_multiple_of(64), 0.0);
+    let points = Tensor::new([points.len() / 64, 64], points).unwrap();
+    for activation in ALL {
+        let (values, slopes) = (values(activation, &points), slopes(activation, &points));
+        let mut worst = [0.0_f64; 2];
+        for ((&x, value), slope) in points.data().iter().zip(values).zip(slopes) {
+            let exact = reference::value(&activation, f64::from(x));
+            let exact_slope = reference::derivative(&activation, f64::from(x));
+            // Units in the last place of the value, or of the size that the tails vanish from.
+            let units = |found: f32, exact: f64, size: f64| {
+                let unit = f64::from(f32::EPSILON) * exact.abs().max(size).max(f64::MIN_POSITIVE);
+                (f64::from(found) - exact).abs() / unit
+            };
+            let tail = match activation {
+                Activation::Gelu(_) => 0.1 * f64::from(x.abs()).min(1.0),
+                _ => 1e-6,
+            };
+            let found = [units(value, exact, tail), units(slope, exact_slope, 1.0)];
+            assert!(found[0] <= 8.0, "{activation:?}({x}) is {value}, not {exact}");
+            assert!(found[1] <= 8.0, "{activation:?}′({x}) is {slope}, not {exact_slope}");
+            worst = [worst[0].max(found[0]), worst[1].max(found[1])];
+        }
+        println!("{activation:?}: {:.2} units of the value, {:.2} of the derivative", worst[0], worst[1]);
+    }
+}
+
+#[test]
+fn values_stay_in_range_and_nan_stays_nan() {
+    let x = [f32::NEG_INFINITY, -1e30, -100.0, -9.0, 0.0, 9.0, 100.0, 1e30, f32::INFINITY, f32::NAN];
+    let points = Tensor::new([x.len(), 1], x.to_vec()).unwrap();
+    for activation in ALL {
+        let (values, slopes) = (values(activation, &points), slopes(activation, &points));
+        assert!(values[9].is_nan(), "{activation:?} of NaN is {}", values[9]);
+        if !matches!(activation, Activation::Relu | Activation::LeakyRelu { .. }) {
+            assert!(slopes[9].is_nan(), "{activation:?}′ at NaN is {}", slopes[9]);
+        }
+        if let Activation::Sigmoid | Activation::Tanh | Activation::Erf = activation {
+            let lowest = if activation == Activation::Sigmoid { 0.0 } else { -1.0 };
+            assert!(values[..9].iter().all(|y| (lowest..=1.0).contains(y)), "{activation:?}: {values:?}");
+            assert!(values[..9].is_sorted(), "{activation:?}: {values:?}");
+            assert!(slopes[..9].iter().all(|y| (0.0..=1.2).contains(y)), "{activation:?}′: {slopes:?}");
+        } else {
+            assert_eq!(values[8], f32::INFINITY, "{activation:?}");
+            assert!(values[1..8].iter().all(|y| y.is_finite()), "{activation:?}: {values:?}");
+            assert!(slopes[2..7].iter().all(|y| (-0.2..=1.2).contains(y)), "{activation:?}′: {slopes:?}");
+        }
+    }
+}

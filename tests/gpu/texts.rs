@@ -1,0 +1,128 @@
+//! The kernels' texts: valid WGSL that becomes SPIR-V, Metal's and Direct3D's language, and not too many of them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use naga::back::{hlsl, msl, spv};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use relprop::layers::Family;
+use relprop::rules::Bounds;
+
+use super::*;
+
+/// Explains one sample of a network on a device that writes its kernels' texts down.
+fn dump(gpu: &Arc<Gpu>, network: Network, composite: &Composite, ask: &Request) {
+    let network = Arc::new(network);
+    explain(&network, composite, Options { batch_size: Some(1), ..on(gpu) }, &inputs(&network, 1, 100), ask);
+}
+
+fn dumping(folder: &Path) -> Arc<Gpu> {
+    Arc::new(open(|options| options.dump_shaders = Some(folder.to_owned())).unwrap())
+}
+
+fn texts(folder: &Path) -> BTreeMap<String, String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let read = |path: std::path::PathBuf| {
+        (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read_to_string(&path).unwrap())
+    };
+    entries.map(read).collect()
+}
+
+fn validated(name: &str, text: &str) -> (naga::Module, ModuleInfo) {
+    let module =
+        naga::front::wgsl::parse_str(text).unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(text)));
+    // No capability beyond what WebGPU has everywhere.
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
+    let info = validator.validate(&module).unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(text)));
+    (module, info)
+}
+
+fn translates_everywhere(name: &str, text: &str) {
+    let (module, info) = validated(name, text);
+    spv::write_vec(&module, &info, &spv::Options::default(), None).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let options = msl::Options { fake_missing_bindings: true, lang_version: (2, 0), ..msl::Options::default() };
+    msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+    let options = hlsl::Options { fake_missing_bindings: true, ..hlsl::Options::default() };
+    let (mut written, pipeline) = (String::new(), hlsl::PipelineOptions::default());
+    hlsl::Writer::new(&mut written, &options, &pipeline)
+        .write(&module, &info, None)
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+}
+
+#[test]
+fn texts_are_few_and_valid_and_translate_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let gpu = dumping(folder.path());
+    let plain = Request::new(Targets::ArgMax);
+    let several = Request::new(Targets::Top(2)).report(true).keep("dense");
+    for preset in PRESETS {
+        let composite = Composite::preset(preset).unwrap();
+        for ask in [&plain, &several] {
+            // Numbers differ and widths do, whole vectors or not; the texts are for all of them.
+            for widths in [[9, 14, 8, 4], [20, 32, 16, 4], [300, 100, 30, 10]] {
+                dump(&gpu, mlp(80, &widths, Activation::Relu, true), &composite, ask);
+            }
+            dump(&gpu, tangle(81), &composite, ask);
+        }
+    }
+    let of_presets = texts(folder.path()).len();
+    println!("{of_presets} texts for the presets on plain networks and a tangle");
+    assert!(of_presets <= 150, "{of_presets} texts");
+
+    let zbox = || {
+        let bounds = Bounds { low: Arc::new(Tensor::scalar(-1.0)), high: Arc::new(Tensor::scalar(1.0)) };
+        LinearRule::zbox(bounds, damped())
+    };
+    for rule in every_rule() {
+        let composite = composite_of(rule.clone()).with_first(Selector::First, Rule::Linear(zbox()));
+        dump(&gpu, mlp(82, &[9, 14, 8, 4], Activation::Tanh, true), &composite, &several);
+        let affine_too = composite.with_first(Selector::Family(Family::Affine), Rule::Linear(rule));
+        dump(&gpu, tangle(83), &affine_too, &plain);
+    }
+    for activation in [
+        Activation::LeakyRelu { slope: 0.2 },
+        Activation::Sigmoid,
+        Activation::Erf,
+        Activation::Gelu(GeluForm::Erf),
+        Activation::Gelu(GeluForm::Tanh),
+    ] {
+        let composite = Composite::preset("gradient-x-input").unwrap();
+        dump(&gpu, mlp(84, &[6, 13, 7, 3], activation, true), &composite, &plain);
+    }
+    let epsilon = composite_of(LinearRule::epsilon(damped()));
+    dump(&gpu, tokens(85), &epsilon, &several);
+    dump(&gpu, wide_sum(86, 20), &epsilon, &several);
+    let ids = Tensor::from_fn([1, 3], |i| i as i64);
+    let network = Arc::new(words(87));
+    let x = Numbers(4).tensor(&[1, 5]);
+    explainer(&network, &epsilon, Options { batch_size: Some(1), ..on(&gpu) })
+        .explain_with(&[Input::from(&ids), Input::from(&x)], &plain)
+        .unwrap();
+
+    let found = texts(folder.path());
+    assert_eq!(found.len(), gpu.kernels(), "each kernel is written down once");
+    for (name, text) in &found {
+        translates_everywhere(name, text);
+    }
+    println!("{} texts in all", found.len());
+}
+
+#[test]
+fn every_shape_of_tile_is_valid_and_translates_everywhere() {
+    let composite = composite_of(LinearRule::gamma(0.25, damped()));
+    for tile in Tile::ALL {
+        let folder = tempfile::tempdir().unwrap();
+        let gpu = Arc::new(
+            open(|options| {
+                options.dump_shaders = Some(folder.path().to_owned());
+                options.tile = Some(tile);
+            })
+            .unwrap(),
+        );
+        dump(&gpu, mlp(88, &[9, 12, 3], Activation::Relu, true), &composite, &Request::new(Targets::Top(2)));
+        let found = texts(folder.path());
+        assert!(found.keys().any(|name| name.starts_with("linear-backward")), "{tile:?}");
+        found.iter().for_each(|(name, text)| translates_everywhere(name, text));
+    }
+}
