@@ -19,7 +19,7 @@ use super::console::thousands;
 #[cfg(feature = "gpu")]
 pub fn adapters() -> Result<Vec<Adapter>> {
     let options = super::environment::device_options(None)?;
-    Ok(relprop::gpu::adapters(&options)?.iter().map(Adapter::from).collect())
+    Ok(relprop::gpu::adapters(&options).iter().map(Adapter::from).collect())
 }
 
 /// No adapters: this program cannot look for any.

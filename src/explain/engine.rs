@@ -39,9 +39,10 @@ impl Engine {
     pub(super) fn new(options: &Options) -> Result<Self> {
         match options.backend {
             #[cfg(feature = "gpu")]
-            Backend::Auto if options.gpu.is_some() => Engine::gpu(options),
+            // A device that was given or named is not exchanged for another; where none was, the CPU is the fastest
+            // there is without a GPU that can serve. Reports name what computed.
+            Backend::Auto if options.gpu.is_some() || options.device.adapter.is_some() => Engine::gpu(options),
             #[cfg(feature = "gpu")]
-            // Without a GPU that can serve, the CPU is the fastest there is; reports name what computed.
             Backend::Auto => match pollster::block_on(Gpu::open_automatic(&options.device)) {
                 Ok(gpu) => Ok(Engine::on(Arc::new(gpu))),
                 Err(_) => Engine::cpu(options),

@@ -1,5 +1,6 @@
 //! Weights that are on a device only, and read again where they are needed.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::engine::Engine;
@@ -11,6 +12,8 @@ use crate::network::{LayerNode, Network};
 #[derive(Debug)]
 pub(super) struct Source {
     reload: Reload,
+    /// Of the parameters as they were given.
+    fingerprint: u64,
     /// The network as it was given, until its weights are on the device.
     given: Mutex<Option<Arc<Network>>>,
 }
@@ -24,7 +27,8 @@ pub(super) fn released(
     match (engine, reload) {
         (Engine::Gpu { .. }, Some(reload)) => {
             let outline = Arc::new(network.without_weights());
-            (outline, Some(Source { reload, given: Mutex::new(Some(network)) }))
+            let fingerprint = fingerprint(&network);
+            (outline, Some(Source { reload, fingerprint, given: Mutex::new(Some(network)) }))
         }
         (Engine::Gpu { .. } | Engine::Cpu { .. } | Engine::Reference, _) => (network, None),
     }
@@ -41,12 +45,24 @@ impl Explainer {
             return Ok(given);
         }
         let network = source.reload.read()?;
-        if !is_alike(&network, &self.network) {
+        if !is_alike(&network, &self.network) || fingerprint(&network) != source.fingerprint {
             return Err(Error::new(ErrorKind::Data, "the model is another one than when it was first read")
                 .help("leave the file as it is while it is explained"));
         }
         Ok(Arc::new(network))
     }
+}
+
+/// A number that changes with any parameter.
+fn fingerprint(network: &Network) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for tensor in network.layers().iter().flat_map(|node| node.layer.parameters()) {
+        for block in tensor.data().chunks(1024) {
+            let bits: Vec<u32> = block.iter().map(|number| number.to_bits()).collect();
+            bits.hash(&mut hasher);
+        }
+    }
+    hasher.finish()
 }
 
 /// Whether two networks have the same values and layers, as far as shapes, names and kinds say.
@@ -78,6 +94,7 @@ mod tests {
         let full = network(2);
         let outline = full.without_weights();
         assert!(is_alike(&full, &outline) && !is_alike(&full, &network(4)));
+        assert!(fingerprint(&full) == fingerprint(&network(2)) && fingerprint(&full) != fingerprint(&outline));
         assert_eq!(outline.check_weights().unwrap_err().node(), Some("fc"));
         let explainer =
             crate::Explainer::new(outline, &crate::Composite::preset("epsilon").unwrap(), crate::Backend::Cpu);

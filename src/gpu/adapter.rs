@@ -9,7 +9,7 @@ use crate::kernels::Tile;
 /// Which device the GPU backend takes, and how.
 #[derive(Debug, Clone, Default)]
 pub struct DeviceOptions {
-    /// Part of the name of the adapter to take, in any case. Without one, a real GPU is taken: discrete before integrated.
+    /// The name of the adapter to take, or a part of it in any case. Without one, a real GPU is taken: discrete before integrated.
     /// A software adapter is only taken by its name.
     pub adapter: Option<String>,
     /// The graphics interfaces to look for adapters in; all that the platform has if none is given.
@@ -45,10 +45,7 @@ impl fmt::Display for AdapterDescription {
 }
 
 /// Every adapter, in the order in which they would be chosen.
-///
-/// # Errors
-/// None today; listing adapters may fail on future platforms.
-pub fn adapters(options: &DeviceOptions) -> Result<Vec<AdapterDescription>> {
+pub fn adapters(options: &DeviceOptions) -> Vec<AdapterDescription> {
     let description = |adapter: wgpu::Adapter| AdapterDescription {
         info: adapter.get_info(),
         limits: adapter.limits(),
@@ -57,9 +54,9 @@ pub fn adapters(options: &DeviceOptions) -> Result<Vec<AdapterDescription>> {
     };
     let mut descriptions: Vec<AdapterDescription> = sorted(options).into_iter().map(description).collect();
     if let Some(first) = descriptions.first_mut() {
-        first.is_automatic = !is_software(&first.info);
+        first.is_automatic = !is_software(&first.info) && may_have_gpu();
     }
-    Ok(descriptions)
+    descriptions
 }
 
 pub(super) fn describe(info: &wgpu::AdapterInfo) -> String {
@@ -71,7 +68,7 @@ pub(super) fn is_software(info: &wgpu::AdapterInfo) -> bool {
     info.device_type == wgpu::DeviceType::Cpu
 }
 
-/// Adapters, the best first; one adapter that several interfaces show comes with its first.
+/// Adapters, the best first.
 fn sorted(options: &DeviceOptions) -> Vec<wgpu::Adapter> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = options.interfaces.unwrap_or(wgpu::Backends::PRIMARY);
@@ -120,7 +117,9 @@ pub(super) fn choose(options: &DeviceOptions) -> Result<wgpu::Adapter> {
             None => !is_software(&info),
         }
     };
-    adapters.into_iter().find(fits).ok_or_else(|| {
+    let is_named = |adapter: &wgpu::Adapter| options.adapter.as_ref() == Some(&describe(&adapter.get_info()));
+    let exact = adapters.iter().find(|adapter| is_named(adapter)).cloned();
+    exact.or_else(|| adapters.into_iter().find(fits)).ok_or_else(|| {
         let message = match &options.adapter {
             Some(name) => format!("no GPU adapter is called `{name}`: {seen}"),
             None => format!("no GPU adapter: {seen}"),

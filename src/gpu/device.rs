@@ -120,13 +120,14 @@ impl Device {
 
     /// Fails if the device was lost or an error came up that no scope caught.
     pub(super) fn check(&self) -> Result<()> {
-        let faults = locked(&self.faults);
+        let mut faults = locked(&self.faults);
         if let Some(reason) = &faults.lost {
             return Err(Error::new(ErrorKind::Device, format!("{} was lost: {reason}", self.name()))
                 .help("run again; if it is lost again, ask for a smaller batch size or take the cpu backend"));
         }
-        match &faults.uncaught {
-            Some(error) => Err(self.refused(error)),
+        // Told once: programs that share the device may have made it.
+        match faults.uncaught.take() {
+            Some(error) => Err(self.refused(&error)),
             None => Ok(()),
         }
     }

@@ -103,7 +103,7 @@ impl Gpu {
 
     /// What a plan for this device may use; `samples` and `budget` are the caller's own limits.
     pub fn target(&self, network: &Network, targets: usize, samples: Option<usize>, budget: Option<usize>) -> Target {
-        let rows = rows_a_sample(network) * targets;
+        let rows = rows_a_sample(network) * targets.max(1);
         let limits = &self.device.limits;
         let storage = limits.max_storage_buffers_per_shader_stage as usize - FIXED_BINDINGS;
         let numbered = limits.max_bindings_per_bind_group as usize - binding::OPERANDS as usize;
@@ -132,25 +132,39 @@ impl Gpu {
     ) -> Result<Prepared> {
         self.device.recheck()?;
         let mut target = *target;
+        let mut plan = plan::build(network, rules, ask, &target)?;
+        let preparation = Preparation {
+            device: &self.device,
+            pipelines: &self.pipelines,
+            weights: &resident.weights,
+            network,
+            rules,
+            is_software: adapter::is_software(&self.device.info),
+            tile: self.options.tile,
+            profile: self.options.profile,
+            is_given,
+            setting: plan.chunk,
+        };
+        // Smaller chunks make no room for weights, so these come first.
+        preparation.upload_weights(&plan).await.map_err(|refusal| match refusal {
+            Refusal::OutOfMemory(message) => {
+                let bytes = network.parameter_bytes();
+                Error::new(
+                    ErrorKind::Limit,
+                    format!("{} has no memory for {bytes} bytes of weights: {message}", self.name()),
+                )
+                .help("close what else uses the device, or take the cpu backend")
+            }
+            refusal => refusal.into(),
+        })?;
         loop {
-            let plan = plan::build(network, rules, ask, &target)?;
             let chunk = plan.chunk;
-            let preparation = Preparation {
-                device: &self.device,
-                pipelines: &self.pipelines,
-                weights: &resident.weights,
-                network,
-                rules,
-                is_software: adapter::is_software(&self.device.info),
-                tile: self.options.tile,
-                profile: self.options.profile,
-                is_given,
-            };
             match preparation.prepare(plan).await {
                 Ok(prepared) => return Ok(prepared),
                 Err(Refusal::OutOfMemory(_) | Refusal::TooLarge(_)) if chunk > 1 => target.samples = chunk / 2,
                 Err(refusal) => return Err(refusal.into()),
             }
+            plan = plan::build(network, rules, ask, &target)?;
         }
     }
 

@@ -48,10 +48,17 @@ impl Pipelines {
 
 #[cfg(all(feature = "threads", not(target_family = "wasm")))]
 async fn compile_all(device: &Device, kernels: &[&Kernel]) -> Result<Vec<wgpu::ComputePipeline>, Refusal> {
-    use rayon::prelude::*;
+    // Threads of its own: a pool's thread that waits takes up other jobs, and those may wait for this very plan.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(kernels.len());
     // Error scopes belong to a thread, so each kernel has its own.
     let compile = |kernel: &&Kernel| pollster::block_on(device.scoped(|| kernel.compile(&device.device)));
-    kernels.par_iter().map(compile).collect()
+    let share = kernels.len().div_ceil(threads.max(1)).max(1);
+    std::thread::scope(|scope| {
+        let shares = kernels.chunks(share).map(|share| scope.spawn(|| share.iter().map(compile).collect::<Vec<_>>()));
+        let shares: Vec<_> = shares.collect();
+        let panicked = |_| vec![Err(Error::internal("compiling a kernel panicked").into())];
+        shares.into_iter().flat_map(|share| share.join().unwrap_or_else(panicked)).collect()
+    })
 }
 
 #[cfg(not(all(feature = "threads", not(target_family = "wasm"))))]

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::device::{Device, Refusal};
 use super::lane::Lane;
 use super::pipelines::Pipelines;
-use super::steps::{Bound, Translator};
+use super::steps::{Bound, Choice, Chooser, Shape, Translator};
 use super::weights::{Part, Weights, filled};
 use crate::composite::Assignment;
 use crate::error::{Error, Result};
-use crate::kernels::{Access, Batch, Grid, Step as StepUniform, Tile, binding};
+use crate::kernels::{Access, Batch, Dispatch, Grid, Step as StepUniform, Tile, binding};
 use crate::network::{LayerId, Network, ValueId};
 use crate::parameters::Parameters;
 use crate::plan::{BufferId, Measure, Plan, Role, Rows, Slot, Step, Work};
@@ -40,9 +40,20 @@ pub struct Prepared {
 #[derive(Debug)]
 pub(super) struct Recorded {
     pub(super) step: usize,
-    pub(super) pipeline: wgpu::ComputePipeline,
     pub(super) group: wgpu::BindGroup,
-    pub(super) grid: Grid,
+    chooser: Chooser,
+    /// As [`Choice::variants`](super::steps::Choice::variants).
+    variants: Vec<(Shape, wgpu::ComputePipeline, Grid)>,
+}
+
+impl Recorded {
+    /// The pipeline and grid for a number of samples.
+    pub(super) fn variant(&self, samples: usize) -> (&wgpu::ComputePipeline, &Grid) {
+        let wanted = self.chooser.choose(samples);
+        let fits = self.variants.iter().find(|(shape, ..)| *shape == wanted);
+        let (_, pipeline, grid) = fits.unwrap_or_else(|| self.variants.last().expect("every dispatch has a variant"));
+        (pipeline, grid)
+    }
 }
 
 /// The device's memory of one chunk.
@@ -72,6 +83,8 @@ pub(super) struct Preparation<'a> {
     pub(super) profile: bool,
     /// Whether starts are given, rather than made from the logits.
     pub(super) is_given: bool,
+    /// The samples of a full chunk, whatever memory there is for it: kernels are chosen by it.
+    pub(super) setting: usize,
 }
 
 impl Preparation<'_> {
@@ -82,7 +95,7 @@ impl Preparation<'_> {
             network: self.network,
             plan: &plan,
             parameters: &parameters,
-            samples: plan.chunk,
+            setting: self.setting,
             is_software: self.is_software,
             tile: self.tile,
         };
@@ -94,14 +107,16 @@ impl Preparation<'_> {
             bound.push(translator.bind(step, &parts)?);
             weights.push(of_step);
         }
-        let dispatches = || bound.iter().flat_map(|bound| &bound.dispatches);
+        let choices = || bound.iter().flat_map(|bound| &bound.parts);
+        let variants = || choices().flat_map(|choice| &choice.variants).map(|(_, dispatch)| dispatch);
         let most = self.device.limits.max_compute_workgroups_per_dimension;
-        if let Some(dispatch) = dispatches().find(|dispatch| !dispatch.grid.fits(plan.chunk, most)) {
+        let largest = choices().filter_map(|choice| choice.variants.last()).map(|(_, dispatch)| dispatch);
+        if let Some(dispatch) = largest.into_iter().find(|dispatch| !dispatch.grid.fits(plan.chunk, most)) {
             let (kernel, name) = (dispatch.kernel.label, self.device.name());
             let message = format!("{kernel} takes more workgroups than {name} has: {most} along each of two axes");
             return Err(Refusal::TooLarge(message));
         }
-        let kernels: Vec<_> = dispatches().map(|dispatch| &dispatch.kernel).collect();
+        let kernels: Vec<_> = variants().map(|dispatch| &dispatch.kernel).collect();
         self.pipelines.compile(self.device, &kernels).await?;
         let measures: Vec<(LayerId, Measure)> = plan.steps.iter().filter_map(measure_of).collect();
         let memory = self.device.scoped(|| Memory::new(self, &plan, measures.len())).await??;
@@ -112,6 +127,14 @@ impl Preparation<'_> {
         let lanes = prepared.take_lanes(self.device).await?;
         prepared.put_back(lanes);
         Ok(prepared)
+    }
+
+    /// Brings the weights that a plan reads to the device.
+    pub(super) async fn upload_weights(&self, plan: &Plan) -> Result<(), Refusal> {
+        for step in &plan.steps {
+            self.weight(step).await?;
+        }
+        Ok(())
     }
 
     /// The weight that a step reads, in parts.
@@ -132,13 +155,15 @@ impl Preparation<'_> {
         weights: &[Arc<Vec<Part>>],
         memory: &Memory,
     ) -> Result<Vec<Recorded>, Refusal> {
-        let all: Vec<&StepUniform> =
-            bound.iter().flat_map(|bound| &bound.dispatches).map(|dispatch| &dispatch.step).collect();
+        // Variants are told the same.
+        let first = |choice: &'_ Choice| choice.variants[0].1.step;
+        let all: Vec<StepUniform> = bound.iter().flat_map(|bound| &bound.parts).map(first).collect();
         let uniforms = Uniforms::new(self.device, &all)?;
         let mut recorded = Vec::with_capacity(all.len());
         let mut measure = 0;
         for (position, (step, of_step)) in plan.steps.iter().zip(bound).enumerate() {
-            let parameters = filled(self.device, "parameters", &[&of_step.parameters])?;
+            let parameters = bytemuck::cast_slice(&of_step.parameters);
+            let parameters = filled(self.device, "parameters", wgpu::BufferUsages::STORAGE, &[parameters])?;
             let table = match &step.work {
                 Work::Transpose { dims, order } => Some(positions(self.device, dims, order)?),
                 Work::Lookup => Some(weights[position][0].buffer.clone()),
@@ -146,8 +171,12 @@ impl Preparation<'_> {
             };
             let records = memory.records * measure;
             measure += u64::from(matches!(step.work, Work::Measure(_)));
-            for (part, dispatch) in of_step.dispatches.iter().enumerate() {
-                let pipeline = self.pipelines.get(&dispatch.kernel)?;
+            for (part, choice) in of_step.parts.iter().enumerate() {
+                let variant = |(shape, dispatch): &(Shape, Dispatch)| {
+                    Ok((*shape, self.pipelines.get(&dispatch.kernel)?, dispatch.grid))
+                };
+                let variants = choice.variants.iter().map(variant).collect::<Result<Vec<_>>>()?;
+                let kernel = &choice.variants[0].1.kernel;
                 let resource = |binding: u32| -> Result<wgpu::BindingResource<'_>> {
                     let buffer = match binding {
                         binding::STEP => return Ok(uniforms.resource(recorded.len())),
@@ -168,16 +197,16 @@ impl Preparation<'_> {
                     };
                     Ok(buffer.as_entire_binding())
                 };
-                let entries = dispatch.kernel.bindings.iter().map(|&(binding, _): &(u32, Access)| {
+                let entries = kernel.bindings.iter().map(|&(binding, _): &(u32, Access)| {
                     Ok(wgpu::BindGroupEntry { binding, resource: resource(binding)? })
                 });
                 let entries = entries.collect::<Result<Vec<_>>>()?;
                 let group = self.device.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: Some(dispatch.kernel.label),
-                    layout: &pipeline.get_bind_group_layout(0),
+                    label: Some(kernel.label),
+                    layout: &variants[0].1.get_bind_group_layout(0),
                     entries: &entries,
                 });
-                recorded.push(Recorded { step: position, pipeline, group, grid: dispatch.grid });
+                recorded.push(Recorded { step: position, group, chooser: choice.chooser, variants });
             }
         }
         Ok(recorded)
@@ -194,9 +223,7 @@ fn measure_of(step: &Step) -> Option<(LayerId, Measure)> {
 /// For each element of a transposed row, its position in the source row.
 fn positions(device: &Device, dims: &[usize], order: &[usize]) -> Result<wgpu::Buffer, Refusal> {
     let positions = Tensor::from_fn(dims, |position| position as u32).transpose(order).into_data();
-    // The bits of whole numbers travel as those of floats do.
-    let bits: Vec<f32> = positions.into_iter().map(f32::from_bits).collect();
-    filled(device, "positions", &[&bits])
+    filled(device, "positions", wgpu::BufferUsages::STORAGE, &[bytemuck::cast_slice(&positions)])
 }
 
 fn range(buffer: &wgpu::Buffer, offset: u64, size: u64) -> wgpu::BindingResource<'_> {
@@ -210,23 +237,12 @@ struct Uniforms {
 }
 
 impl Uniforms {
-    fn new(device: &Device, steps: &[&StepUniform]) -> Result<Self, Refusal> {
+    fn new(device: &Device, steps: &[StepUniform]) -> Result<Self, Refusal> {
         let alignment = device.limits.min_uniform_buffer_offset_alignment as usize;
         let distance = size_of::<StepUniform>().next_multiple_of(alignment);
-        let buffer = device.buffer(&wgpu::BufferDescriptor {
-            label: Some("steps"),
-            size: (distance * steps.len().max(1)) as u64,
-            usage: wgpu::BufferUsages::UNIFORM,
-            mapped_at_creation: true,
-        })?;
-        if let Ok(mut mapped) = buffer.get_mapped_range_mut(..) {
-            for (index, step) in steps.iter().enumerate() {
-                let at = index * distance;
-                mapped.slice(at..at + size_of::<StepUniform>()).copy_from_slice(bytemuck::bytes_of(*step));
-            }
-        }
-        buffer.unmap();
-        Ok(Uniforms { buffer, distance })
+        let padding = vec![0; distance - size_of::<StepUniform>()];
+        let bytes: Vec<&[u8]> = steps.iter().flat_map(|step| [bytemuck::bytes_of(step), &padding]).collect();
+        Ok(Uniforms { buffer: filled(device, "steps", wgpu::BufferUsages::UNIFORM, &bytes)?, distance })
     }
 
     fn resource(&self, index: usize) -> wgpu::BindingResource<'_> {

@@ -164,8 +164,9 @@ impl Runner<'_, '_> {
     ) {
         let most = self.device.limits.max_compute_workgroups_per_dimension;
         let dispatch = |pass: &mut wgpu::ComputePass<'_>, recorded: &Recorded| {
-            let (x, y) = recorded.grid.workgroups(samples, most);
-            pass.set_pipeline(&recorded.pipeline);
+            let (pipeline, grid) = recorded.variant(samples);
+            let (x, y) = grid.workgroups(samples, most);
+            pass.set_pipeline(pipeline);
             pass.set_bind_group(0, &recorded.group, &[]);
             pass.dispatch_workgroups(x, y, 1);
         };

@@ -12,14 +12,48 @@ use crate::parameters::Parameters;
 use crate::plan::{self, BufferId, Denominator, Parameter, Plan, Rows, Step, Work};
 use crate::rules::{InputPart, Stabilizer};
 
-/// A step as the device runs it: one dispatch, or several where its weight is cut.
+/// A step as the device runs it: one dispatch, or one for each part that its weight was cut into.
 #[derive(Debug)]
 pub(super) struct Bound {
-    pub(super) dispatches: Vec<Dispatch>,
+    pub(super) parts: Vec<Choice>,
     /// The buffers of the chain, in the order of their bindings.
     pub(super) operands: Vec<BufferId>,
     /// The numbers that stand beside rows, one parameter after another.
     pub(super) parameters: Vec<f32>,
+}
+
+/// Dispatches that give the same bits, each the fastest for some number of rows.
+#[derive(Debug)]
+pub(super) struct Choice {
+    /// From the fewest rows to the most.
+    pub(super) variants: Vec<(Shape, Dispatch)>,
+    pub(super) chooser: Chooser,
+}
+
+/// What a variant of a product is known by: its tile, and the rows that a workgroup takes.
+pub(super) type Shape = (Option<Tile>, usize);
+
+/// Says which variant fits a number of samples.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chooser {
+    /// Rows a sample, and the columns; none where there is no choice.
+    product: Option<(usize, usize)>,
+    /// The samples of a full chunk, whatever memory there was for it.
+    setting: usize,
+    is_software: bool,
+    forced: Option<Tile>,
+}
+
+impl Chooser {
+    /// The variant for a number of samples.
+    pub(super) fn choose(&self, samples: usize) -> Shape {
+        let Some((rows, columns)) = self.product else { return (None, 0) };
+        let (most, rows) = (self.setting * rows, samples * rows);
+        let tile = self.forced.unwrap_or_else(|| Tile::choose_within(most, rows, columns, self.is_software));
+        // Rows at a time change no bits, but the kernel for few rows is made for its setting alone.
+        let rows = if tile == Tile::Few { most } else { rows };
+        (Some(tile), tile.rows_at_a_time(rows))
+    }
 }
 
 /// What translating a step needs to know.
@@ -27,8 +61,8 @@ pub(super) struct Translator<'a> {
     pub(super) network: &'a Network,
     pub(super) plan: &'a Plan,
     pub(super) parameters: &'a Parameters,
-    /// The most samples of a chunk.
-    pub(super) samples: usize,
+    /// The samples of a full chunk, whatever memory there was for it.
+    pub(super) setting: usize,
     pub(super) is_software: bool,
     pub(super) tile: Option<Tile>,
 }
@@ -63,19 +97,19 @@ impl Translator<'_> {
         let source =
             step.source.filter(|_| reads_source_as_operand(&step.work)).map(|source| bindings.operand(&source));
         let epilogue: Vec<Op> = step.chain.iter().map(|op| bindings.op(op)).collect();
-        let dispatches = match &step.work {
+        let parts = match &step.work {
             Work::Product { .. } => self.products(step, parts, targets, &epilogue, &bindings)?,
-            Work::Start => vec![
-                Start {
+            Work::Start => {
+                let start = Start {
                     width: target.width,
                     classes: self.network.classes(),
                     targets: self.plan.targets,
                     epilogue: &epilogue,
                     operands: &bindings.operands,
                     offsets: &bindings.offsets,
-                }
-                .dispatch()?,
-            ],
+                };
+                vec![self.only(start.dispatch()?)]
+            }
             Work::Measure(_) | Work::Rms => {
                 let source = source.ok_or_else(|| Error::internal("a reduction reads rows"))?;
                 let width = self.plan.buffers[bindings.buffers[source.buffer.0].index()].width;
@@ -85,16 +119,15 @@ impl Translator<'_> {
                 };
                 let offsets = &bindings.offsets;
                 let operands = &bindings.operands;
-                vec![
-                    Reduce { reduction, source, width, rows: targets, targets, epilogue: &epilogue, operands, offsets }
-                        .dispatch()?,
-                ]
+                let reduce =
+                    Reduce { reduction, source, width, rows: targets, targets, epilogue: &epilogue, operands, offsets };
+                vec![self.only(reduce.dispatch()?)]
             }
             Work::Elementwise | Work::Transpose { .. } | Work::Strips { .. } | Work::Lookup => {
-                vec![self.elementwise(step, source, targets, &epilogue, &bindings)?]
+                vec![self.only(self.elementwise(step, source, targets, &epilogue, &bindings)?)]
             }
         };
-        Ok(Bound { dispatches, operands: bindings.buffers, parameters: bindings.parameters })
+        Ok(Bound { parts, operands: bindings.buffers, parameters: bindings.parameters })
     }
 
     /// Rows of a product for each row of its target's buffer: tokens, where the layer works on each.
@@ -117,7 +150,7 @@ impl Translator<'_> {
         targets: usize,
         epilogue: &[Op],
         bindings: &Bindings<'_>,
-    ) -> Result<Vec<Dispatch>> {
+    ) -> Result<Vec<Choice>> {
         let (Work::Product { direction, weight }, Some(layer), Some(source)) = (&step.work, step.layer, step.source)
         else {
             return Err(Error::internal("a product is of a layer and reads rows"));
@@ -131,10 +164,9 @@ impl Translator<'_> {
         };
         let side_by_side = self.parts(step)?;
         let rows = side_by_side * targets;
-        let most_rows = self.samples * rows;
-        let dispatch = |columns: &std::ops::Range<usize>| {
+        let dispatch = |columns: &std::ops::Range<usize>, tile: Tile, tile_rows: usize| {
             Product {
-                tile: self.tile.unwrap_or_else(|| Tile::choose(most_rows, columns.len(), self.is_software)),
+                tile,
                 direction,
                 weight: *weight,
                 depth,
@@ -142,7 +174,7 @@ impl Translator<'_> {
                 first: columns.start,
                 columns: columns.len(),
                 rows,
-                most_rows,
+                tile_rows,
                 parts: side_by_side,
                 targets,
                 activation: source.activation,
@@ -155,7 +187,28 @@ impl Translator<'_> {
             }
             .dispatch()
         };
-        parts.iter().map(dispatch).collect()
+        let choice = |columns: &std::ops::Range<usize>| {
+            let chooser = self.chooser(Some((rows, columns.len())));
+            let mut variants: Vec<(Shape, Dispatch)> = Vec::new();
+            // Doubling passes every shape but for sizes near a border, which then take the next one.
+            let doubling = (0..usize::BITS).map(|power| 1_usize << power).take_while(|samples| *samples < self.setting);
+            for shape in doubling.chain([self.setting]).map(|samples| chooser.choose(samples)) {
+                if let ((Some(tile), tile_rows), true) = (shape, variants.iter().all(|(known, _)| *known != shape)) {
+                    variants.push((shape, dispatch(columns, tile, tile_rows)?));
+                }
+            }
+            Ok(Choice { variants, chooser })
+        };
+        parts.iter().map(choice).collect()
+    }
+
+    /// The one way to run a step.
+    fn only(&self, dispatch: Dispatch) -> Choice {
+        Choice { variants: vec![((None, 0), dispatch)], chooser: self.chooser(None) }
+    }
+
+    fn chooser(&self, product: Option<(usize, usize)>) -> Chooser {
+        Chooser { product, setting: self.setting, is_software: self.is_software, forced: self.tile }
     }
 
     fn elementwise(

@@ -89,7 +89,9 @@ impl Weights {
             );
             return Err(Error::new(ErrorKind::Limit, message).at(&node.name).help("take the cpu backend").into());
         }
-        let upload = |device: &Device, _| filled(device, "table", &[lookup.table().data()]);
+        let upload = |device: &Device, _| {
+            filled(device, "table", wgpu::BufferUsages::STORAGE, &[bytemuck::cast_slice(lookup.table().data())])
+        };
         self.part((layer, None), device, whole(count), upload).await
     }
 
@@ -149,33 +151,65 @@ fn dense_rows(
     let data = dense.weight().data();
     let inputs = dense.inputs();
     if columns.len() == inputs && inputs.is_multiple_of(4) {
-        return filled(device, "weight", &[&data[rows.start * inputs..rows.end * inputs]]);
+        let rows = bytemuck::cast_slice(&data[rows.start * inputs..rows.end * inputs]);
+        return filled(device, "weight", wgpu::BufferUsages::STORAGE, &[rows]);
     }
-    let padding = [0.0; 3];
-    let padding = &padding[..columns.len().next_multiple_of(4) - columns.len()];
-    let row = |row: usize| [&data[row * inputs..][columns.clone()], padding];
-    filled(device, "weight", &rows.flat_map(row).collect::<Vec<_>>())
+    let padding = vec![0; (columns.len().next_multiple_of(4) - columns.len()) * size_of::<f32>()];
+    let row = |row: usize| [bytemuck::cast_slice(&data[row * inputs..][columns.clone()]), &padding];
+    filled(device, "weight", wgpu::BufferUsages::STORAGE, &rows.flat_map(row).collect::<Vec<_>>())
 }
 
-/// A buffer with these numbers, one stretch after another.
-pub(super) fn filled(device: &Device, label: &'static str, stretches: &[&[f32]]) -> Result<wgpu::Buffer, Refusal> {
-    let count: usize = stretches.iter().map(|stretch| stretch.len()).sum();
+/// Bytes that go up at a time.
+const PIECE: usize = 32 << 20;
+
+/// A buffer with these bytes, one stretch after another.
+///
+/// They go up in pieces, through buffers of our own: what `mapped_at_creation` makes for a buffer that the host cannot
+/// map is as large as it is, stays until the next submission, and a device without memory for it counts as lost.
+pub(super) fn filled(
+    device: &Device,
+    label: &'static str,
+    usage: wgpu::BufferUsages,
+    stretches: &[&[u8]],
+) -> Result<wgpu::Buffer, Refusal> {
+    let total: usize = stretches.iter().map(|stretch| stretch.len()).sum();
     let buffer = device.buffer(&wgpu::BufferDescriptor {
         label: Some(label),
         // Whole vectors, as kernels read them.
-        size: ((count * size_of::<f32>()).next_multiple_of(16).max(16)) as u64,
-        usage: wgpu::BufferUsages::STORAGE,
-        mapped_at_creation: true,
+        size: total.next_multiple_of(16).max(16) as u64,
+        usage: usage | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
     })?;
-    // Where there was no memory, the error scope tells; there is nothing to fill then.
-    if let Ok(mut mapped) = buffer.get_mapped_range_mut(..) {
+    let mut rest = stretches.iter().copied();
+    let mut stretch: &[u8] = &[];
+    let most = usize::try_from(device.limits.max_buffer_size / 16 * 16).unwrap_or(PIECE).clamp(16, PIECE);
+    for first in (0..total).step_by(most) {
+        let size = most.min(total - first);
+        let piece = device.buffer(&wgpu::BufferDescriptor {
+            label: Some("piece"),
+            size: size as u64,
+            usage: wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: true,
+        })?;
+        // Where there was no memory, the error scope tells; there is nothing to fill then.
+        let Ok(mut mapped) = piece.get_mapped_range_mut(..) else { break };
         let mut at = 0;
-        for stretch in stretches {
-            let bytes = bytemuck::cast_slice(stretch);
-            mapped.slice(at..at + bytes.len()).copy_from_slice(bytes);
-            at += bytes.len();
+        while at < size {
+            if stretch.is_empty() {
+                stretch = rest.next().unwrap_or_default();
+            }
+            let taken = stretch.len().min(size - at);
+            mapped.slice(at..at + taken).copy_from_slice(&stretch[..taken]);
+            (at, stretch) = (at + taken, &stretch[taken..]);
+        }
+        drop(mapped);
+        piece.unmap();
+        let mut encoder = device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) });
+        encoder.copy_buffer_to_buffer(&piece, 0, &buffer, first as u64, size as u64);
+        let submission = device.queue.submit([encoder.finish()]);
+        if size == most {
+            device.wait(submission)?;
         }
     }
-    buffer.unmap();
     Ok(buffer)
 }

@@ -110,7 +110,7 @@ impl LinearEpsilon {
             first: 0,
             columns: shape.inputs,
             rows: shape.targets,
-            most_rows: rows,
+            tile_rows: rows,
             parts: 1,
             targets: shape.targets,
             activation: None,

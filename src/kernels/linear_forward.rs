@@ -87,7 +87,7 @@ impl LinearForward {
             first: 0,
             columns: shape.outputs,
             rows: 1,
-            most_rows: shape.rows,
+            tile_rows: shape.rows,
             parts: 1,
             targets: 1,
             activation: None,

@@ -47,15 +47,15 @@ struct Geometry {
     lanes: usize,
 }
 
+/// Rows that the kernel for few rows takes.
+const FEW: usize = 8;
+
 impl Tile {
     /// Every shape.
     pub const ALL: [Tile; 5] = [Tile::Large, Tile::Medium, Tile::Small, Tile::Few, Tile::Free];
 
     /// The shape for a number of rows and columns, on a device that is software or not.
-    ///
-    /// `rows` is the most that a dispatch will have, so that a chunk with fewer runs the same kernel.
     pub fn choose(rows: usize, columns: usize, is_software: bool) -> Tile {
-        const FEW: usize = 8;
         const ENOUGH: usize = 64;
         let tiles = |tile_rows: usize, tile_columns: usize| rows.div_ceil(tile_rows) * columns.div_ceil(tile_columns);
         match () {
@@ -67,9 +67,28 @@ impl Tile {
         }
     }
 
-    /// The shape for products of at most `most_rows` rows: those without workgroup tiles take as many rows at a time.
-    fn geometry(self, most_rows: usize) -> Geometry {
-        let tiled = |rows, columns, depth, thread_rows, thread_columns| Geometry {
+    /// The shape for `rows` of at most `most` rows: as `most` decides where shapes differ in bits, as `rows` where not.
+    pub(crate) fn choose_within(most: usize, rows: usize, columns: usize, is_software: bool) -> Tile {
+        Tile::choose(if most <= FEW { most } else { rows.max(FEW + 1) }, columns, is_software)
+    }
+
+    /// How many rows a workgroup takes where the shape leaves it open, for work of `rows` rows.
+    pub(crate) fn rows_at_a_time(self, rows: usize) -> usize {
+        match self {
+            Tile::Large | Tile::Medium => 128,
+            Tile::Small => 32,
+            Tile::Few => rows.next_power_of_two().min(FEW),
+            Tile::Free => match rows {
+                0..=1 => 1,
+                2..=8 => 8,
+                _ => 32,
+            },
+        }
+    }
+
+    fn geometry(self, rows: usize) -> Geometry {
+        let rows = self.rows_at_a_time(rows);
+        let tiled = |columns, depth, thread_rows, thread_columns| Geometry {
             body: "linear_tiled.wgsl",
             rows,
             columns,
@@ -78,31 +97,20 @@ impl Tile {
             thread_columns,
             lanes: 0,
         };
-        let untiled = |body, rows, columns, lanes| Geometry {
-            body,
-            rows,
-            columns,
-            lanes,
-            depth: 0,
-            thread_rows: 0,
-            thread_columns: 0,
-        };
+        let untiled =
+            |body, columns, lanes| Geometry { body, rows, columns, lanes, depth: 0, thread_rows: 0, thread_columns: 0 };
         match self {
-            Tile::Large => tiled(128, 128, 8, 8, 8),
-            Tile::Medium => tiled(128, 64, 16, 8, 4),
-            Tile::Small => tiled(32, 32, 16, 4, 4),
-            Tile::Few => untiled("linear_few.wgsl", most_rows.next_power_of_two().min(8), 0, 0),
-            Tile::Free => match most_rows {
-                0..=1 => untiled("linear_free.wgsl", 1, 16, 8),
-                2..=8 => untiled("linear_free.wgsl", 8, 16, 8),
-                _ => untiled("linear_free.wgsl", 32, 16, 8),
-            },
+            Tile::Large => tiled(128, 8, 8, 8),
+            Tile::Medium => tiled(64, 16, 8, 4),
+            Tile::Small => tiled(32, 16, 4, 4),
+            Tile::Few => untiled("linear_few.wgsl", 0, 0),
+            Tile::Free => untiled("linear_free.wgsl", 16, 8),
         }
     }
 
     /// Rows and columns that a workgroup makes.
-    fn covers(self, most_rows: usize, direction: Direction) -> (usize, usize) {
-        let Geometry { rows, columns, lanes, .. } = self.geometry(most_rows);
+    fn covers(self, rows: usize, direction: Direction) -> (usize, usize) {
+        let Geometry { rows, columns, lanes, .. } = self.geometry(rows);
         match (self, direction) {
             (Tile::Large | Tile::Medium | Tile::Small, _) => (rows, columns),
             (Tile::Few, Direction::Forward) => (rows, 16),
@@ -127,8 +135,8 @@ pub(crate) struct Product<'a> {
     pub columns: usize,
     /// Source rows a sample.
     pub rows: usize,
-    /// The most rows that a dispatch will have.
-    pub most_rows: usize,
+    /// How many rows the tile is for, where it leaves open how many it takes at a time.
+    pub tile_rows: usize,
     /// Rows that lie side by side in one row of the target's buffer.
     pub parts: usize,
     /// K, where the source has a row a sample and target; 1 where it has one a sample.
@@ -161,7 +169,7 @@ impl Product<'_> {
         let mut writer = Writer::default();
         let aligned = self.width.is_multiple_of(4) && self.first.is_multiple_of(4);
         let source_aligned = self.depth.is_multiple_of(4);
-        let geometry = self.tile.geometry(self.most_rows);
+        let geometry = self.tile.geometry(self.tile_rows);
         let (positive, negative) = match self.weight {
             WeightPart::Scaled { positive, negative } => (positive, negative),
             WeightPart::Squared | WeightPart::One => (1.0, 1.0),
@@ -212,7 +220,7 @@ impl Product<'_> {
         writer.fill(&mut step)?;
         step.offsets[..self.offsets.len()].copy_from_slice(self.offsets);
         let kernel = Kernel::new(label, "linear.wgsl", text, &bound, &writer, self.operands.len())?;
-        let (tile_rows, tile_columns) = self.tile.covers(self.most_rows, self.direction);
+        let (tile_rows, tile_columns) = self.tile.covers(self.tile_rows, self.direction);
         let grid = Grid { rows: self.rows, tile_rows, cells: self.columns.div_ceil(tile_columns), lanes: 1 };
         Ok(Dispatch { kernel, step, grid })
     }

@@ -17,7 +17,7 @@ mod split;
 mod step;
 
 use crate::composite::Assignment;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::network::{InputKind, LayerId, Network, ValueId};
 
 pub use buffers::{Placements, Slot};
@@ -88,6 +88,9 @@ pub struct Plan {
     pub chunk: usize,
 }
 
+/// Buffers that one operation and its source may read: the source, a denominator and its rms.
+const LEAST_OPERANDS: usize = 3;
+
 /// Plans the explanation of a network under the rules of its layers.
 ///
 /// # Errors
@@ -99,6 +102,10 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     }
     if let Some(stranger) = ask.keep.iter().find(|value| value.index() >= network.values().len()) {
         return Err(Error::argument(format!("value {} belongs to another network", stranger.index())));
+    }
+    if target.operands < LEAST_OPERANDS {
+        let message = format!("an operation may read {LEAST_OPERANDS} buffers, but a kernel binds {}", target.operands);
+        return Err(Error::new(ErrorKind::Limit, message).help("name another device"));
     }
     let facts = facts::Known::new(network, rules, ask);
     let mut builder = Builder::new(network, rules, ask, facts);

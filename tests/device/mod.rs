@@ -7,7 +7,7 @@ use relprop::gpu::{DeviceOptions, Gpu, adapters};
 /// Names the adapter: the one that `RELPROP_TEST_ADAPTER` is part of the name of, else the best there is, software too.
 pub fn options() -> DeviceOptions {
     let adapter = std::env::var("RELPROP_TEST_ADAPTER").ok().unwrap_or_else(|| {
-        let found = adapters(&DeviceOptions::default()).expect("adapters can be listed");
+        let found = adapters(&DeviceOptions::default());
         let first = found.first().expect("no GPU adapter: run tests/run.sh, which installs a software driver");
         first.to_string()
     });

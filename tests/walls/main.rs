@@ -121,9 +121,9 @@ const ROOMS: &[Room] = &[
             "start",
             "tensor",
         ],
-        crates: &["bytemuck", "futures_intrusive", "pollster", "rayon", "wgpu"],
-        // Texts of kernels are written where a caller names a folder, and host work is timed.
-        std: &["fs", "time"],
+        crates: &["bytemuck", "futures_intrusive", "pollster", "wgpu"],
+        // Texts of kernels are written where a caller names a folder, kernels compile on threads, host work is timed.
+        std: &["fs", "thread", "time"],
     },
     Room {
         name: "explain",
