@@ -225,3 +225,27 @@ impl Product<'_> {
         Ok(Dispatch { kernel, step, grid })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_setting_decides_for_the_kernel_that_adds_in_another_order() {
+        for columns in [1, 10, 64, 100, 1024, 4096] {
+            for rows in [1, 2, 8, 9, 100, 2048] {
+                assert_ne!(Tile::choose_within(2048, rows, columns, false), Tile::Few);
+                assert_eq!(Tile::choose_within(8, rows.min(8), columns, false), Tile::Few);
+                assert_eq!(Tile::choose_within(2048, rows, columns, true), Tile::Free);
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_tile_that_fills_a_device_is_taken() {
+        assert_eq!(Tile::choose(2048, 1024, false), Tile::Large);
+        assert_eq!(Tile::choose(512, 1024, false), Tile::Medium);
+        assert_eq!(Tile::choose(64, 1024, false), Tile::Small);
+        assert_eq!(Tile::choose(1 << 20, 10, false), Tile::Small);
+    }
+}

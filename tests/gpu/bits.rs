@@ -153,3 +153,21 @@ fn explainers_that_share_a_device_share_its_kernels_and_not_their_weights() {
     assert_eq!(kernels[0], kernels[1], "networks of one shape need the same kernels");
     assert!(kernels[0] > 0);
 }
+
+#[test]
+fn jobs_of_a_thread_pool_may_explain_at_once() {
+    let network = Arc::new(mlp(56, &[31, 70, 7], Activation::Relu, true));
+    let data = inputs(&network, 8, 88);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    // Plans are made while others wait for them; a job that waits must not take up one that waits for it.
+    for seed in 0..3 {
+        let explainer = explainer(&network, &damped_by_rms(), in_eights(&open(|_| {}).map(Arc::new).unwrap()));
+        let expected = pool.install(|| {
+            use rayon::prelude::*;
+            let explained =
+                (0..16).into_par_iter().map(|_| explainer.explain(&borrowed(&data), &Targets::ArgMax).unwrap());
+            explained.map(|relevance| bits(&relevance)).collect::<Vec<_>>()
+        });
+        assert!(expected.iter().all(|found| *found == expected[0]), "round {seed}");
+    }
+}

@@ -10,6 +10,7 @@ mod functions;
 mod limits;
 mod profile;
 mod texts;
+mod weights;
 #[path = "../zoo/mod.rs"]
 mod zoo;
 
