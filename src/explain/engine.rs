@@ -98,19 +98,22 @@ impl Explainer {
         let (network, rules) = (&self.network, &self.rules);
         match &self.engine {
             Engine::Cpu { cpu, plans } => {
-                let prepared = plans.find_or(ask, || {
-                    cpu.prepare(network, rules, plan::build(network, rules, ask, &self.target(ask))?)
-                })?;
+                let make = || cpu.prepare(network, rules, plan::build(network, rules, ask, &self.target(ask))?);
+                let prepared = plans.find_or(ask, |_| true, make)?;
                 let sums = cpu.run(network, &prepared, batch, forward_only)?;
                 Ok((sums, Run::default()))
             }
             #[cfg(feature = "gpu")]
             Engine::Gpu { gpu, resident, plans } => {
                 let is_given = matches!(batch.start, Start::Given(_));
-                let prepared = plans.find_or(&(ask.clone(), is_given), || {
+                let (samples, target) = (batch.samples, self.target(ask));
+                let make = || {
                     let network = &self.network_with_weights()?;
-                    pollster::block_on(gpu.prepare(network, rules, resident, ask, &self.target(ask), is_given))
-                })?;
+                    let wanted = gpu::Wanted { ask, target: &target, samples, is_given };
+                    pollster::block_on(gpu.prepare(network, rules, resident, &wanted))
+                };
+                let holds = |prepared: &gpu::Prepared| prepared.holds(samples);
+                let prepared = plans.find_or(&(ask.clone(), is_given), holds, make)?;
                 pollster::block_on(gpu.run(network, &prepared, batch, forward_only))
             }
             Engine::Reference => Err(Error::internal("the reference knows no plan")),

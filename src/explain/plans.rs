@@ -21,11 +21,17 @@ impl<K, P> Default for Plans<K, P> {
 }
 
 impl<K: Clone + PartialEq, P> Plans<K, P> {
-    /// The plan for what is asked, made if it is not there.
-    pub(super) fn find_or(&self, key: &K, make: impl FnOnce() -> Result<P>) -> Result<Arc<P>> {
+    /// The plan for what is asked; made if it is not there, and made anew where the one that is there does not serve.
+    pub(super) fn find_or(
+        &self,
+        key: &K,
+        serves: impl Fn(&P) -> bool,
+        make: impl FnOnce() -> Result<P>,
+    ) -> Result<Arc<P>> {
         let mut known = self.locked();
-        let found = match known.iter().position(|(asked, _)| asked == key) {
-            Some(position) => known.remove(position).1,
+        let found = known.iter().position(|(asked, _)| asked == key).map(|position| known.remove(position).1);
+        let found = match found.filter(|plan| serves(plan)) {
+            Some(found) => found,
             None => {
                 if known.len() == KEPT {
                     known.remove(0);
@@ -58,10 +64,14 @@ mod tests {
         let made = |key: usize| {
             let mut made = false;
             plans
-                .find_or(&key, || {
-                    made = true;
-                    Ok(key)
-                })
+                .find_or(
+                    &key,
+                    |_| true,
+                    || {
+                        made = true;
+                        Ok(key)
+                    },
+                )
                 .unwrap();
             made
         };

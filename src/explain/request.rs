@@ -60,7 +60,7 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Samples computed together; chosen to fit the cache if not given.
     pub batch_size: Option<usize>,
-    /// Bytes of scratch memory that all threads together, or buffers on a device, may take.
+    /// Bytes of scratch memory that all threads together, or the buffers of a plan on a device, may take.
     pub memory: Option<usize>,
     /// Which device the GPU backend takes, and how.
     #[cfg(feature = "gpu")]

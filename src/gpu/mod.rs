@@ -46,6 +46,19 @@ pub struct Gpu {
     options: DeviceOptions,
 }
 
+/// What a plan is prepared for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// What is asked of the plan.
+    pub ask: &'a Ask,
+    /// What it may use; the chunk that this allows decides which kernels run.
+    pub target: &'a Target,
+    /// How many samples come: there is memory for no more than twice as many, nor for more than a chunk.
+    pub samples: usize,
+    /// Whether batches come with [`Start::Given`](crate::Start::Given).
+    pub is_given: bool,
+}
+
 /// A network's weights on a device.
 #[derive(Debug, Default)]
 pub struct Resident {
@@ -116,8 +129,7 @@ impl Gpu {
         }
     }
 
-    /// Plans a request and makes it ready; chunks get smaller where the device has not the memory. `is_given` says whether
-    /// batches come with [`Start::Given`](crate::Start::Given).
+    /// Plans a request and makes it ready; chunks get smaller where the device has not the memory.
     ///
     /// # Errors
     /// If the request does not fit the network, the device's limits or its memory.
@@ -126,13 +138,19 @@ impl Gpu {
         network: &Network,
         rules: &Assignment,
         resident: &Resident,
-        ask: &Ask,
-        target: &Target,
-        is_given: bool,
+        wanted: &Wanted<'_>,
     ) -> Result<Prepared> {
         self.device.recheck()?;
-        let mut target = *target;
+        let Wanted { ask, samples, is_given, .. } = *wanted;
+        let mut target = *wanted.target;
         let mut plan = plan::build(network, rules, ask, &target)?;
+        let setting = plan.chunk;
+        // Doubling, so that batches that grow do not prepare a plan each.
+        let room = samples.next_power_of_two();
+        if room < setting {
+            target.samples = room;
+            plan = plan::build(network, rules, ask, &target)?;
+        }
         let preparation = Preparation {
             device: &self.device,
             pipelines: &self.pipelines,
@@ -143,7 +161,8 @@ impl Gpu {
             tile: self.options.tile,
             profile: self.options.profile,
             is_given,
-            setting: plan.chunk,
+            setting,
+            is_full: room >= setting,
         };
         // Smaller chunks make no room for weights, so these come first.
         preparation.upload_weights(&plan).await.map_err(|refusal| match refusal {

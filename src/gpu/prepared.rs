@@ -30,6 +30,8 @@ pub struct Prepared {
     pub(super) dispatches: Vec<Recorded>,
     /// How many dispatches are timed each by itself.
     timed: usize,
+    /// Whether chunks are as large as they may be.
+    is_full: bool,
     /// Lanes that rest.
     lanes: Mutex<Vec<Lane>>,
     /// The measures in the order of their records.
@@ -85,6 +87,8 @@ pub(super) struct Preparation<'a> {
     pub(super) is_given: bool,
     /// The samples of a full chunk, whatever memory there is for it: kernels are chosen by it.
     pub(super) setting: usize,
+    /// Whether chunks are as large as they may be.
+    pub(super) is_full: bool,
 }
 
 impl Preparation<'_> {
@@ -123,7 +127,8 @@ impl Preparation<'_> {
         let recorded = self.device.scoped(|| self.record(&plan, &bound, &weights, &memory)).await?;
         let dispatches = recorded?;
         let timed = if self.profile { dispatches.len() } else { 0 };
-        let prepared = Prepared { plan, memory, dispatches, timed, lanes: Mutex::default(), measures };
+        let is_full = self.is_full;
+        let prepared = Prepared { plan, memory, dispatches, timed, is_full, lanes: Mutex::default(), measures };
         let lanes = prepared.take_lanes(self.device).await?;
         prepared.put_back(lanes);
         Ok(prepared)
@@ -317,6 +322,11 @@ impl Prepared {
     /// The plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Whether there is all the memory that a number of samples may have.
+    pub fn holds(&self, samples: usize) -> bool {
+        self.is_full || samples <= self.plan.chunk
     }
 
     /// Lanes for one batch: those that rest, and new ones where others use them.

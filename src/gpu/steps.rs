@@ -188,11 +188,11 @@ impl Translator<'_> {
             .dispatch()
         };
         let choice = |columns: &std::ops::Range<usize>| {
-            let chooser = self.chooser(Some((rows, columns.len())));
+            let (chooser, chunk) = (self.chooser(Some((rows, columns.len()))), self.plan.chunk);
             let mut variants: Vec<(Shape, Dispatch)> = Vec::new();
             // Doubling passes every shape but for sizes near a border, which then take the next one.
-            let doubling = (0..usize::BITS).map(|power| 1_usize << power).take_while(|samples| *samples < self.setting);
-            for shape in doubling.chain([self.setting]).map(|samples| chooser.choose(samples)) {
+            let doubling = (0..usize::BITS).map(|power| 1_usize << power).take_while(|samples| *samples < chunk);
+            for shape in doubling.chain([chunk]).map(|samples| chooser.choose(samples)) {
                 if let ((Some(tile), tile_rows), true) = (shape, variants.iter().all(|(known, _)| *known != shape)) {
                     variants.push((shape, dispatch(columns, tile, tile_rows)?));
                 }

@@ -128,12 +128,13 @@ fn with_little_memory() {
     const GIVEN: u64 = 256 << 20;
     let network = Arc::new(mlp(73, &[64, 64, 4], Activation::Relu, true));
     let composite = Composite::preset("epsilon").unwrap();
-    let data = inputs(&network, 30, 98);
+    // More than the memory holds at once.
+    let data = inputs(&network, 100_000, 98);
     let options = |batch_size| {
         let options = on(&device::shared());
         Options { batch_size: Some(batch_size), memory: Some(usize::MAX), ..options }
     };
-    let expected = bits(&explain(&network, &composite, options(30), &data, &Request::new(Targets::ArgMax)));
+    let expected = bits(&explain(&network, &composite, options(1 << 10), &data, &Request::new(Targets::ArgMax)));
     let explainer = explainer(&network, &composite, options(1 << 22));
     limit_memory(GIVEN);
     let found = explainer.explain(&borrowed(&data), &Targets::ArgMax).unwrap();
