@@ -77,7 +77,7 @@ fn nonnegative(network: &Network) -> Vec<bool> {
     for node in network.layers() {
         let all = || node.inputs.iter().all(|input| known[input.index()]);
         known[node.output.index()] = match &node.layer {
-            Layer::Activation(Activation::Relu | Activation::Sigmoid) => true,
+            Layer::Activation(Activation::Relu | Activation::Sigmoid | Activation::Softplus { .. }) => true,
             Layer::Activation(
                 Activation::LeakyRelu { .. } | Activation::Tanh | Activation::Erf | Activation::Gelu(_),
             )
@@ -124,7 +124,7 @@ fn reader_facts(network: &Network, rules: &Assignment, id: LayerId, zero: &[bool
             (Activation::LeakyRelu { slope }, PointwiseRule::Pass) if *slope > 0.0 => (zero[output], dead[output]),
             (Activation::Tanh | Activation::Gelu(_) | Activation::Erf, PointwiseRule::Pass) => (zero[output], false),
             (Activation::LeakyRelu { .. }, PointwiseRule::Pass | PointwiseRule::Gradient)
-            | (Activation::Sigmoid, PointwiseRule::Pass | PointwiseRule::Gradient)
+            | (Activation::Sigmoid | Activation::Softplus { .. }, PointwiseRule::Pass | PointwiseRule::Gradient)
             | (Activation::Tanh | Activation::Gelu(_) | Activation::Erf, PointwiseRule::Gradient) => (false, false),
         },
         (Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_), _) => (zero[output], dead[output]),

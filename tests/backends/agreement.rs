@@ -87,6 +87,8 @@ fn gradients_agree_through_every_activation() {
         Activation::Sigmoid,
         Activation::Tanh,
         Activation::Erf,
+        Activation::Softplus { beta: 1.0 },
+        Activation::Softplus { beta: 10.0 },
         Activation::Gelu(GeluForm::Erf),
         Activation::Gelu(GeluForm::Tanh),
     ] {

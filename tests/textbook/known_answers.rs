@@ -200,6 +200,9 @@ fn activations_have_their_known_values_and_slopes() {
         (Activation::Tanh, 0.0, 0.0, 1.0),
         (Activation::Gelu(GeluForm::Erf), 1.0, above, above + density),
         (Activation::Gelu(GeluForm::Tanh), 1.0, 0.841_191_990_608_276_8, 1.082_964_083_845_782_6),
+        (Activation::Softplus { beta: 1.0 }, 0.0, 2.0_f64.ln(), 0.5),
+        (Activation::Softplus { beta: 2.0 }, 0.5, (1.0 + 1.0_f64.exp()).ln() / 2.0, logistic),
+        (Activation::Softplus { beta: 10.0 }, 200.0, 200.0, 1.0),
         (Activation::Erf, 0.5, 0.520_499_877_813_046_5, 2.0 / (TAU / 2.0).sqrt() * (-0.25_f64).exp()),
     ];
     for (activation, x, y, slope) in known {

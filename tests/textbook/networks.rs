@@ -37,7 +37,7 @@ fn everything(numbers: &mut Numbers, activations: &[Activation]) -> Network {
     builder.build(scores).unwrap()
 }
 
-const ACTIVATIONS: [Activation; 7] = [
+const ACTIVATIONS: [Activation; 9] = [
     Activation::Relu,
     Activation::LeakyRelu { slope: 0.25 },
     Activation::Sigmoid,
@@ -45,6 +45,8 @@ const ACTIVATIONS: [Activation; 7] = [
     Activation::Gelu(GeluForm::Erf),
     Activation::Gelu(GeluForm::Tanh),
     Activation::Erf,
+    Activation::Softplus { beta: 1.0 },
+    Activation::Softplus { beta: 10.0 },
 ];
 
 /// ∂(start · f)/∂x by central differences.
