@@ -19,9 +19,11 @@ pub struct ModelArguments {
     #[arg(value_name = "MODEL.onnx")]
     pub path: PathBuf,
 
-    /// The rules: `epsilon`, `epsilon-plus` (unless told), `zero`, `gradient` or `gradient-x-input`.
+    /// The rules: a preset's name; `epsilon-plus` unless told
     ///
-    /// A composite gives each layer its rule. On dense layers `epsilon-plus` is the epsilon rule.
+    /// A composite gives each layer its rule. Presets: epsilon, gamma, epsilon-plus, epsilon-plus-flat,
+    /// epsilon-alpha2-beta1, epsilon-alpha2-beta1-flat, epsilon-gamma-box, excitation-backprop, deconvnet,
+    /// guided-backprop, beta-smooth, zero, gradient, gradient-x-input. On dense layers `epsilon-plus` is the epsilon rule.
     #[arg(long, value_name = "NAME", default_value = "epsilon-plus", hide_default_value = true)]
     #[arg(value_parser = composite_name, help_heading = "Rules")]
     pub composite: String,
@@ -60,7 +62,7 @@ impl ModelArguments {
     /// # Errors
     /// If it cannot be read or explained.
     pub fn load(&self) -> Result<Model> {
-        let options = PresetOptions { epsilon: self.epsilon, stabilizer: self.stabilizer };
+        let options = PresetOptions { epsilon: self.epsilon, stabilizer: self.stabilizer, ..PresetOptions::default() };
         let composite = Composite::preset_with(&self.composite, options)?;
         let graph = onnx::load(&self.path)?;
         let options = canonical::Options { output: self.output_name.clone(), dims: self.dims.clone() };

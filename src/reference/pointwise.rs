@@ -80,6 +80,13 @@ impl Step<'_> {
             PointwiseRule::Gradient => {
                 self.arriving.iter().zip(self.input(0)).map(|(r, &x)| r * derivative(activation, x)).collect()
             }
+            PointwiseRule::Deconvnet => self.arriving.iter().map(|&r| value(&Activation::Relu, r)).collect(),
+            PointwiseRule::GuidedBackprop => (self.arriving.iter().zip(self.input(0)))
+                .map(|(&r, &x)| value(&Activation::Relu, r) * derivative(&Activation::Relu, x))
+                .collect(),
+            PointwiseRule::BetaSmooth { beta } => (self.arriving.iter().zip(self.input(0)))
+                .map(|(r, &x)| r * derivative(&Activation::Softplus { beta }, x))
+                .collect(),
         })
     }
 
@@ -88,6 +95,9 @@ impl Step<'_> {
             PointwiseRule::Pass => self.arriving.to_vec(),
             PointwiseRule::Gradient => {
                 self.arriving.iter().zip(self.spread(affine.scale())).map(|(r, s)| r * s).collect()
+            }
+            PointwiseRule::Deconvnet | PointwiseRule::GuidedBackprop | PointwiseRule::BetaSmooth { .. } => {
+                unreachable!("a composite gives these rules to rectifiers only")
             }
         })
     }

@@ -21,7 +21,10 @@ fn every_rule() -> Vec<LinearRule> {
         LinearRule::norm(damped()),
         LinearRule::gradient(),
         LinearRule::gamma(0.25, damped()),
+        LinearRule::gamma_original(0.25, damped()),
+        LinearRule::gamma(0.25, damped()).with_bias(Bias::LeftOut),
         LinearRule::alpha_beta(2.0, damped()),
+        LinearRule::alpha_beta_x([1.5, 0.5], [0.25, 0.75], damped()),
         LinearRule::z_plus(damped()),
         LinearRule::w_square(damped()),
         LinearRule::w_square(Stabilizer::Rms(0.25)),
@@ -101,6 +104,31 @@ fn gradients_agree_through_every_activation() {
     }
     let composite = Composite::preset("gradient-x-input").unwrap();
     assert_backends_agree(tangle(10), &composite, 6, &Request::new(Targets::ArgMax), "tangle gradient-x-input");
+}
+
+#[test]
+fn rules_for_rectifiers_agree() {
+    let rectifiers =
+        [PointwiseRule::Deconvnet, PointwiseRule::GuidedBackprop, PointwiseRule::BetaSmooth { beta: 10.0 }];
+    for rule in rectifiers {
+        // Above gradients, and above rules whose relevance vanishes where a rectifier is 0.
+        for linear in [LinearRule::gradient(), LinearRule::gamma(0.25, damped())] {
+            let what = format!("{} and {}", rule.describe(), linear.name);
+            let composite = composite_of(linear).with_first(Selector::Family(Family::Pointwise), Rule::Pointwise(rule));
+            let ask = Request::new(Targets::ArgMax).report(true);
+            assert_backends_agree(mlp(9, &[6, 13, 7, 3], Activation::Relu, true), &composite, 6, &ask, &what);
+        }
+    }
+}
+
+#[test]
+fn every_preset_agrees() {
+    let options = PresetOptions { epsilon: damped(), stabilizer: damped(), gamma: 0.25 };
+    // LRP-0 has no damping that would keep the comparison well conditioned; other tests hold it.
+    for preset in relprop::composite::PRESETS.into_iter().filter(|&preset| preset != "zero") {
+        let composite = Composite::preset_with(preset, options).unwrap();
+        assert_backends_agree(tangle(10), &composite, 6, &Request::new(Targets::ArgMax), preset);
+    }
 }
 
 #[test]

@@ -10,13 +10,13 @@ mod plans;
 
 use std::sync::Arc;
 
-use relprop::composite::{Composite, Selector};
+use relprop::composite::{Composite, PresetOptions, Selector};
 use relprop::explain::Options;
 use relprop::layers::{Activation, Family, GeluForm, Layer, Sum, sum::Sign};
 use relprop::network::{LayerId, Network, NetworkBuilder, ValueId};
 use relprop::plan::{self, Ask, Facts, Target, Work};
 use relprop::relevance::LayerSums;
-use relprop::rules::{BiasPart, Bounds, LinearRule, PointwiseRule, Rule, Share, Stabilizer};
+use relprop::rules::{Bias, BiasPart, Bounds, LinearRule, PointwiseRule, Rule, Share, Stabilizer};
 use relprop::{Backend, Explainer, Input, Relevance, Request, Start, Targets, Tensor};
 
 /// A reproducible stream of numbers in −1..1 (a 64-bit linear congruential generator).

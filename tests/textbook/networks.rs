@@ -305,6 +305,30 @@ fn relevance_stops_where_an_integer_input_is_looked_up() {
 }
 
 #[test]
+fn rules_for_rectifiers_are_their_formulas() {
+    let mut builder = Network::builder();
+    let x = builder.input("x", [6]);
+    let a = builder.relu("relu", x).unwrap();
+    let network = builder.build(a).unwrap();
+    let (x, r) = ([-2.0, -2.0, 0.0, 0.0, 0.5, 0.5], [3.0, -3.0, 3.0, -3.0, 3.0, -3.0]);
+    let smooth = |z: f64, r: f64| r / (1.0 + (-4.0 * z).exp());
+    let cases = [
+        (PointwiseRule::Pass, r.to_vec()),
+        (PointwiseRule::Gradient, vec![0.0, 0.0, 0.0, 0.0, 3.0, -3.0]),
+        (PointwiseRule::Deconvnet, vec![3.0, 0.0, 3.0, 0.0, 3.0, 0.0]),
+        (PointwiseRule::GuidedBackprop, vec![0.0, 0.0, 0.0, 0.0, 3.0, 0.0]),
+        (PointwiseRule::BetaSmooth { beta: 4.0 }, x.iter().zip(&r).map(|(&z, &r)| smooth(z, r)).collect()),
+    ];
+    for (rule, expected) in cases {
+        let composite = Composite::new("c").with(Selector::Family(Family::Pointwise), Rule::Pointwise(rule));
+        let explanation = explained(&network, &composite, &[x.to_vec()], &r);
+        assert_close(&at_inputs(&network, &explanation), &expected, 1e-14, &rule.describe());
+        let nothing = explained(&network, &composite, &[x.to_vec()], &[f64::NAN; 6]);
+        assert!(at_inputs(&network, &nothing)[4].is_nan(), "{}: NaN stays", rule.describe());
+    }
+}
+
+#[test]
 fn wrong_counts_are_errors_with_a_shape() {
     let mut numbers = Numbers(29);
     let network = everything(&mut numbers, &[Activation::Relu]);
