@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind as IoErrorKind, Write};
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use relprop::{Error, ErrorKind, Result};
+use serde::Serialize;
 
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
@@ -52,6 +53,11 @@ impl Console {
             Err(_) => bar,
         }
     }
+
+    /// A line that says what is being done, on a terminal only.
+    pub fn activity(self) -> ProgressBar {
+        if self.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() }
+    }
 }
 
 /// An error with its node and advice.
@@ -77,6 +83,19 @@ pub fn to_stdout(text: &str) -> Result<()> {
             .help("check where it is redirected to")
             .caused_by(error)),
     }
+}
+
+/// A value as an indented JSON document for stdout.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] for what has no JSON form; nothing that the program prints is such.
+pub fn to_json(value: &impl Serialize) -> Result<String> {
+    let json = serde_json::to_string_pretty(value).map_err(|error| {
+        Error::new(ErrorKind::Internal, format!("this has no JSON form: {error}"))
+            .help("leave --json out, and report this fault in relprop")
+            .caused_by(error)
+    })?;
+    Ok(json + "\n")
 }
 
 /// A number with separators between thousands.

@@ -12,9 +12,11 @@ use relprop::{
     Backend, Composite, Error, ErrorKind, Explainer, Input, Network, Relevance, Request, Result, Targets, Tensor, onnx,
 };
 
+use super::agreement::{distances, median_and_worst};
 use super::console::{Console, thousands, to_stdout};
+use super::demo_backends;
 use super::demo_page;
-use super::engine::{BackendName, positive};
+use super::engine::{BackendChoice, positive};
 use super::interrupt;
 use super::results::try_create;
 
@@ -29,16 +31,17 @@ const BLOCK: usize = 2000;
 /// Explain Fashion-MNIST's 10,000 test images with an MLP that comes with the program, and draw some of them.
 ///
 /// It needs no files and no GPU. It prints how often the network is right, how fast it is explained, how closely results
-/// agree with float64, and where relevance went; it writes a page of heatmaps and the relevance of every pixel.
+/// agree with float64, where relevance went, and how every backend of this machine compares; it writes a page of heatmaps
+/// and the relevance of every pixel.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The folder for the results, made if it is missing; relprop-demo unless told
     #[arg(long, value_name = "FOLDER", default_value = "relprop-demo", hide_default_value = true)]
     out: PathBuf,
 
-    /// What computes: `auto`, the fastest there is, unless told
+    /// What computes: `auto` (unless told), gpu, gpu:NAME, cpu or reference
     #[arg(long, value_name = "NAME", default_value = "auto", hide_default_value = true)]
-    backend: BackendName,
+    backend: BackendChoice,
 
     /// Explain the first N images only; all 10,000 unless told, and 64 with the reference
     #[arg(long, value_name = "N", value_parser = positive)]
@@ -69,7 +72,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let network = canonicalize(&onnx::parse(MODEL.to_vec(), None)?, &canonical::Options::default())?;
     let data = load()?;
     let composite = Composite::preset("epsilon-plus")?;
-    let explainer = Explainer::new(network, &composite, arguments.backend.backend())?;
+    let explainer = Explainer::with_options(network, &composite, arguments.backend.options()?)?;
     to_stdout(&format!(
         "Fashion-MNIST: {} test images of 28×28 pixels, ten classes\n{}\n",
         thousands(data.labels.len()),
@@ -83,7 +86,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (relevance, layers) = explain(&explainer, &data)?;
     let seconds = began.elapsed().as_secs_f64();
     to_stdout(&summary(&explainer, &data, &relevance, &layers, seconds))?;
-    to_stdout(&agreement(&explainer, &composite, &data, &relevance)?)?;
+    let expected = reference(&explainer, &composite, &data, &relevance)?;
+    to_stdout(&agreement(&relevance, &expected))?;
+    interrupt::check()?;
+    to_stdout(&demo_backends::compare(explainer.network(), &composite, &data, &expected)?)?;
     interrupt::check()?;
 
     let drawn = demo_page::draw(&data, &relevance)?;
@@ -110,7 +116,11 @@ fn load() -> Result<Data> {
 }
 
 impl Data {
-    fn block(&self, first: usize, count: usize) -> Result<Tensor> {
+    /// `count` images from `first` on.
+    ///
+    /// # Errors
+    /// Never, for images that are there.
+    pub fn block(&self, first: usize, count: usize) -> Result<Tensor> {
         let width = self.images.count() / self.images.rows();
         let mut dims = self.images.shape().dims().to_vec();
         dims[0] = count;
@@ -194,26 +204,19 @@ fn summary(explainer: &Explainer, data: &Data, relevance: &Relevance, layers: &[
     )
 }
 
-/// How closely the first samples agree with the float64 reference.
-fn agreement(explainer: &Explainer, composite: &Composite, data: &Data, relevance: &Relevance) -> Result<String> {
+/// What the float64 reference says of the first images, for the same classes.
+fn reference(explainer: &Explainer, composite: &Composite, data: &Data, relevance: &Relevance) -> Result<Relevance> {
     let count = COMPARED.min(data.labels.len());
     let judge = Explainer::new(explainer.network().clone(), composite, Backend::Reference)?;
     let targets = Targets::Each(relevance.targets.data()[..count].to_vec());
-    let expected = judge.explain(&[Input::from(&data.block(0, count)?)], &targets)?;
-    let mut distances: Vec<f64> =
-        (0..count).map(|sample| distance(relevance.input().row(sample), expected.input().row(sample))).collect();
-    distances.sort_by(f64::total_cmp);
-    Ok(format!(
-        "agreement     with float64 on {count} images, relative L2 distance: median {:.1e}, worst {:.1e}\n",
-        distances[count / 2],
-        distances[count - 1]
-    ))
+    judge.explain(&[Input::from(&data.block(0, count)?)], &targets)
 }
 
-/// ‖a − b‖ / ‖b‖.
-fn distance(a: &[f32], b: &[f32]) -> f64 {
-    let square = |x: f64| x * x;
-    let apart: f64 = a.iter().zip(b).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
-    let size: f64 = b.iter().map(|&b| square(f64::from(b))).sum();
-    (apart / size.max(f64::MIN_POSITIVE)).sqrt()
+/// How closely the first images' relevance agrees with the float64 reference.
+fn agreement(relevance: &Relevance, expected: &Relevance) -> String {
+    let (median, worst) = median_and_worst(distances(relevance, expected));
+    let count = expected.targets.rows();
+    format!(
+        "agreement     with float64 on {count} images, relative L2 distance: median {median:.1e}, worst {worst:.1e}\n"
+    )
 }

@@ -1,25 +1,35 @@
 //! `--backend` and its kin: what computes, and with how much.
 
+use std::fmt;
+use std::str::FromStr;
+
 use bytesize::ByteSize;
-use clap::{Args, ValueEnum};
-use relprop::{Backend, Options};
+use clap::Args;
+use relprop::{Backend, Error, Options, Result};
+
+use super::model::usage;
 
 /// What computes.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Computing")]
 pub struct EngineArguments {
-    /// What computes: `auto`, the fastest there is, unless told. `reference` is the float64 judge of the others and slow
+    /// What computes: `auto` (unless told), gpu, gpu:NAME, cpu or reference
+    ///
+    /// `auto` takes the best real GPU, or the CPU where there is none. gpu:NAME takes the adapter whose name has NAME in
+    /// it, in any case; only so is a software adapter taken. `relprop devices` lists adapters. `reference` is the float64
+    /// judge of the others, and slow. WGPU_BACKEND=vulkan, metal or dx12 in the environment limits the search for
+    /// adapters to these interfaces; RELPROP_DUMP_SHADERS=FOLDER keeps the text of every kernel that runs.
     #[arg(long, value_name = "NAME", default_value = "auto", hide_default_value = true)]
-    pub backend: BackendName,
+    pub backend: BackendChoice,
 
-    /// Samples computed together; chosen to fit the cache unless told. It does not change results
+    /// Samples computed together; chosen to fit the cache or the device unless told. It does not change results
     #[arg(long, value_name = "N", value_parser = positive)]
     pub batch_size: Option<usize>,
 
     /// The most memory for the samples in work at a time, such as 512MiB or 2GiB
     ///
-    /// Half of it is for a block of inputs and its results, which has one sample at least; half for the CPU backend's
-    /// scratch. What else is in memory comes on top: the model, .npz, .safetensors and IDX inputs as a whole, results
+    /// Half of it is for a block of inputs and its results, which has one sample at least; half for scratch,
+    /// on the CPU or on the device. What else is in memory comes on top: the model, .npz, .safetensors and IDX inputs as a whole, results
     /// that go to .npz or .safetensors, pictures while they are decoded, the page of --heatmap, and the reference's own.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory: Option<ByteSize>,
@@ -29,38 +39,80 @@ pub struct EngineArguments {
     pub threads: Option<usize>,
 }
 
-/// The backends by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum BackendName {
-    /// The fastest there is.
-    Auto,
-    /// Native code, float32.
-    Cpu,
-    /// Plain loops, float64.
-    Reference,
+/// A backend by name, and the adapter that the GPU's is to take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendChoice {
+    /// What computes.
+    pub backend: Backend,
+    /// Part of the adapter's name, in any case; the best real GPU if there is none.
+    pub adapter: Option<String>,
 }
 
-impl BackendName {
-    /// The backend of this name.
-    pub fn backend(self) -> Backend {
-        match self {
-            BackendName::Auto => Backend::Auto,
-            BackendName::Cpu => Backend::Cpu,
-            BackendName::Reference => Backend::Reference,
+impl BackendChoice {
+    /// A backend that needs no name of an adapter.
+    pub fn of(backend: Backend) -> Self {
+        BackendChoice { backend, adapter: None }
+    }
+
+    /// The explainer's options for it, with what the environment says about devices.
+    ///
+    /// # Errors
+    /// If the environment asks for what there is not.
+    pub fn options(&self) -> Result<Options> {
+        Ok(Options {
+            backend: self.backend,
+            #[cfg(feature = "gpu")]
+            device: super::environment::device_options(self.adapter.clone())?,
+            ..Options::default()
+        })
+    }
+}
+
+impl FromStr for BackendChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let choice = match text.split_once(':') {
+            Some(("gpu", name)) if !name.trim().is_empty() => {
+                BackendChoice { backend: Backend::Gpu, adapter: Some(name.trim().to_owned()) }
+            }
+            _ => BackendChoice::of(text.parse().map_err(|_| {
+                let named = "; or gpu:NAME, with a part of an adapter's name that `relprop devices` lists";
+                usage(format!("`{text}` is no backend"), format!("give auto, gpu, cpu or reference{named}"))
+            })?),
+        };
+        if choice.backend == Backend::Gpu && !cfg!(feature = "gpu") {
+            return Err(usage(
+                "this relprop was built without its gpu feature",
+                "build it with `--features gpu`, which is on by default, or take --backend cpu",
+            ));
+        }
+        Ok(choice)
+    }
+}
+
+impl fmt::Display for BackendChoice {
+    /// As `--backend` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.adapter {
+            Some(name) => write!(f, "{}:{name}", self.backend),
+            None => self.backend.fmt(f),
         }
     }
 }
 
 impl EngineArguments {
     /// The explainer's options.
-    pub fn options(&self) -> Options {
-        Options {
-            backend: self.backend.backend(),
+    ///
+    /// # Errors
+    /// If the environment asks for devices that there are not.
+    pub fn options(&self) -> Result<Options> {
+        Ok(Options {
             threads: self.threads,
             batch_size: self.batch_size,
             memory: self.half_of_memory(),
-            ..Options::default()
-        }
+            ..self.backend.options()?
+        })
     }
 
     /// Half of `--memory`: one half for inputs and results, one for scratch.

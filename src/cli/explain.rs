@@ -65,9 +65,9 @@ pub struct Arguments {
 
     /// Write what became of the relevance, in all and layer by layer, as JSON
     ///
-    /// `dispatches` in it is the number of the plan's steps, which `relprop inspect` lists. The CPU backend takes all of
-    /// them for every chunk of samples that it computes together, so it is no count of the whole run. 0: the reference,
-    /// which has no plan.
+    /// `dispatches` in it is how many kernels a GPU ran in all. On the CPU it is the number of the plan's steps, which
+    /// `relprop inspect` lists: all of them are taken for every chunk of samples that is computed together, so there it is
+    /// no count of the whole run. 0: the reference, which has no plan.
     #[arg(long, value_name = "OUT.json", help_heading = "Results")]
     pub report: Option<PathBuf>,
 
@@ -117,12 +117,15 @@ impl ElementName {
 /// If anything does not fit, or a file cannot be read or written.
 pub fn run(arguments: Arguments) -> Result<()> {
     let console = Console::new(arguments.quiet);
-    let totals = Job::prepare(&arguments, console)?.run(console)?;
+    let job = Job::prepare(&arguments, console)?;
+    let adapter = job.adapter();
+    let totals = job.run(console)?;
     let targets = if totals.targets == 1 { String::new() } else { format!(" × {} targets", totals.targets) };
     console.done(&format!(
-        "explained {} samples{targets} in {:.2} s, {} samples/s; relevance is in {}",
+        "explained {} samples{targets} in {:.2} s on {}, {} samples/s; relevance is in {}",
         thousands(totals.samples),
         totals.seconds,
+        adapter,
         thousands(totals.samples_per_second.round() as usize),
         arguments.output.display()
     ));

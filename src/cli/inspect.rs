@@ -7,12 +7,13 @@ use clap::Args;
 use relprop::composite::Finish;
 use relprop::network::{BatchAxis, InputKind, LayerNode};
 use relprop::plan::Plan;
-use relprop::{Explainer, Network, Request, Result, Shape};
+use relprop::{Backend, Explainer, Network, Request, Result, Shape};
 use serde::Serialize;
 
-use super::console::{thousands, to_stdout};
-use super::engine::{EngineArguments, positive};
+use super::console::{thousands, to_json, to_stdout};
+use super::engine::positive;
 use super::model::{Model, ModelArguments};
+use super::table::table;
 use super::target::{TargetChoice, resolve_targets};
 
 const AFTER_HELP: &str = "\
@@ -101,7 +102,7 @@ struct PlanPart {
 /// If the model cannot be read or explained.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let model = arguments.model.load()?;
-    let explainer = Explainer::with_options(model.network.clone(), &model.composite, engine().options())?;
+    let explainer = Explainer::new(model.network.clone(), &model.composite, Backend::Cpu)?;
     let targets = match &arguments.target {
         TargetChoice::File(path) => {
             return Err(super::model::usage(
@@ -115,17 +116,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     super::interrupt::check()?;
     let inspection = Inspection::new(arguments, &model, &explainer, &plan);
     if arguments.json {
-        let json = serde_json::to_string_pretty(&inspection).map_err(|error| {
-            relprop::Error::new(relprop::ErrorKind::Internal, format!("the plan has no JSON form: {error}"))
-                .help("leave --json out, and report this fault in relprop")
-        })?;
-        return to_stdout(&(json + "\n"));
+        return to_stdout(&to_json(&inspection)?);
     }
     to_stdout(&inspection.text())
-}
-
-fn engine() -> EngineArguments {
-    EngineArguments { backend: super::engine::BackendName::Auto, batch_size: None, memory: None, threads: None }
 }
 
 impl Inspection {
@@ -280,18 +273,4 @@ fn value_line(network: &Network, value: relprop::network::ValueId, kind: &'stati
         BatchAxis::Absent | BatchAxis::Fixed(_) => shape.to_string(),
     };
     ValueLine { name: network.value(value).name.clone(), kind, shape }
-}
-
-/// Rows of cells as text, each column as wide as its widest cell; the first row is the head.
-fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        let _ = writeln!(text, "  {}", line.trim_end());
-    }
-    text
 }

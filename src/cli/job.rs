@@ -50,7 +50,13 @@ impl<'a> Job<'a> {
         let model = arguments.model.load()?;
         let network = &model.network;
         network.notes().iter().for_each(|note| console.note(note));
-        let explainer = Explainer::with_options(network.clone(), &model.composite, arguments.engine.options())?;
+        #[cfg_attr(not(feature = "gpu"), expect(unused_mut, reason = "only a device lets go of weights"))]
+        let mut options = arguments.engine.options()?;
+        #[cfg(feature = "gpu")]
+        {
+            options.reload = Some(arguments.model.reload());
+        }
+        let explainer = Explainer::with_options(network.clone(), &model.composite, options)?;
         let source = Source::open(&arguments.inputs, network, &arguments.pixels, arguments.allow_nonfinite, console)?;
         let targets = resolve_targets(&arguments.target.target, source.samples, explainer.outputs())?;
         let per_sample = targets.per_sample(explainer.outputs());
@@ -68,6 +74,8 @@ impl<'a> Job<'a> {
         let page = Page::new(&arguments.heatmap, &source, per_sample)?;
         arguments.report.as_deref().map(try_create).transpose()?;
         let is_reference = explainer.backend() == Backend::Reference;
+        // On the CPU, what one chunk takes; a device counts what it ran.
+        let dispatches = if explainer.backend() == Backend::Cpu { plan.steps.len() } else { 0 };
         let report = ReportFile {
             model: ModelPart::new(&arguments.model.path, &model),
             composite: CompositePart::new(&arguments.model, &start),
@@ -75,12 +83,17 @@ impl<'a> Job<'a> {
             backend: explainer.backend().to_string(),
             adapter: explainer.adapter(),
             versions: Versions { relprop: env!("CARGO_PKG_VERSION") },
-            dispatches: if is_reference { 0 } else { plan.steps.len() },
+            dispatches,
             totals: Totals::default(),
             layers: Vec::new(),
         };
         let block = block(arguments, &source, (read + width) * size_of::<f32>(), is_reference);
         Ok(Job { arguments, explainer, source, targets, per_sample, start, block, results, lines, page, report })
+    }
+
+    /// What computes, in words.
+    pub fn adapter(&self) -> String {
+        self.explainer.adapter()
     }
 
     /// Explains block by block, then gives every file its name.
@@ -104,6 +117,7 @@ impl<'a> Job<'a> {
             let relevance = self.explainer.explain_with(&inputs, &request)?;
             self.write(&relevance, &values, first)?;
             tally.add(&relevance, &start, self.explainer.network().link());
+            self.report.dispatches += relevance.run.dispatches;
             bar.inc((next - first) as u64);
             first = next;
         }

@@ -1,9 +1,17 @@
 //! The program: arguments → model and inputs → explainer → files. It sees the crate's public API only.
 
+mod adapters;
+mod agreement;
+mod backends;
+mod bench;
 mod console;
 mod demo;
+mod demo_backends;
 mod demo_page;
+mod devices;
 mod engine;
+#[cfg(feature = "gpu")]
+mod environment;
 mod explain;
 mod fit;
 mod heatmap;
@@ -15,6 +23,7 @@ mod pixels;
 mod report;
 mod results;
 mod source;
+mod table;
 mod target;
 
 use std::process::ExitCode;
@@ -31,7 +40,11 @@ Examples:
   relprop explain model.onnx cat.png dog.png -o relevance.npy --heatmap heat.png
       Pictures in, relevance and a drawing of it out.
   relprop inspect model.onnx
-      The layers, the rule each gets, and what an explanation costs.";
+      The layers, the rule each gets, and what an explanation costs.
+  relprop bench model.onnx
+      How fast each backend explains it.
+  relprop devices
+      The GPUs that are there, and what `auto` takes.";
 
 /// Shows which input values a trained network's score came from, by Layer-wise Relevance Propagation (LRP).
 ///
@@ -49,6 +62,8 @@ pub struct Program {
 enum Command {
     Explain(Box<explain::Arguments>),
     Inspect(inspect::Arguments),
+    Bench(Box<bench::Arguments>),
+    Devices(devices::Arguments),
     Demo(demo::Arguments),
 }
 
@@ -69,6 +84,8 @@ impl Program {
         match self.command {
             Command::Explain(arguments) => explain::run(*arguments),
             Command::Inspect(arguments) => inspect::run(&arguments),
+            Command::Bench(arguments) => bench::run(&arguments),
+            Command::Devices(arguments) => devices::run(&arguments),
             Command::Demo(arguments) => demo::run(&arguments),
         }?;
         interrupt::check_done()

@@ -64,12 +64,24 @@ impl ModelArguments {
     pub fn load(&self) -> Result<Model> {
         let options = PresetOptions { epsilon: self.epsilon, stabilizer: self.stabilizer, ..PresetOptions::default() };
         let composite = Composite::preset_with(&self.composite, options)?;
-        let graph = onnx::load(&self.path)?;
-        let options = canonical::Options { output: self.output_name.clone(), dims: self.dims.clone() };
-        let network = canonicalize(&graph, &options).map_err(|error| error.context(self.path.display()))?;
+        let (graph, network) = self.read()?;
         // Reading a large model takes a while.
         interrupt::check()?;
         Ok(Model { graph, network: Arc::new(network), composite })
+    }
+
+    fn read(&self) -> Result<(Graph, Network)> {
+        let graph = onnx::load(&self.path)?;
+        let options = canonical::Options { output: self.output_name.clone(), dims: self.dims.clone() };
+        let network = canonicalize(&graph, &options).map_err(|error| error.context(self.path.display()))?;
+        Ok((graph, network))
+    }
+
+    /// Reads the network again, for an explainer that holds its weights on a device only.
+    #[cfg(feature = "gpu")]
+    pub fn reload(&self) -> relprop::explain::Reload {
+        let arguments = self.clone();
+        relprop::explain::Reload::new(move || arguments.read().map(|(_, network)| network))
     }
 }
 

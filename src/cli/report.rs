@@ -32,12 +32,12 @@ pub struct ReportFile {
     pub target: String,
     /// What computed.
     pub backend: String,
-    /// The instruction set and threads.
+    /// The instruction set and threads, or the GPU's name and interface.
     pub adapter: String,
     /// Versions of the programs at work.
     pub versions: Versions,
-    /// The plan's steps, each taken once for every chunk of samples; 0 with the reference. How many chunks there were is
-    /// not known here.
+    /// On a GPU, the kernels that it ran in all. On the CPU, the plan's steps, each taken once for every chunk of samples;
+    /// how many chunks there were is not known here. 0 with the reference.
     pub dispatches: usize,
     /// Sums over all samples, targets and layers.
     pub totals: Totals,

@@ -8,11 +8,15 @@ use super::plans::Plans;
 use super::request::{Backend, Options};
 use crate::batch::Batch;
 use crate::cpu::{self, Cpu};
+#[cfg(not(feature = "gpu"))]
+use crate::error::ErrorKind;
 use crate::error::{Error, Result};
 #[cfg(feature = "gpu")]
 use crate::gpu::{self, Gpu};
 use crate::plan::{self, Ask, Target};
 use crate::relevance::{LayerSums, Run};
+#[cfg(feature = "gpu")]
+use crate::start::Start;
 
 /// What computes, with the plans that it has made ready.
 #[derive(Debug)]
@@ -48,7 +52,7 @@ impl Engine {
             #[cfg(feature = "gpu")]
             Backend::Gpu => Engine::gpu(options),
             #[cfg(not(feature = "gpu"))]
-            Backend::Gpu => Err(Error::new(crate::ErrorKind::Unsupported, "this build has no GPU backend")
+            Backend::Gpu => Err(Error::new(ErrorKind::Unsupported, "this build has no GPU backend")
                 .help("build with the feature `gpu`, or take the cpu backend")),
             Backend::Reference => Ok(Engine::Reference),
         }
@@ -101,7 +105,7 @@ impl Explainer {
             }
             #[cfg(feature = "gpu")]
             Engine::Gpu { gpu, resident, plans } => {
-                let is_given = matches!(batch.start, crate::Start::Given(_));
+                let is_given = matches!(batch.start, Start::Given(_));
                 let prepared = plans.find_or(&(ask.clone(), is_given), || {
                     let network = &self.network_with_weights()?;
                     pollster::block_on(gpu.prepare(network, rules, resident, ask, &self.target(ask), is_given))

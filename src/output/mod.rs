@@ -1,9 +1,10 @@
-//! Files out: arrays, reports and heatmaps.
+//! Files out: arrays, reports, heatmaps and charts.
 //!
 //! Every file is written under a temporary name beside its place and takes its own name only when it is whole.
 
 mod axis;
 mod canvas;
+mod chart;
 mod colorbar;
 mod colormap;
 mod file;
@@ -25,6 +26,7 @@ use crate::input::FileFormat;
 use crate::tensor::Tensor;
 
 pub use canvas::{Canvas, Rgb};
+pub use chart::{Chart, Line, check_chart_path, write_chart};
 pub use colormap::ColorMap;
 pub use file::{NewFile, abandon_files};
 pub use grid::{Cell, Grid, GridRow};

@@ -6,7 +6,7 @@ use ab_glyph::{Font, FontRef, PxScale, ScaleFont, point};
 
 use super::canvas::{Canvas, Rgb};
 
-static BYTES: &[u8] = include_bytes!("../../assets/DejaVuSans-subset.ttf");
+pub(super) static BYTES: &[u8] = include_bytes!("../../assets/DejaVuSans-subset.ttf");
 
 /// Which point of a text its position names, along the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

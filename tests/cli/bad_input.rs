@@ -77,7 +77,7 @@ const CASES: &[Case] = &[
     case(&["in.npy", "in.npy", "-o", "out.npy"], 2, &["not all are pictures"]),
     case(&["broken.png", "-o", "out.npy"], 1, &["broken.png", "cannot be decoded"]),
     case(&["bytes.npy", "-o", "out.npy", "--std", "0"], 2, &["std"]),
-    case(&["in.npy", "-o", "out.npy", "--backend", "gpu"], 2, &["gpu", "reference"]),
+    case(&["in.npy", "-o", "out.npy", "--backend", "tpu"], 2, &["tpu", "gpu:NAME", "reference"]),
     case(&["in.npy", "-o", "out.npy", "--memory", "lots"], 2, &["2GiB"]),
     case(&["in.npy", "-o", "out.npy", "--threads", "0"], 2, &["from 1 on"]),
     case(&["in.npy", "-o", "out.npy", "--gamma", "0.25"], 2, &["--gamma"]),

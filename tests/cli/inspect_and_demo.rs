@@ -1,5 +1,12 @@
 //! `relprop inspect` and `relprop demo`.
 
+#[cfg(feature = "gpu")]
+use std::process::Command;
+
+#[cfg(feature = "gpu")]
+use crate::adapter;
+#[cfg(feature = "gpu")]
+use crate::program::PROGRAM;
 use crate::program::{Folder, MODEL, fixture};
 
 #[test]
@@ -54,6 +61,25 @@ fn the_demo_explains_its_own_images_anywhere() {
     assert_eq!(folder.read("results/relevance.npy").shape().dims(), [80, 1, 28, 28]);
     let page = image::open(folder.path("results/heatmaps.png")).unwrap();
     assert!(page.width() > 800 && page.height() > 800);
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn the_demo_compares_every_backend_and_needs_no_adapter() {
+    let folder = Folder::new();
+    let demo = |interfaces: &str| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["demo", "--images", "70", "--out", "results"]).env("WGPU_BACKEND", interfaces);
+        folder.run(&mut command).succeeds().stdout
+    };
+    let without = demo(if cfg!(target_os = "macos") { "vulkan" } else { "metal" });
+    assert!(without.contains("no GPU adapter") && !without.contains("\n  gpu"), "{without}");
+    let run = folder.relprop(&["demo", "--images", "70", "--out", "results"]).succeeds();
+    let table = run.stdout.split("Every backend").nth(1).unwrap();
+    for adapter in adapter::devices()["adapters"].as_array().unwrap() {
+        assert!(table.contains(adapter["full_name"].as_str().unwrap()), "{adapter}\n{table}");
+    }
+    assert!(table.contains("\n  cpu") && table.contains("\n  gpu") && !table.contains("fails"), "{table}");
 }
 
 #[test]

@@ -1,9 +1,16 @@
 //! The built program, driven as users drive it.
 
+#[cfg(feature = "gpu")]
+mod adapter;
 mod bad_input;
+mod bench;
+#[cfg(feature = "gpu")]
+mod devices;
 mod drawing;
 mod explain;
 mod formats;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod inspect_and_demo;
 mod linear_model;
 mod pixels;

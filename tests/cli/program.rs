@@ -53,9 +53,12 @@ impl Folder {
         self.run(Command::new(PROGRAM).args(arguments))
     }
 
-    /// Runs a command here.
+    /// Runs a command here. Mesa's driver complains on stderr where there is no folder for what is of this session only.
     #[track_caller]
     pub fn run(&self, command: &mut Command) -> Run {
+        if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+            command.env("XDG_RUNTIME_DIR", self.0.path());
+        }
         let output = command.current_dir(self.0.path()).output().expect("the program runs");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
         let run = Run {

@@ -74,6 +74,26 @@ fn a_ctrl_c_near_the_end_is_not_swallowed() {
 }
 
 #[test]
+fn a_ctrl_c_ends_a_benchmark_and_leaves_no_plot() {
+    let folder = Folder::new();
+    let mut child = Command::new(PROGRAM)
+        .args(["bench", &fixture(MODEL), "--backend", "reference", "--batch-size", "512", "--repeats", "100000"])
+        .args(["--plot", "speed.svg"])
+        .current_dir(folder.path(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("checked reference")));
+    send("INT", &child);
+    let words: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{words:?}");
+    assert!(words.iter().any(|line| line.contains("interrupted")), "{words:?}");
+    assert_eq!(folder.files(), [""; 0]);
+}
+
+#[test]
 fn a_killed_run_leaves_no_result_under_its_name() {
     let (status, _, folder) = interrupted_by(&["KILL"], &[]);
     assert_eq!(status, None);

@@ -155,7 +155,18 @@ const ROOMS: &[Room] = &[
         name: "output",
         // The names of formats and layouts are the same whether a file is read or written; the readers stay unknown.
         knows: &["error", "input::Channels", "input::FileFormat", "input::ImageLayout", "tensor"],
-        crates: &["ab_glyph", "half", "png", "safetensors", "serde", "serde_json", "strsim", "tempfile", "zip"],
+        crates: &[
+            "ab_glyph",
+            "half",
+            "plotters",
+            "png",
+            "safetensors",
+            "serde",
+            "serde_json",
+            "strsim",
+            "tempfile",
+            "zip",
+        ],
         std: &["fs"],
     },
     // The program: `relprop` is the library as every other user sees it.
@@ -168,6 +179,7 @@ const ROOMS: &[Room] = &[
             "bytesize",
             "clap",
             "ctrlc",
+            "fastrand",
             "indicatif",
             "relprop",
             "serde",
