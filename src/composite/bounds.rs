@@ -58,13 +58,26 @@ fn ends_at(network: &Network, value: ValueId, given: &Bounds) -> Result<[Tensor;
 }
 
 fn of_input(given: &Bounds, shape: &Shape) -> Result<[Tensor; 2]> {
-    let low = given.low.broadcast_to(shape).map_err(|error| error.context("lower bound"))?;
-    let high = given.high.broadcast_to(shape).map_err(|error| error.context("upper bound"))?;
+    let low = spread(&given.low, shape).map_err(|error| error.context("lower bound"))?;
+    let high = spread(&given.high, shape).map_err(|error| error.context("upper bound"))?;
     match low.data().iter().zip(high.data()).find(|(low, high)| low > high) {
         None => Ok([low, high]),
         Some((low, high)) => Err(Error::argument(format!("the lower bound {low} is above the upper bound {high}"))
             .help("give the lowest and highest values that inputs can take")),
     }
+}
+
+/// A bound over all elements. A list of numbers is one a channel: along the first axis if that has as many.
+fn spread(bound: &Tensor, shape: &Shape) -> Result<Tensor> {
+    match (bound.shape().dims(), shape.dims()) {
+        (&[count], &[first, _, ..]) if count > 1 && count == first => {
+            let mut dims = vec![1; shape.rank()];
+            dims[0] = count;
+            bound.clone().reshape(dims)?.broadcast_to(shape)
+        }
+        _ => bound.broadcast_to(shape),
+    }
+    .map_err(|error| error.help("give one number, one a channel, or an array of the input's shape without samples"))
 }
 
 fn scaled(affine: &Affine, mut end: Tensor) -> Result<Tensor> {
@@ -93,7 +106,10 @@ mod tests {
     use super::*;
 
     fn bounds(low: f32, high: f32) -> Bounds {
-        Bounds { low: Arc::new(Tensor::scalar(low)), high: Arc::new(Tensor::vector(vec![high, high + 1.0])) }
+        Bounds {
+            low: Arc::new(Tensor::scalar(low)),
+            high: Arc::new(Tensor::new([1, 2], vec![high, high + 1.0]).unwrap()),
+        }
     }
 
     #[test]
@@ -111,6 +127,14 @@ mod tests {
         assert_eq!(found.high.data(), [7.0, 7.0, 3.0, 3.0, 2.0, 2.0, 4.0, 4.0]);
         let refused = bounds_at(&network, flat, &bounds(3.5, 3.0)).unwrap_err();
         assert!(refused.message().contains("above the upper bound"), "{refused}");
+    }
+
+    #[test]
+    fn a_list_is_one_a_channel() {
+        let of = |shape: &[usize]| spread(&Tensor::vector(vec![1.0, 2.0]), &Shape::new(shape));
+        assert_eq!(of(&[2, 1, 2]).unwrap().data(), [1.0, 1.0, 2.0, 2.0]);
+        assert_eq!(of(&[3, 2]).unwrap().data(), [1.0, 2.0, 1.0, 2.0, 1.0, 2.0]);
+        assert!(of(&[3, 4]).unwrap_err().advice().unwrap().contains("one a channel"));
     }
 
     #[test]

@@ -50,11 +50,17 @@ struct Entry {
     rule: Rule,
     /// The place that it was read from.
     origin: Option<String>,
+    /// The bounds of the model's input, where its box rule has its own.
+    bounds: Option<Bounds>,
     /// Whether it is there for whatever model comes, and not missed where no layer takes it.
     is_general: bool,
 }
 
 impl Entry {
+    fn new(selector: Selector, rule: Rule) -> Self {
+        Entry { selector, rule, origin: None, bounds: None, is_general: false }
+    }
+
     fn describe(&self) -> String {
         match &self.origin {
             Some(origin) => format!("{origin}: {}", self.selector.describe()),
@@ -93,26 +99,33 @@ impl Composite {
     /// Adds an entry after the ones there are.
     #[must_use]
     pub fn with(mut self, selector: Selector, rule: Rule) -> Self {
-        self.entries.push(Entry { selector, rule, origin: None, is_general: false });
+        self.entries.push(Entry::new(selector, rule));
         self
     }
 
     /// Adds an entry before the ones there are, so that it wins over them.
     #[must_use]
     pub fn with_first(mut self, selector: Selector, rule: Rule) -> Self {
-        self.entries.insert(0, Entry { selector, rule, origin: None, is_general: false });
+        self.entries.insert(0, Entry::new(selector, rule));
         self
     }
 
-    /// Adds an entry after the ones there are, with the place that it was read from, which reasons and errors name.
+    /// Adds an entry after the ones there are, with the place that it was read from, which reasons and errors name, and
+    /// the bounds of the model's input for a box rule that has none.
     #[must_use]
-    pub fn with_from(mut self, origin: impl Into<String>, selector: Selector, rule: Rule) -> Self {
-        self.entries.push(Entry { selector, rule, origin: Some(origin.into()), is_general: false });
+    pub fn with_from(
+        mut self,
+        origin: impl Into<String>,
+        selector: Selector,
+        rule: Rule,
+        bounds: Option<Bounds>,
+    ) -> Self {
+        self.entries.push(Entry { origin: Some(origin.into()), bounds, ..Entry::new(selector, rule) });
         self
     }
 
     fn with_general(mut self, selector: Selector, rule: Rule) -> Self {
-        self.entries.push(Entry { selector, rule, origin: None, is_general: true });
+        self.entries.push(Entry { is_general: true, ..Entry::new(selector, rule) });
         self
     }
 
@@ -133,7 +146,8 @@ impl Composite {
     }
 
     /// Gives the bounds of the model's inputs to box rules that have none of their own. They are moved to the layer
-    /// as the input's elements move, and through the factors and offsets on the way.
+    /// as the input's elements move, and through the factors and offsets on the way. A list of numbers is one a channel:
+    /// along the first axis of a sample that has as many, else along the last.
     #[must_use]
     pub fn with_input_bounds(mut self, bounds: Bounds) -> Self {
         self.bounds = Some(bounds);
@@ -257,15 +271,21 @@ impl Composite {
         }
         let rule = match &entry.rule {
             Rule::Pointwise(rule) => Rule::Pointwise(*rule),
-            Rule::Linear(rule) => Rule::Linear(self.bounded(rule, network, node).map_err(place)?.into_owned()),
+            Rule::Linear(rule) => Rule::Linear(self.bounded(rule, entry, network, node).map_err(place)?.into_owned()),
         };
         Ok(Choice { rule, reason: entry.describe() })
     }
 
     /// The rule with the bounds that its layer's input has, where it reads them.
-    fn bounded<'r>(&self, rule: &'r LinearRule, network: &Network, node: &LayerNode) -> Result<Cow<'r, LinearRule>> {
+    fn bounded<'r>(
+        &self,
+        rule: &'r LinearRule,
+        entry: &Entry,
+        network: &Network,
+        node: &LayerNode,
+    ) -> Result<Cow<'r, LinearRule>> {
         let shape = network.shape(node.inputs[0]);
-        match (&self.bounds, node.inputs.as_slice()) {
+        match (entry.bounds.as_ref().or(self.bounds.as_ref()), node.inputs.as_slice()) {
             (Some(given), [input]) if rule.reads_bounds() && rule.bounds.is_none() => {
                 let bounds = bounds::bounds_at(network, *input, given)?;
                 Ok(Cow::Owned(LinearRule { bounds: Some(bounds), ..rule.clone() }))
@@ -285,7 +305,7 @@ fn check_bounds(rule: &LinearRule, shape: &Shape) -> Result<()> {
         }
         None if rule.reads_bounds() => {
             Err(Error::argument(format!("the rule {} reads the bounds of its input but has none", rule.name))
-                .help("give the lowest and highest values that the input can take"))
+                .help("give the lowest and highest values that the input can take: --low and --high, or low and high of the entry"))
         }
         None => Ok(()),
     }
