@@ -305,6 +305,17 @@ fn relevance_stops_where_an_integer_input_is_looked_up() {
 }
 
 #[test]
+fn every_kind_of_layer_can_be_named_in_a_composite() {
+    let mut numbers = Numbers(30);
+    let network = everything(&mut numbers, &ACTIVATIONS);
+    for node in network.layers() {
+        assert!(Selector::known_kind(node.layer.kind()).is_ok(), "{}", node.layer.kind());
+    }
+    let refused = Selector::known_kind("dens").unwrap_err();
+    assert!(refused.advice().unwrap().contains("dense"), "{refused}");
+}
+
+#[test]
 fn rules_for_rectifiers_are_their_formulas() {
     let mut builder = Network::builder();
     let x = builder.input("x", [6]);
