@@ -117,7 +117,7 @@ pub(crate) fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item 
     let known: Vec<&str> = known.into_iter().collect();
     let near = known.iter().max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
     let error = Error::argument(format!("there is no {what} `{name}`"));
-    const LISTED: usize = 12;
+    const LISTED: usize = 16;
     match near {
         None => error,
         Some(near) if known.len() > LISTED => error.help(format!("the nearest name is `{near}`")),

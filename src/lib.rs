@@ -7,6 +7,8 @@ pub mod batch;
 pub mod canonical;
 pub mod chain;
 pub mod composite;
+#[cfg(feature = "files")]
+pub mod composite_file;
 pub mod cpu;
 pub mod error;
 pub mod explain;

@@ -8,7 +8,7 @@ use relprop::canonical::{self, canonicalize};
 use relprop::composite::PresetOptions;
 use relprop::input::{Array, read_safetensors};
 use relprop::network::Network;
-use relprop::{Backend, Composite, Explainer, Input, Relevance, Request, Start, Targets, Tensor};
+use relprop::{Backend, Composite, Explainer, Input, Relevance, Request, Start, Targets, Tensor, composite_file};
 
 /// Tools and versions that a golden may come from.
 const TOOLS: [(&str, &str); 2] = [("zennit", "1.0.0"), ("captum", "0.9.0")];
@@ -45,7 +45,11 @@ impl Golden {
         if self.text("epsilon") != "none" {
             options.epsilon = self.text("epsilon").parse().unwrap();
         }
-        Composite::preset_with(self.text("composite"), options).unwrap()
+        let name = self.text("composite");
+        match name.ends_with(".toml") {
+            true => composite_file::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name), options).unwrap(),
+            false => Composite::preset_with(name, options).unwrap(),
+        }
     }
 
     /// A tensor of the input or inputs, or of their relevance: `key`, or `key.NAME`.
@@ -149,7 +153,7 @@ fn goldens() -> Vec<Golden> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
     paths.sort();
-    assert!(paths.len() >= 50, "only {} goldens were found", paths.len());
+    assert!(paths.len() >= 75, "only {} goldens were found", paths.len());
     paths.iter().map(|path| Golden::read(path)).collect()
 }
 

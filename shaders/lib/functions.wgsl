@@ -147,6 +147,33 @@ fn gelu_tanh_slope(x: vec4<f32>) -> vec4<f32> {
     return sigmoid(inner) * (1.0 + x * sigmoid(-inner) * inner_slope);
 }
 
+// ln(1 + y) for y in 0..=1: the logarithm of a number between √½ and √2, after a halving where 1 + y is beyond.
+fn logarithm_after_one(y: vec4<f32>) -> vec4<f32> {
+    let is_far = y > vec4(0.41421356);
+    let x = select(y, 0.5 * y - 0.5, is_far);
+    let square = x * x;
+    var series = fma(vec4(7.0376836292e-2), x, vec4(-0.11514610310));
+    series = fma(series, x, vec4(0.11676998740));
+    series = fma(series, x, vec4(-0.12420140846));
+    series = fma(series, x, vec4(0.14249322787));
+    series = fma(series, x, vec4(-0.16668057665));
+    series = fma(series, x, vec4(0.20000714765));
+    series = fma(series, x, vec4(-0.24999993993));
+    series = fma(series, x, vec4(0.33333331174));
+    series = fma(series * square, x, -0.5 * square);
+    return select(series + x, series - 2.12194440e-4 + x + 0.693359375, is_far);
+}
+
+// ln(1 + e^(βx)) / β, by the exponential of −|βx|, which stays within 1.
+fn softplus(x: vec4<f32>, beta: f32) -> vec4<f32> {
+    let z = beta * x;
+    return (relu(z) + logarithm_after_one(exponential(-abs(z)))) / beta;
+}
+
+fn softplus_slope(x: vec4<f32>, beta: f32) -> vec4<f32> {
+    return sigmoid(beta * x);
+}
+
 // sign(d), with sign(0) = +1.
 fn sign_of(d: vec4<f32>) -> vec4<f32> {
     return select(vec4(-1.0), vec4(1.0), d >= vec4(0.0));

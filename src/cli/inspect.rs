@@ -151,7 +151,7 @@ impl Inspection {
             opset: model.graph.opset,
             inputs: network.inputs().iter().map(input).collect(),
             output: value_line(network, network.output(), "explained"),
-            notes: network.notes().to_vec(),
+            notes: network.notes().iter().chain(explainer.rules().notes()).cloned().collect(),
             composite: format!("{}{finish}", model.composite.name()),
             layers: network.layer_ids().map(layer).collect(),
             plan: PlanPart::new(network, plan, arguments.batch_size),

@@ -1,20 +1,23 @@
 //! The run of `relprop explain`: everything is checked first, then blocks of samples go through.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
+use relprop::composite::Parameter;
 use relprop::network::InputKind;
 use relprop::output::{JsonLines, write_json};
-use relprop::{Backend, Explainer, Relevance, Request, Result, Start, Targets};
+use relprop::rules::Bounds;
+use relprop::{Backend, Composite, Explainer, Relevance, Request, Result, Start, Targets};
 
 use super::console::Console;
 use super::explain::Arguments;
 use super::heatmap::Page;
 use super::interrupt;
-use super::model::usage;
+use super::model::{Model, spread_numbers, usage};
 use super::report::{CompositePart, ModelPart, ReportFile, SampleLine, Tally, Totals, Versions};
 use super::results::{Column, Results, try_create};
-use super::source::{Source, Values};
+use super::source::{Door, Source, Values};
 use super::target::{describe, resolve_start, resolve_targets, start_of, targets_of};
 
 /// Bytes of inputs and results in memory at a time, unless `--memory` says otherwise.
@@ -56,8 +59,12 @@ impl<'a> Job<'a> {
         {
             options.reload = Some(arguments.model.reload());
         }
-        let explainer = Explainer::with_options(network.clone(), &model.composite, options)?;
         let source = Source::open(&arguments.inputs, network, &arguments.pixels, arguments.allow_nonfinite, console)?;
+        let composite = bounded(&model, arguments, &source)?;
+        let explainer = Explainer::with_options(network.clone(), &composite, options)?;
+        if arguments.model.composite.is_some() {
+            explainer.rules().notes().iter().for_each(|note| console.note(note));
+        }
         let targets = resolve_targets(&arguments.target.target, source.samples, explainer.outputs())?;
         let per_sample = targets.per_sample(explainer.outputs());
         let output = network.shape(network.output());
@@ -78,7 +85,7 @@ impl<'a> Job<'a> {
         let dispatches = if explainer.backend() == Backend::Cpu { plan.steps.len() } else { 0 };
         let report = ReportFile {
             model: ModelPart::new(&arguments.model.path, &model),
-            composite: CompositePart::new(&arguments.model, &start),
+            composite: CompositePart::new(&composite, arguments.model.options(), &start),
             target: describe(&arguments.target.target),
             backend: explainer.backend().to_string(),
             adapter: explainer.adapter(),
@@ -170,6 +177,19 @@ impl<'a> Job<'a> {
     }
 }
 
+/// The composite; pixels 0 and 255, prepared as the others are, bound pictures where no bounds are given.
+fn bounded(model: &Model, arguments: &Arguments, source: &Source) -> Result<Composite> {
+    let composite = model.composite.clone();
+    match source.doors.as_slice() {
+        [Door { pixels: Some(pixels), .. }] if arguments.model.low.is_none() && composite.uses(Parameter::Bounds) => {
+            let (low, high) = pixels.bounds()?;
+            let spread = |numbers: &[f32]| Arc::new(spread_numbers(numbers));
+            Ok(composite.with_input_bounds(Bounds { low: spread(&low), high: spread(&high) }))
+        }
+        _ => Ok(composite),
+    }
+}
+
 fn request(arguments: &Arguments, targets: &Targets, start: &Start) -> Request {
     let request = Request::new(targets.clone()).start(start.clone()).report(arguments.report.is_some());
     arguments.keep.iter().fold(request, |request, name| request.keep(name))
@@ -222,7 +242,7 @@ fn check_distinct(arguments: &Arguments) -> Result<()> {
         arguments.report.as_deref(),
         arguments.heatmap.heatmap.as_deref(),
     ];
-    let read = arguments.inputs.iter().chain([&arguments.model.path]).chain(arguments.target.files());
+    let read = arguments.inputs.iter().chain(arguments.model.files()).chain(arguments.target.files());
     // A link's own place counts, and that of the file it leads to.
     let mut taken: Vec<PathBuf> =
         read.flat_map(|path| [place(path), path.canonicalize().unwrap_or_default()]).collect();

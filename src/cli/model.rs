@@ -1,16 +1,21 @@
 //! The model and its composite: what `explain` and `inspect` both begin with.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
 use relprop::canonical::{self, canonicalize};
-use relprop::composite::PresetOptions;
+use relprop::composite::{Parameter, PresetOptions};
 use relprop::graph::Graph;
-use relprop::rules::Stabilizer;
-use relprop::{Composite, Error, Network, Result, Start, onnx};
+use relprop::input::read_npy;
+use relprop::rules::{Bounds, Stabilizer};
+use relprop::{Composite, Error, Network, Result, Start, Tensor, composite_file, onnx};
 
 use super::interrupt;
+
+/// The composite unless another is asked for.
+const DEFAULT: &str = "epsilon-plus";
 
 /// Which model, and which rules.
 #[derive(Debug, Clone, Args)]
@@ -19,20 +24,43 @@ pub struct ModelArguments {
     #[arg(value_name = "MODEL.onnx")]
     pub path: PathBuf,
 
-    /// The rules: `epsilon`, `epsilon-plus` (unless told), `zero`, `gradient` or `gradient-x-input`.
+    /// The rules: a preset's name; `epsilon-plus` unless told
     ///
-    /// A composite gives each layer its rule. On dense layers `epsilon-plus` is the epsilon rule.
-    #[arg(long, value_name = "NAME", default_value = "epsilon-plus", hide_default_value = true)]
-    #[arg(value_parser = composite_name, help_heading = "Rules")]
-    pub composite: String,
+    /// A composite gives each layer its rule. Presets: epsilon, gamma, epsilon-plus, epsilon-plus-flat,
+    /// epsilon-alpha2-beta1, epsilon-alpha2-beta1-flat, epsilon-gamma-box, excitation-backprop, deconvnet,
+    /// guided-backprop, beta-smooth, zero, gradient, gradient-x-input. On dense layers `epsilon-plus` is the epsilon rule.
+    ///
+    /// A file that ends in .toml holds a composite of your own: a table from layers to rules (README.md, "Your own rules").
+    #[arg(long, value_name = "NAME|FILE.toml", value_parser = composite_choice, help_heading = "Rules")]
+    pub composite: Option<CompositeChoice>,
 
     /// The epsilon rule's own stabiliser: X, clip:X or rms:X; 1e-6 unless told
-    #[arg(long, value_name = "X", default_value = "1e-6", hide_default_value = true, help_heading = "Rules")]
-    pub epsilon: Stabilizer,
+    #[arg(long, value_name = "X", help_heading = "Rules")]
+    pub epsilon: Option<Stabilizer>,
 
     /// Every other denominator's stabiliser: X, clip:X or rms:X; 1e-6 unless told
-    #[arg(long, value_name = "X", default_value = "1e-6", hide_default_value = true, help_heading = "Rules")]
-    pub stabilizer: Stabilizer,
+    #[arg(long, value_name = "X", help_heading = "Rules")]
+    pub stabilizer: Option<Stabilizer>,
+
+    /// The gamma rule's γ; 0.25 unless told
+    #[arg(long, value_name = "X", value_parser = gamma, allow_negative_numbers = true, help_heading = "Rules")]
+    pub gamma: Option<f32>,
+
+    /// The lowest value that the model's input can take, for the box rule: a number, one a channel, or an array
+    ///
+    /// Pictures and uint8 arrays need neither --low nor --high: pixels 0 and 255, prepared as the others, are their bounds.
+    #[arg(
+        long,
+        value_name = "X|A,B,C|FILE.npy",
+        allow_hyphen_values = true,
+        requires = "high",
+        help_heading = "Rules"
+    )]
+    pub low: Option<Bound>,
+
+    /// The highest value that the model's input can take, for the box rule
+    #[arg(long, value_name = "X|A,B,C|FILE.npy", allow_hyphen_values = true, requires = "low", help_heading = "Rules")]
+    pub high: Option<Bound>,
 
     /// Explain this output, or any value inside the model; the first output of real numbers unless told
     #[arg(long, value_name = "NAME", help_heading = "Rules")]
@@ -60,12 +88,67 @@ impl ModelArguments {
     /// # Errors
     /// If it cannot be read or explained.
     pub fn load(&self) -> Result<Model> {
-        let options = PresetOptions { epsilon: self.epsilon, stabilizer: self.stabilizer };
-        let composite = Composite::preset_with(&self.composite, options)?;
+        let composite = self.composite()?;
         let (graph, network) = self.read()?;
         // Reading a large model takes a while.
         interrupt::check()?;
         Ok(Model { graph, network: Arc::new(network), composite })
+    }
+
+    /// The files that are read.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let composite = self.composite.as_ref().and_then(|choice| match choice {
+            CompositeChoice::File(path) => Some(path),
+            CompositeChoice::Preset(_) => None,
+        });
+        let bounds = [&self.low, &self.high].into_iter().flatten().filter_map(|bound| match bound {
+            Bound::File(path) => Some(path),
+            Bound::Numbers(_) => None,
+        });
+        [&self.path].into_iter().chain(composite).chain(bounds)
+    }
+
+    /// The preset's name, or the file's.
+    pub fn composite_name(&self) -> String {
+        match &self.composite {
+            None => DEFAULT.to_owned(),
+            Some(CompositeChoice::Preset(name)) => name.clone(),
+            Some(CompositeChoice::File(path)) => path.display().to_string(),
+        }
+    }
+
+    /// The parameters of presets, as they were given.
+    pub fn options(&self) -> PresetOptions {
+        let defaults = PresetOptions::default();
+        PresetOptions {
+            epsilon: self.epsilon.unwrap_or(defaults.epsilon),
+            stabilizer: self.stabilizer.unwrap_or(defaults.stabilizer),
+            gamma: self.gamma.unwrap_or(defaults.gamma),
+        }
+    }
+
+    fn composite(&self) -> Result<Composite> {
+        let composite = match &self.composite {
+            None => Composite::preset_with(DEFAULT, self.options())?,
+            Some(CompositeChoice::Preset(name)) => Composite::preset_with(name, self.options())?,
+            Some(CompositeChoice::File(path)) => composite_file::read(path, self.options())?,
+        };
+        let flags = [
+            (self.epsilon.is_some(), "--epsilon", Parameter::Epsilon),
+            (self.stabilizer.is_some(), "--stabilizer", Parameter::Stabilizer),
+            (self.gamma.is_some(), "--gamma", Parameter::Gamma),
+            (self.low.is_some(), "--low", Parameter::Bounds),
+        ];
+        if let Some((_, flag, _)) = flags.into_iter().find(|(given, _, used)| *given && !composite.uses(*used)) {
+            return Err(usage(
+                format!("{flag} makes no difference to the composite `{}`", composite.name()),
+                "leave it out, or choose a composite whose rules have it; a .toml file may have set it itself",
+            ));
+        }
+        Ok(match (&self.low, &self.high) {
+            (Some(low), Some(high)) => composite.with_input_bounds(Bounds { low: low.read()?, high: high.read()? }),
+            _ => composite,
+        })
     }
 
     fn read(&self) -> Result<(Graph, Network)> {
@@ -90,8 +173,64 @@ impl Model {
     }
 }
 
-fn composite_name(name: &str) -> Result<String> {
-    Composite::preset(name).map(|composite| composite.name().to_owned())
+/// `--composite`.
+#[derive(Debug, Clone)]
+pub enum CompositeChoice {
+    /// A preset's name.
+    Preset(String),
+    /// A TOML file.
+    File(PathBuf),
+}
+
+fn composite_choice(text: &str) -> Result<CompositeChoice> {
+    match text.ends_with(".toml") {
+        true => Ok(CompositeChoice::File(text.into())),
+        false => Composite::preset(text).map(|composite| CompositeChoice::Preset(composite.name().to_owned())),
+    }
+}
+
+fn gamma(text: &str) -> Result<f32, String> {
+    let gamma = text.parse::<f32>().ok().filter(|gamma| gamma.is_finite() && *gamma >= 0.0);
+    gamma.ok_or_else(|| "give a number of zero or more, such as 0.25".to_owned())
+}
+
+/// `--low` or `--high`.
+#[derive(Debug, Clone)]
+pub enum Bound {
+    /// One number, or one a channel.
+    Numbers(Vec<f32>),
+    /// An array.
+    File(PathBuf),
+}
+
+impl FromStr for Bound {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.ends_with(".npy") {
+            return Ok(Bound::File(text.into()));
+        }
+        let numbers = text.split(',').map(|number| number.trim().parse::<f32>().ok().filter(|x| x.is_finite()));
+        let numbers: Option<Vec<f32>> = numbers.collect();
+        numbers.map(Bound::Numbers).ok_or_else(|| "give a number, one a channel as a,b,c, or FILE.npy".to_owned())
+    }
+}
+
+impl Bound {
+    fn read(&self) -> Result<Arc<Tensor>> {
+        Ok(Arc::new(match self {
+            Bound::Numbers(numbers) => spread_numbers(numbers),
+            Bound::File(path) => read_npy(path)?.into_f32(),
+        }))
+    }
+}
+
+/// One number for all, or a list of them.
+pub fn spread_numbers(numbers: &[f32]) -> Tensor {
+    match numbers {
+        [one] => Tensor::scalar(*one),
+        several => Tensor::vector(several.to_vec()),
+    }
 }
 
 fn dimension(text: &str) -> Result<(String, usize), String> {

@@ -1,10 +1,11 @@
 //! `--report` and `--samples` as JSON.
 
+use relprop::composite::PresetOptions;
 use relprop::relevance::{LayerReport, LayerSums};
-use relprop::{Relevance, Start, network::Link};
+use relprop::{Composite, Relevance, Start, network::Link};
 use serde::Serialize;
 
-use super::model::{Model, ModelArguments};
+use super::model::Model;
 
 /// A line of `--samples`.
 #[derive(Debug, Serialize)]
@@ -71,6 +72,8 @@ pub struct CompositePart {
     pub epsilon: String,
     /// Every other denominator's.
     pub stabilizer: String,
+    /// The gamma rule's γ.
+    pub gamma: f32,
     /// Where relevance starts.
     pub start: String,
 }
@@ -165,11 +168,12 @@ impl ModelPart {
 
 impl CompositePart {
     /// The part of a composite with its start.
-    pub fn new(arguments: &ModelArguments, start: &Start) -> Self {
+    pub fn new(composite: &Composite, options: PresetOptions, start: &Start) -> Self {
         CompositePart {
-            name: arguments.composite.clone(),
-            epsilon: arguments.epsilon.to_string(),
-            stabilizer: arguments.stabilizer.to_string(),
+            name: composite.name().to_owned(),
+            epsilon: options.epsilon.to_string(),
+            stabilizer: options.stabilizer.to_string(),
+            gamma: options.gamma,
             start: start.to_string(),
         }
     }

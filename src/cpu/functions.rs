@@ -1,6 +1,6 @@
 //! Activations and their derivatives in float32, without branches or calls, so that loops over them become vector code.
 //!
-//! Ranges are reduced and polynomials fitted as in the Cephes library (S. Moshier, `exp`, `tanh` and `ndtr` in single
+//! Ranges are reduced and polynomials fitted as in the Cephes library (S. Moshier, `exp`, `log`, `tanh` and `ndtr` in single
 //! precision); the tests hold every function to a few units in the last place of float64. NaN stays NaN.
 
 #![allow(
@@ -40,6 +40,7 @@ pub(super) fn with_value(activation: Activation, work: impl WithFunction) {
         Activation::Gelu(GeluForm::Erf) => work.run(GeluErf),
         Activation::Gelu(GeluForm::Tanh) => work.run(GeluTanh),
         Activation::Erf => work.run(Erf),
+        Activation::Softplus { beta } => work.run(Softplus(beta)),
     }
 }
 
@@ -54,6 +55,7 @@ pub(super) fn with_derivative(activation: Activation, work: impl WithFunction) {
         Activation::Gelu(GeluForm::Erf) => work.run(GeluErfSlope),
         Activation::Gelu(GeluForm::Tanh) => work.run(GeluTanhSlope),
         Activation::Erf => work.run(ErfSlope),
+        Activation::Softplus { beta } => work.run(SoftplusSlope(beta)),
     }
 }
 
@@ -111,6 +113,10 @@ functions! {
     Erf = |x| erf(x);
     /// 2/√π · e^(−x²).
     ErfSlope = |x| FRAC_2_SQRT_PI * exp(-x * x);
+    /// ln(1 + e^(βx)) / β.
+    Softplus(beta) = |x| softplus(beta * x) / beta;
+    /// σ(βx).
+    SoftplusSlope(beta) = |x| sigmoid(beta * x);
 }
 
 /// Σ cᵢ xⁿ⁻ⁱ by Horner's scheme.
@@ -207,6 +213,40 @@ fn normal_cdf(x: f32) -> f32 {
     if size < 1.0 { 0.5 + 0.5 * erf_series(scaled) } else { far }
 }
 
+/// ln(1 + y) for y in 0..=1: the logarithm of a number between √½ and √2, after a halving where 1 + y is beyond.
+#[inline(always)]
+fn ln_1p(y: f32) -> f32 {
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    let is_far = y > std::f32::consts::SQRT_2 - 1.0;
+    let x = if is_far { 0.5 * y - 0.5 } else { y };
+    let square = x * x;
+    let series = polynomial(
+        [
+            7.037_683_6e-2,
+            -0.115_146_1,
+            0.116_769_99,
+            -0.124_201_41,
+            0.142_493_23,
+            -0.166_680_58,
+            0.200_007_15,
+            -0.249_999_94,
+            0.333_333_31,
+        ],
+        x,
+    ) * square
+        * x
+        - 0.5 * square;
+    if is_far { series + LN_2_LOW + x + LN_2_HIGH } else { series + x }
+}
+
+/// ln(1 + eˣ), by the exponential of −|x|, which stays within 1.
+#[inline(always)]
+fn softplus(x: f32) -> f32 {
+    let above = if x < 0.0 { 0.0 } else { x };
+    above + ln_1p(exp(-x.abs()))
+}
+
 #[inline(always)]
 fn gelu_inner(x: f32) -> f32 {
     GELU_SCALE * (x + GELU_CUBIC * x * x * x)
@@ -225,7 +265,7 @@ mod tests {
         }
     }
 
-    const ALL: [Activation; 7] = [
+    const ALL: [Activation; 9] = [
         Activation::Relu,
         Activation::LeakyRelu { slope: 0.01 },
         Activation::Sigmoid,
@@ -233,6 +273,8 @@ mod tests {
         Activation::Erf,
         Activation::Gelu(GeluForm::Erf),
         Activation::Gelu(GeluForm::Tanh),
+        Activation::Softplus { beta: 1.0 },
+        Activation::Softplus { beta: 10.0 },
     ];
 
     fn points() -> Vec<f32> {
@@ -258,6 +300,8 @@ mod tests {
                 };
                 let tail = match activation {
                     Activation::Gelu(_) => 0.1 * f64::from(x.abs()).min(1.0),
+                    // βx is rounded before its exponential is taken: |βx| / 2 units more.
+                    Activation::Softplus { beta } => exact.max(1e-6) * (1.0 + f64::from((beta * x).abs()) / 16.0),
                     _ => 1e-6,
                 };
                 assert!(close(value, exact, tail), "{activation:?}({x}) is {value}, not {exact}");

@@ -158,6 +158,9 @@ impl Writer {
             Activation::Gelu(GeluForm::Erf) => "gelu",
             Activation::Gelu(GeluForm::Tanh) => "gelu_tanh",
             Activation::Erf => "error_function",
+            Activation::Softplus { beta } => {
+                return format!("softplus{suffix}({x}, {})", self.number(beta));
+            }
         };
         format!("{name}{suffix}({x})")
     }

@@ -18,6 +18,11 @@ pub enum Activation {
     Gelu(GeluForm),
     /// The Gauss error function.
     Erf,
+    /// ln(1 + e^(βx)) / β: a rectifier with a smooth bend.
+    Softplus {
+        /// β: the larger, the sharper the bend.
+        beta: f32,
+    },
 }
 
 /// How GELU's Φ is computed.
@@ -39,6 +44,7 @@ impl Activation {
             Activation::Tanh => "tanh",
             Activation::Gelu(_) => "gelu",
             Activation::Erf => "erf",
+            Activation::Softplus { .. } => "softplus",
         }
     }
 }

@@ -62,6 +62,24 @@ pub enum Layer {
     Lookup(Lookup),
 }
 
+/// The names of all kinds of layers, as [`Layer::kind`] gives them.
+pub const KINDS: [&str; 14] = [
+    "dense",
+    "sum",
+    "affine",
+    "relu",
+    "leaky-relu",
+    "sigmoid",
+    "tanh",
+    "gelu",
+    "erf",
+    "softplus",
+    "reshape",
+    "transpose",
+    "concat",
+    "lookup",
+];
+
 impl Layer {
     /// The layer's family.
     pub fn family(&self) -> Family {

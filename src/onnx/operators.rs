@@ -85,6 +85,7 @@ fn standard(op_type: &str, opset: i64, attributes: &Attributes) -> Result<Op> {
         "Sigmoid" => Op::Activation(Activation::Sigmoid),
         "Tanh" => Op::Activation(Activation::Tanh),
         "Erf" => Op::Activation(Activation::Erf),
+        "Softplus" => Op::Activation(Activation::Softplus { beta: 1.0 }),
         "Gelu" => match attributes.text("approximate")?.as_deref() {
             None | Some("none" | "") => Op::Activation(Activation::Gelu(GeluForm::Erf)),
             Some("tanh") => Op::Activation(Activation::Gelu(GeluForm::Tanh)),

@@ -77,7 +77,7 @@ fn nonnegative(network: &Network) -> Vec<bool> {
     for node in network.layers() {
         let all = || node.inputs.iter().all(|input| known[input.index()]);
         known[node.output.index()] = match &node.layer {
-            Layer::Activation(Activation::Relu | Activation::Sigmoid) => true,
+            Layer::Activation(Activation::Relu | Activation::Sigmoid | Activation::Softplus { .. }) => true,
             Layer::Activation(
                 Activation::LeakyRelu { .. } | Activation::Tanh | Activation::Erf | Activation::Gelu(_),
             )
@@ -118,14 +118,23 @@ fn reader_facts(network: &Network, rules: &Assignment, id: LayerId, zero: &[bool
     let output = node.output.index();
     match (&node.layer, rules.rule(id)) {
         (_, Some(Rule::Linear(rule))) => (rule.vanishes_with_input(), false),
-        (Layer::Activation(activation), Some(Rule::Pointwise(rule))) => match (activation, rule) {
-            (Activation::Relu, PointwiseRule::Gradient) => (true, true),
-            (Activation::Relu, PointwiseRule::Pass) => (zero[output], zero[output]),
-            (Activation::LeakyRelu { slope }, PointwiseRule::Pass) if *slope > 0.0 => (zero[output], dead[output]),
-            (Activation::Tanh | Activation::Gelu(_) | Activation::Erf, PointwiseRule::Pass) => (zero[output], false),
-            (Activation::LeakyRelu { .. }, PointwiseRule::Pass | PointwiseRule::Gradient)
-            | (Activation::Sigmoid, PointwiseRule::Pass | PointwiseRule::Gradient)
-            | (Activation::Tanh | Activation::Gelu(_) | Activation::Erf, PointwiseRule::Gradient) => (false, false),
+        (Layer::Activation(activation), Some(Rule::Pointwise(rule))) => match (rule, activation) {
+            (PointwiseRule::Gradient, Activation::Relu) | (PointwiseRule::GuidedBackprop, _) => (true, true),
+            // What a rectifier gives back is nothing where nothing arrives: where it is 0.
+            (PointwiseRule::Pass, Activation::Relu)
+            | (PointwiseRule::Deconvnet | PointwiseRule::BetaSmooth { .. }, _) => (zero[output], zero[output]),
+            (PointwiseRule::Pass, Activation::LeakyRelu { slope }) if *slope > 0.0 => (zero[output], dead[output]),
+            (PointwiseRule::Pass, Activation::Tanh | Activation::Gelu(_) | Activation::Erf) => (zero[output], false),
+            (PointwiseRule::Pass, Activation::LeakyRelu { .. } | Activation::Sigmoid | Activation::Softplus { .. })
+            | (
+                PointwiseRule::Gradient,
+                Activation::LeakyRelu { .. }
+                | Activation::Sigmoid
+                | Activation::Softplus { .. }
+                | Activation::Tanh
+                | Activation::Gelu(_)
+                | Activation::Erf,
+            ) => (false, false),
         },
         (Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_), _) => (zero[output], dead[output]),
         (Layer::Dense(_) | Layer::Sum(_) | Layer::Affine(_) | Layer::Activation(_) | Layer::Lookup(_), _) => {

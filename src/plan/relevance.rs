@@ -2,9 +2,9 @@
 
 use super::{BufferId, Builder, Measure, Op, Operand, Parameter, Role, Rows, Step, Work};
 use crate::composite::Finish;
-use crate::layers::{Layer, Transpose};
+use crate::layers::{Activation, Layer, Transpose};
 use crate::network::{InputKind, LayerId, LayerNode, ValueId};
-use crate::rules::{PointwiseRule, Rule, WeightPart};
+use crate::rules::{InputPart, PointwiseRule, Rule, WeightPart};
 
 impl Builder<'_> {
     pub(super) fn relevance(&mut self) {
@@ -106,18 +106,15 @@ impl Backward<'_, '_> {
         let rule = self.builder.rules.rule(self.id);
         let shares = match (&self.node.layer, rule) {
             (_, Some(Rule::Linear(rule))) => self.linear(rule),
-            (Layer::Activation(activation), Some(Rule::Pointwise(rule))) => match rule {
-                PointwiseRule::Pass => vec![Some(self.relevance)],
-                PointwiseRule::Gradient => {
-                    let at = self.builder.operand(self.node.inputs[0]);
-                    vec![self.elementwise(vec![Op::MultiplyDerivative { activation: *activation, at }])]
-                }
-            },
+            (Layer::Activation(activation), Some(Rule::Pointwise(rule))) => vec![self.activation(*activation, *rule)],
             (Layer::Affine(_), Some(Rule::Pointwise(rule))) => match rule {
                 PointwiseRule::Pass => vec![Some(self.relevance)],
                 PointwiseRule::Gradient => {
                     let scale = Parameter::Scale { layer: self.id, part: WeightPart::WHOLE };
                     vec![self.elementwise(vec![Op::MultiplyParameter(scale)])]
+                }
+                PointwiseRule::Deconvnet | PointwiseRule::GuidedBackprop | PointwiseRule::BetaSmooth { .. } => {
+                    unreachable!("a composite gives these rules to rectifiers only")
                 }
             },
             (Layer::Reshape(_), _) => vec![Some(self.relevance)],
@@ -146,6 +143,20 @@ impl Backward<'_, '_> {
         let target = self.builder.relevance_buffer(self.node.inputs[0]);
         self.push(Work::Elementwise, Operand::whole(self.relevance), chain, target);
         Some(target)
+    }
+
+    fn activation(&mut self, activation: Activation, rule: PointwiseRule) -> Option<BufferId> {
+        let at = self.builder.operand(self.node.inputs[0]);
+        let times = |activation| Op::MultiplyDerivative { activation, at };
+        let positive = Op::Part(InputPart::Positive);
+        let chain = match rule {
+            PointwiseRule::Pass => return Some(self.relevance),
+            PointwiseRule::Gradient => vec![times(activation)],
+            PointwiseRule::Deconvnet => vec![positive],
+            PointwiseRule::GuidedBackprop => vec![positive, times(Activation::Relu)],
+            PointwiseRule::BetaSmooth { beta } => vec![times(Activation::Softplus { beta })],
+        };
+        self.elementwise(chain)
     }
 
     fn transpose(&mut self, transpose: &Transpose) -> BufferId {

@@ -29,6 +29,11 @@ pub fn value(activation: &Activation, x: f64) -> f64 {
         Activation::Gelu(GeluForm::Erf) => 0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2)),
         Activation::Gelu(GeluForm::Tanh) => 0.5 * x * (1.0 + gelu_inner(x).tanh()),
         Activation::Erf => libm::erf(x),
+        // max(z, 0) + ln(1 + e^−|z|), so that no exponential overflows.
+        Activation::Softplus { beta } => {
+            let z = f64::from(*beta) * x;
+            (value(&Activation::Relu, z) + (-z.abs()).exp().ln_1p()) / f64::from(*beta)
+        }
     }
 }
 
@@ -60,6 +65,7 @@ pub fn derivative(activation: &Activation, x: f64) -> f64 {
             0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner_slope
         }
         Activation::Erf => FRAC_2_SQRT_PI * (-x * x).exp(),
+        Activation::Softplus { beta } => value(&Activation::Sigmoid, f64::from(*beta) * x),
     }
 }
 
@@ -74,6 +80,13 @@ impl Step<'_> {
             PointwiseRule::Gradient => {
                 self.arriving.iter().zip(self.input(0)).map(|(r, &x)| r * derivative(activation, x)).collect()
             }
+            PointwiseRule::Deconvnet => self.arriving.iter().map(|&r| value(&Activation::Relu, r)).collect(),
+            PointwiseRule::GuidedBackprop => (self.arriving.iter().zip(self.input(0)))
+                .map(|(&r, &x)| value(&Activation::Relu, r) * derivative(&Activation::Relu, x))
+                .collect(),
+            PointwiseRule::BetaSmooth { beta } => (self.arriving.iter().zip(self.input(0)))
+                .map(|(r, &x)| r * derivative(&Activation::Softplus { beta }, x))
+                .collect(),
         })
     }
 
@@ -82,6 +95,9 @@ impl Step<'_> {
             PointwiseRule::Pass => self.arriving.to_vec(),
             PointwiseRule::Gradient => {
                 self.arriving.iter().zip(self.spread(affine.scale())).map(|(r, s)| r * s).collect()
+            }
+            PointwiseRule::Deconvnet | PointwiseRule::GuidedBackprop | PointwiseRule::BetaSmooth { .. } => {
+                unreachable!("a composite gives these rules to rectifiers only")
             }
         })
     }

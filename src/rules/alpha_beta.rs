@@ -4,7 +4,18 @@
 //! R_j = Σ_i ( α (x⁺w⁺ + x⁻w⁻) / stab(Σ (x⁺w⁺ + x⁻w⁻) + b⁺) − β (x⁺w⁻ + x⁻w⁺) / stab(Σ (x⁺w⁻ + x⁻w⁺) + b⁻) ) R_i
 //! ```
 //!
-//! (Bach et al. 2015.) z⁺ is α = 1, β = 0. Captum's z⁺ clamps the weight only and keeps the bias whole.
+//! (Bach et al. 2015.) z⁺ is α = 1, β = 0. Captum's z⁺ clamps the weight only and keeps the bias whole. innvestigate's αβ
+//! has the whole bias in both denominators.
+//!
+//! Binder's form weighs the four products one by one, each over a denominator of its own:
+//!
+//! ```text
+//! R_j = Σ_i ( α₁ x⁺w⁺ / stab(Σ x⁺w⁺ + b⁺) + α₂ x⁻w⁻ / stab(Σ x⁻w⁻ + b⁻)
+//!           − β₁ x⁺w⁻ / stab(Σ x⁺w⁻ + b⁻) − β₂ x⁻w⁺ / stab(Σ x⁻w⁺ + b⁺) ) R_i
+//! ```
+//!
+//! (A. Binder's proposal, as innvestigate states it in its `AlphaBetaXRule`. Its code weighs x⁻w⁻ by β₂ instead of α₂; this
+//! is the stated form. Its presets 1000, 1010, 1001 and 2m100 give the factors of x⁺w⁺, x⁺w⁻, x⁻w⁺ and x⁻w⁻.)
 
 use super::{BiasPart, Group, InputPart, LinearRule, Stabilizer, WeightPart, divided, plus};
 
@@ -23,6 +34,22 @@ impl LinearRule {
             Group { factor: -beta, ..divided(lowering, bias_below, stabilizer) },
         ];
         LinearRule { name: format!("alpha-beta({alpha})"), groups, bounds: None }
+    }
+
+    /// Binder's αβ: α for x⁺w⁺ and x⁻w⁻, β for x⁺w⁻ and x⁻w⁺.
+    pub fn alpha_beta_x(alpha: [f32; 2], beta: [f32; 2], stabilizer: Stabilizer) -> Self {
+        let above = BiasPart::Scaled { positive: 1.0, negative: 0.0 };
+        let below = BiasPart::Scaled { positive: 0.0, negative: 1.0 };
+        let group =
+            |factor, input, weight, bias| Group { factor, ..divided(vec![plus(input, weight)], bias, stabilizer) };
+        let groups = vec![
+            group(alpha[0], InputPart::Positive, WeightPart::POSITIVE, above),
+            group(alpha[1], InputPart::Negative, WeightPart::NEGATIVE, below),
+            group(-beta[0], InputPart::Positive, WeightPart::NEGATIVE, below),
+            group(-beta[1], InputPart::Negative, WeightPart::POSITIVE, above),
+        ];
+        let name = format!("alpha-beta-x({}, {}; {}, {})", alpha[0], alpha[1], beta[0], beta[1]);
+        LinearRule { name, groups, bounds: None }
     }
 
     /// LRP-z⁺: α = 1, β = 0.

@@ -1,16 +1,29 @@
-//! LRP-γ, generalised: contributions that agree with the sign of z are favoured by 1 + γ.
+//! LRP-γ: contributions through positive weights are favoured by 1 + γ, or those that agree with the sign of z.
 //!
 //! ```text
+//! original:
+//!         R_j = Σ_i x_j (w + γ w⁺) R_i / stab(Σ … + b + γ b⁺)
+//! generalised:
 //! z > 0:  R_j = Σ_i (x_j⁺ (w + γ w⁺) + x_j⁻ (w + γ w⁻)) R_i / stab(Σ … + b + γ b⁺)
 //! z < 0:  R_j = Σ_i (x_j⁺ (w + γ w⁻) + x_j⁻ (w + γ w⁺)) R_i / stab(Σ … + b + γ b⁻)
 //! ```
 //!
-//! (Andéol et al. 2021, Learning Domain Invariant Representations by Joint Wasserstein Distance Minimization; the form
-//! that zennit computes.) Captum's γ rule knows no sign: x (w + γ w⁺), with the bias unscaled.
+//! (Original: Montavon et al. 2019, Layer-Wise Relevance Propagation: An Overview, made for x ≥ 0. Generalised: Andéol et
+//! al. 2021, Learning Domain Invariant Representations by Joint Wasserstein Distance Minimization; the form that zennit
+//! computes, and what `gamma` means here.) The two are equal where x ≥ 0 and z > 0. Captum's γ rule is the original with
+//! the bias unscaled; RelevancePropagation.jl's `GammaRule` is the original as here.
 
 use super::{BiasPart, Group, InputPart, LinearRule, Mask, Stabilizer, WeightPart, divided, plus};
 
 impl LinearRule {
+    /// LRP-γ as it was first written, for inputs that are never negative.
+    pub fn gamma_original(gamma: f32, stabilizer: Stabilizer) -> Self {
+        let favour_positive = WeightPart::Scaled { positive: 1.0 + gamma, negative: 1.0 };
+        let bias = BiasPart::Scaled { positive: 1.0 + gamma, negative: 1.0 };
+        let group = divided(vec![plus(InputPart::Whole, favour_positive)], bias, stabilizer);
+        LinearRule { name: format!("gamma-original({gamma})"), groups: vec![group], bounds: None }
+    }
+
     /// Generalised LRP-γ.
     pub fn gamma(gamma: f32, stabilizer: Stabilizer) -> Self {
         let favour_positive = WeightPart::Scaled { positive: 1.0 + gamma, negative: 1.0 };

@@ -13,16 +13,20 @@
 //! this folder makes one rule's data; see `CONTRIBUTING.md` for how to add one.
 
 mod alpha_beta;
+mod bias;
 mod bounds;
 mod epsilon;
 mod flat;
 mod gamma;
 mod gradient;
+mod pointwise;
 mod stabilizer;
 mod w_square;
 mod zbox;
 
+pub use bias::Bias;
 pub use bounds::Bounds;
+pub use pointwise::PointwiseRule;
 pub use stabilizer::Stabilizer;
 
 /// What a layer does with the relevance that arrives at its output.
@@ -39,19 +43,9 @@ impl Rule {
     pub fn describe(&self) -> String {
         match self {
             Rule::Linear(rule) => rule.name.clone(),
-            Rule::Pointwise(PointwiseRule::Pass) => "pass".to_owned(),
-            Rule::Pointwise(PointwiseRule::Gradient) => "gradient".to_owned(),
+            Rule::Pointwise(rule) => rule.describe(),
         }
     }
-}
-
-/// What an elementwise layer y = f(x) does with relevance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PointwiseRule {
-    /// R_in = R: activations neither make nor lose relevance.
-    Pass,
-    /// R_in = f′(x) R: the chain rule.
-    Gradient,
 }
 
 /// A rule for linear layers: groups whose relevances are added.
@@ -239,6 +233,12 @@ impl LinearRule {
         self.groups.iter().filter(|group| group.factor != 0.0).all(|group| {
             group.share == Share::Absorbed && group.terms.iter().all(|term| term.input.vanishes_with_input())
         })
+    }
+
+    /// Whether any term reads the lowest or highest values of the input.
+    pub fn reads_bounds(&self) -> bool {
+        let terms = self.groups.iter().flat_map(|group| &group.terms);
+        terms.into_iter().any(|term| matches!(term.input, InputPart::Low | InputPart::High))
     }
 }
 

@@ -10,12 +10,17 @@ use super::{BiasPart, Bounds, InputPart, LinearRule, Stabilizer, WeightPart, div
 impl LinearRule {
     /// The box rule for inputs within `bounds`.
     pub fn zbox(bounds: Bounds, stabilizer: Stabilizer) -> Self {
+        LinearRule { bounds: Some(bounds), ..LinearRule::zbox_unbounded(stabilizer) }
+    }
+
+    /// The box rule before its bounds are known: a composite that is told the bounds of the model's input fills them in.
+    pub fn zbox_unbounded(stabilizer: Stabilizer) -> Self {
         let terms = vec![
             plus(InputPart::Whole, WeightPart::WHOLE),
             minus(InputPart::Low, WeightPart::POSITIVE),
             minus(InputPart::High, WeightPart::NEGATIVE),
         ];
         let groups = vec![divided(terms, BiasPart::Absent, stabilizer)];
-        LinearRule { name: "box".to_owned(), groups, bounds: Some(bounds) }
+        LinearRule { name: "box".to_owned(), groups, bounds: None }
     }
 }

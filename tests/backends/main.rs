@@ -12,12 +12,12 @@ mod zoo;
 
 use std::sync::Arc;
 
-use relprop::composite::{Composite, Selector};
+use relprop::composite::{Composite, PresetOptions, Selector};
 use relprop::explain::Options;
 use relprop::layers::{Activation, Family, GeluForm};
 use relprop::network::{LayerId, Network};
 use relprop::plan::{self, Ask, Facts, Target, Work};
-use relprop::rules::{Bounds, LinearRule, Rule, Share, Stabilizer};
+use relprop::rules::{Bounds, LinearRule, PointwiseRule, Rule, Share, Stabilizer};
 use relprop::{Backend, Explainer, Input, Relevance, Request, Start, Targets, Tensor};
 use zoo::*;
 

@@ -4,6 +4,7 @@
 mod adapter;
 mod bad_input;
 mod bench;
+mod composites;
 #[cfg(feature = "gpu")]
 mod devices;
 mod drawing;

@@ -100,5 +100,6 @@ fn activate(activation: &Activation, x: f64) -> f64 {
             0.5 * x * (1.0 + inner.tanh())
         }
         Activation::Erf => libm::erf(x),
+        Activation::Softplus { beta } => (f64::from(*beta) * x).exp().ln_1p() / f64::from(*beta),
     }
 }

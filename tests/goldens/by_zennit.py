@@ -7,10 +7,22 @@ import onnx
 import torch
 import zennit.types
 from torch import nn
-from zennit.composites import EpsilonPlus, LayerMapComposite
+from zennit.composites import (
+    BetaSmooth,
+    DeconvNet,
+    EpsilonAlpha2Beta1,
+    EpsilonAlpha2Beta1Flat,
+    EpsilonGammaBox,
+    EpsilonPlus,
+    EpsilonPlusFlat,
+    ExcitationBackprop,
+    GuidedBackprop,
+    LayerMapComposite,
+    SpecialFirstLayerMapComposite,
+)
 from zennit.core import Stabilizer
 from zennit.layer import Sum
-from zennit.rules import Epsilon, Norm, Pass
+from zennit.rules import AlphaBeta, Epsilon, Gamma, Norm, Pass, WSquare, ZBox
 
 import golden
 import networks
@@ -51,6 +63,33 @@ def epsilon(stabilizer):
     )
 
 
+def of_linear(rule, first=None):
+    """One rule on every linear layer, another on the first, the rest as zennit's Epsilon composites have it."""
+    rest = [(zennit.types.Activation, Pass()), (Sum, Norm()), (zennit.types.AvgPool, Norm()), (zennit.types.Linear, rule)]
+    return SpecialFirstLayerMapComposite(rest, [(zennit.types.Linear, first)]) if first else LayerMapComposite(rest)
+
+
+def boxed_gamma():
+    return of_linear(Gamma(gamma=0.5), ZBox(low=torch.tensor(-3.0), high=torch.tensor(3.5)))
+
+
+# Presets by their own names, and composites of ours whose file lies beside this script.
+PRESETS = {
+    "gamma": lambda: of_linear(Gamma(gamma=0.25)),
+    "epsilon-plus-flat": EpsilonPlusFlat,
+    "epsilon-alpha2-beta1": EpsilonAlpha2Beta1,
+    "epsilon-alpha2-beta1-flat": EpsilonAlpha2Beta1Flat,
+    "epsilon-gamma-box": lambda: EpsilonGammaBox(low=torch.tensor(-3.0), high=torch.tensor(3.0)),
+    "excitation-backprop": ExcitationBackprop,
+    "deconvnet": DeconvNet,
+    "guided-backprop": GuidedBackprop,
+    "beta-smooth": BetaSmooth,
+    "box_gamma.toml": boxed_gamma,
+    "w_square_alpha_beta.toml": lambda: of_linear(AlphaBeta(alpha=3, beta=2), WSquare()),
+    "bias_left_out.toml": lambda: of_linear(Epsilon(zero_params="bias"), Gamma(gamma=0.25, zero_params="bias")),
+}
+GRADIENTS = ["gradient", "deconvnet", "guided-backprop", "beta-smooth"]
+
 COMPOSITES = {
     "epsilon": ("1e-6", lambda: epsilon(1e-6)),
     "epsilon-0.01": ("1e-2", lambda: epsilon(1e-2)),
@@ -68,7 +107,7 @@ COMPOSITES = {
 def explain(network, composite, inputs, target, start_name):
     """Relevance for every float input; `target` may have a column for each of K targets."""
     columns = target if target.ndim == 2 else target[:, None]
-    _, make = COMPOSITES[composite]
+    make = PRESETS[composite] if composite in PRESETS else COMPOSITES[composite][1]
     made = make()
     hooked = copy.deepcopy(network)
     results = []
@@ -120,8 +159,11 @@ def write(name, model, network, inputs, composite, start_name="logit", targets="
         "start": r,
         "start64": r64,
     }
-    eps, _ = COMPOSITES[composite]
-    composite_name = "epsilon" if composite.startswith("epsilon-") and composite != "epsilon-plus" else composite
+    if composite in PRESETS:
+        eps, composite_name = "none", f"tests/goldens/{composite}" if composite.endswith(".toml") else composite
+    else:
+        eps = COMPOSITES[composite][0]
+        composite_name = "epsilon" if composite.startswith("epsilon-") and composite != "epsilon-plus" else composite
     notes = "; ".join(filter(None, [notes, f"targets: {targets}"]))
     golden.write(name, tensors, "zennit", "1.0.0", seed, model, composite_name, eps, "1e-6", start_name, notes)
     for key in relevance:
@@ -144,6 +186,23 @@ def mlps():
         write(f"zennit_mlp_start_{start_name}", model, network(), inputs, "epsilon", start_name)
     write("zennit_mlp_random_targets", model, network(), inputs, "epsilon", targets="random")
     write("zennit_mlp_top3", model, network(), inputs, "epsilon", targets="top:3")
+
+
+def presets():
+    randn = lambda features: {"x": torch.randn(SAMPLES, features, generator=torch.Generator().manual_seed(SEED))}
+    tokens = lambda: {"x": torch.randn(SAMPLES, 4, 6, generator=torch.Generator().manual_seed(SEED))}
+    cases = {
+        "mlp": (lambda: Mlp([20, 33, 17, 5]), lambda: randn(20), list(PRESETS)),
+        "mlp_tanh": (lambda: Mlp([10, 16, 12, 4], nn.Tanh), lambda: randn(10), ["gamma", "excitation-backprop", "deconvnet"]),
+        "residual": (networks.Residual, lambda: randn(12), [name for name in PRESETS if not name.endswith(".toml")]),
+        "tokens": (networks.Tokens, tokens, ["gamma", "epsilon-plus-flat", "box_gamma.toml"]),
+    }
+    for name, (make, inputs, composites) in cases.items():
+        model = f"{ONNX}/{name}_dynamo.onnx"
+        for composite in composites:
+            start_name = "one" if composite in GRADIENTS else "logit"
+            golden_name = f"zennit_{name.removeprefix('mlp_')}_{composite.removesuffix('.toml')}"
+            write(golden_name, model, golden.load(model, make()), inputs(), composite, start_name)
 
 
 def activations():
@@ -302,6 +361,7 @@ def hidden():
 
 def main():
     mlps()
+    presets()
     activations()
     structure()
     hidden()

@@ -4,7 +4,7 @@ use relprop::reference;
 
 use super::*;
 
-const ALL: [Activation; 7] = [
+const ALL: [Activation; 9] = [
     Activation::Relu,
     Activation::LeakyRelu { slope: 0.01 },
     Activation::Sigmoid,
@@ -12,6 +12,8 @@ const ALL: [Activation; 7] = [
     Activation::Erf,
     Activation::Gelu(GeluForm::Erf),
     Activation::Gelu(GeluForm::Tanh),
+    Activation::Softplus { beta: 1.0 },
+    Activation::Softplus { beta: 10.0 },
 ];
 
 /// x → activation → a dense layer of `weight`.
@@ -38,7 +40,10 @@ fn slopes(activation: Activation, points: &Tensor) -> Vec<f32> {
     let network = network(activation, ones);
     let ask = Request::new(Targets::Class(0)).start(Start::One).allow_nonfinite(true);
     let composite = Composite::preset("gradient").unwrap();
-    explain(&network, &composite, in_eights(&device::shared()), &[points.clone()], &ask).input().data().to_vec()
+    explain(&network, &composite, in_eights(&device::shared()), std::slice::from_ref(points), &ask)
+        .input()
+        .data()
+        .to_vec()
 }
 
 #[test]
@@ -61,6 +66,8 @@ fn values_and_derivatives_follow_float64() {
             };
             let tail = match activation {
                 Activation::Gelu(_) => 0.1 * f64::from(x.abs()).min(1.0),
+                // βx is rounded before its exponential is taken: |βx| / 2 units more.
+                Activation::Softplus { beta } => exact.max(1e-6) * (1.0 + f64::from((beta * x).abs()) / 16.0),
                 _ => 1e-6,
             };
             let found = [units(value, exact, tail), units(slope, exact_slope, 1.0)];

@@ -121,7 +121,7 @@ fn is_piecewise_linear(activation: &Activation) -> bool {
 /// The largest slope.
 fn steepness(activation: &Activation) -> f64 {
     match activation {
-        Activation::Relu | Activation::Tanh => 1.0,
+        Activation::Relu | Activation::Tanh | Activation::Softplus { .. } => 1.0,
         Activation::LeakyRelu { slope } => f64::from(slope.abs()).max(1.0),
         Activation::Sigmoid => 0.25,
         Activation::Gelu(_) | Activation::Erf => 1.13,
@@ -140,6 +140,7 @@ fn activated(activation: &Activation, x: f64) -> f64 {
             x / (1.0 + (-2.0 * (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).exp())
         }
         Activation::Erf => erf(x),
+        Activation::Softplus { beta } => (f64::from(*beta) * x).exp().ln_1p() / f64::from(*beta),
     }
 }
 

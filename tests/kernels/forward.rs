@@ -90,6 +90,7 @@ fn every_activation_ends_the_forward_pass() {
         Activation::Gelu(GeluForm::Erf),
         Activation::Gelu(GeluForm::Tanh),
         Activation::Erf,
+        Activation::Softplus { beta: 2.0 },
     ];
     let tiles = [Tile::Free, Tile::Small, Tile::Few];
     for (index, activation) in activations.into_iter().enumerate() {

@@ -7,7 +7,7 @@ use relprop::layers::Family;
 use relprop::network::Network;
 use relprop::relevance::LayerSums;
 use relprop::rules::{
-    BiasPart, Bounds, Group, InputPart, LinearRule, Mask, PointwiseRule, Quotient, Rule, Share, Stabilizer, Term,
+    Bias, BiasPart, Bounds, Group, InputPart, LinearRule, Mask, PointwiseRule, Quotient, Rule, Share, Stabilizer, Term,
     TermSign, WeightPart,
 };
 use relprop::{ErrorKind, Tensor};
@@ -89,6 +89,43 @@ fn redistributed_bias_and_epsilon_conserve_on_every_linear_layer() {
             assert_close(&sums, &[arrived, arrived, 0.0, 0.0, 0.0], 1e-11, &place);
         }
     }
+}
+
+#[test]
+fn bias_policies_change_the_bias_alone() {
+    let network = neurons(&[[1.0, -2.0], [0.5, 1.0], [-1.0, 0.25]], &[0.5, -1.0, -0.5]);
+    let without = neurons(&[[1.0, -2.0], [0.5, 1.0], [-1.0, 0.25]], &[0.0; 3]);
+    let (x, arriving) = ([1.5, -0.5], [1.0, -2.0, 4.0]);
+    for rule in [
+        LinearRule::epsilon(Stabilizer::Absolute(0.5)),
+        LinearRule::gamma_original(0.5, Stabilizer::Clip(0.25)),
+        LinearRule::alpha_beta(1.5, Stabilizer::Absolute(0.5)),
+        LinearRule::w_square(Stabilizer::Absolute(0.5)),
+        LinearRule::gradient(),
+    ] {
+        let counted = rule.clone().with_bias(Bias::Counted);
+        assert_eq!(counted, rule);
+        // Left out: what a layer without a bias gives.
+        let (found, sums) = apply(&network, rule.clone().with_bias(Bias::LeftOut), x, &arriving);
+        let (expected, _) = apply(&without, rule.clone(), x, &arriving);
+        assert_close(&found, &expected, EXACT, &rule.name);
+        assert_close(&[sums.bias], &[0.0], 0.0, &rule.name);
+        // Redistributed: the part of bias and ε reaches the inputs.
+        let (counted, before) = apply(&network, rule.clone(), x, &arriving);
+        let (found, after) = apply(&network, rule.clone().with_bias(Bias::Redistributed), x, &arriving);
+        let more: f64 = found.iter().zip(&counted).map(|(found, counted)| found - counted).sum();
+        assert_close(&[more], &[before.bias + before.epsilon], EXACT, &rule.name);
+        assert_close(&[after.bias, after.epsilon], &[0.0, 0.0], 0.0, &rule.name);
+    }
+}
+
+#[test]
+fn gamma_with_the_bias_left_out_still_reads_the_sign_that_the_bias_made() {
+    // W x = 3 but z = −1: the group for z < 0 serves, over its own sum without b.
+    let network = neurons(&[[1.0, 1.0]], &[-4.0]);
+    let rule = LinearRule::gamma(1.0, NONE).with_bias(Bias::LeftOut);
+    let (found, _) = apply(&network, rule, [1.0, 2.0], &[6.0]);
+    assert_close(&found, &[2.0, 4.0], EXACT, "x⁺ (w + γ w⁻)");
 }
 
 #[test]

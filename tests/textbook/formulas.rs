@@ -15,7 +15,9 @@ pub enum Formula {
     Norm(Stabilizer),
     Gradient,
     Gamma(f32, Stabilizer),
+    GammaOriginal(f32, Stabilizer),
     AlphaBeta(f32, Stabilizer),
+    AlphaBetaX([f32; 2], [f32; 2], Stabilizer),
     ZPlus(Stabilizer),
     Box(Stabilizer),
     WSquare(Stabilizer),
@@ -24,7 +26,9 @@ pub enum Formula {
 
 /// Each rule at several parameters. γ is such that 1 + γ is exact in float32.
 pub fn all() -> Vec<Formula> {
-    use Formula::{AlphaBeta, Box, Epsilon, Flat, Gamma, Gradient, Norm, WSquare, ZPlus, Zero};
+    use Formula::{
+        AlphaBeta, AlphaBetaX, Box, Epsilon, Flat, Gamma, GammaOriginal, Gradient, Norm, WSquare, ZPlus, Zero,
+    };
     let small = Stabilizer::DEFAULT;
     let stabilizers = [small, Stabilizer::Absolute(0.25), Stabilizer::Clip(0.75), Stabilizer::Rms(0.125)];
     let mut formulas = vec![Zero, Gradient];
@@ -33,6 +37,8 @@ pub fn all() -> Vec<Formula> {
             Epsilon(s),
             Norm(s),
             Gamma(0.25, s),
+            GammaOriginal(0.25, s),
+            AlphaBetaX([1.5, 0.5], [0.25, 0.75], s),
             AlphaBeta(2.0, s),
             ZPlus(s),
             Box(s),
@@ -41,6 +47,8 @@ pub fn all() -> Vec<Formula> {
         ]);
     }
     formulas.extend([Gamma(0.0, small), Gamma(1.0, small), Gamma(99.5, small)]);
+    formulas.extend([GammaOriginal(0.0, small), GammaOriginal(99.5, small)]);
+    formulas.extend([AlphaBetaX([1.0, 0.0], [0.0, -1.0], small), AlphaBetaX([1.0, 1.0], [0.0, 0.0], small)]);
     formulas.extend([-1.0, 0.0, 0.5, 1.0, 1.3, 3.7].map(|alpha| AlphaBeta(alpha, small)));
     formulas
 }
@@ -107,7 +115,9 @@ impl Formula {
             Formula::Norm(s) => LinearRule::norm(s),
             Formula::Gradient => LinearRule::gradient(),
             Formula::Gamma(gamma, s) => LinearRule::gamma(gamma, s),
+            Formula::GammaOriginal(gamma, s) => LinearRule::gamma_original(gamma, s),
             Formula::AlphaBeta(alpha, s) => LinearRule::alpha_beta(alpha, s),
+            Formula::AlphaBetaX(alpha, beta, s) => LinearRule::alpha_beta_x(alpha, beta, s),
             Formula::ZPlus(s) => LinearRule::z_plus(s),
             Formula::Box(s) => LinearRule::zbox(Bounds { low: Arc::new(low.clone()), high: Arc::new(high.clone()) }, s),
             Formula::WSquare(s) => LinearRule::w_square(s),
@@ -134,6 +144,21 @@ impl Formula {
                 answer.scale = arriving.iter().map(|r| r.abs()).sum::<f64>() * 2.0;
             }
             Formula::Gamma(gamma, s) => gamma_answer(&mut answer, f64::from(gamma), s, map, x, arriving),
+            Formula::GammaOriginal(gamma, s) => {
+                let gamma = f64::from(gamma);
+                let bias: Vec<f64> = b.iter().map(|&b| b + gamma * p(b)).collect();
+                answer.divide(1.0, &map.contributions(x, |_, x, w| x * (w + gamma * p(w))), &bias, s, arriving);
+            }
+            Formula::AlphaBetaX(alpha, beta, s) => {
+                let (alpha, beta) = (alpha.map(f64::from), beta.map(f64::from));
+                let mut part = |factor, c: fn(usize, f64, f64) -> f64, b: fn(f64) -> f64| {
+                    answer.divide(factor, &map.contributions(x, c), &bias(b), s, arriving);
+                };
+                part(alpha[0], |_, x, w| p(x) * p(w), p);
+                part(alpha[1], |_, x, w| n(x) * n(w), n);
+                part(-beta[0], |_, x, w| p(x) * n(w), n);
+                part(-beta[1], |_, x, w| n(x) * p(w), p);
+            }
             Formula::AlphaBeta(alpha, s) => alpha_beta_answer(&mut answer, f64::from(alpha), s, map, x, arriving),
             Formula::ZPlus(s) => {
                 let c = map.contributions(x, |_, x, w| p(x * w));

@@ -120,25 +120,74 @@ fn zennit_crps_toy_adds_the_relevance_of_both_branches() {
     assert_close(&conditioned, &[-1.0, 2.0], EXACT, "conditioned on the first unit of layer1");
 }
 
+/// A neuron of two inputs: x, w, b, R.
+type Neuron = ([f64; 2], [f32; 2], f32, f64);
+
+fn of_neuron(rule: LinearRule, (x, w, b, start): Neuron) -> Vec<f64> {
+    let neuron = network(|builder| {
+        let input = builder.input("x", [2]);
+        builder.dense("neuron", input, matrix([w]), Some(Tensor::vector(vec![b])))
+    });
+    relevance(&neuron, &everywhere(rule), &x, &[start])
+}
+
+const A: Neuron = ([1.0, 2.0], [1.0, -2.0], 0.0, -3.0);
+const B: Neuron = ([1.0, -2.0], [2.0, 1.0], 1.0, 1.0);
+const B2: Neuron = ([1.0, 2.0], [1.0, -0.25], 1.0, 1.5);
+const C: Neuron = ([1.0, 2.0], [1.0, -2.0], -0.5, 1.0);
+const D: Neuron = ([-1.0, 2.0], [-1.0, 1.0], 0.0, 1.0);
+const E: Neuron = ([0.5, 0.25], [1.0, 2.0], 3.0, 1.0);
+const F: Neuron = ([1.0, 1.0], [2.0, -1.0], -1.0, 1.0);
+
 #[test]
 fn single_neurons_on_which_tools_differ_give_zennits_answer() {
-    type Neuron = (&'static str, LinearRule, [f64; 2], [f32; 2], f32, f64, [f64; 2]);
     let z_plus = || LinearRule::z_plus(NONE);
-    let neurons: [Neuron; 7] = [
-        ("A", LinearRule::gamma(1.0, NONE), [1.0, 2.0], [1.0, -2.0], 0.0, -3.0, [3.0 / 7.0, -24.0 / 7.0]),
-        ("B", LinearRule::gamma(1.0, NONE), [1.0, -2.0], [2.0, 1.0], 1.0, 1.0, [1.0, -0.5]),
-        ("B2", LinearRule::gamma(0.25, NONE), [1.0, 2.0], [1.0, -0.25], 1.0, 1.5, [0.9375, -0.375]),
-        ("C", z_plus(), [1.0, 2.0], [1.0, -2.0], -0.5, 1.0, [1.0, 0.0]),
-        ("D", z_plus(), [-1.0, 2.0], [-1.0, 1.0], 0.0, 1.0, [1.0 / 3.0, 2.0 / 3.0]),
-        ("E", LinearRule::w_square(NONE), [0.5, 0.25], [1.0, 2.0], 3.0, 1.0, [1.0 / 14.0, 4.0 / 14.0]),
-        ("F", LinearRule::alpha_beta(2.0, NONE), [1.0, 1.0], [2.0, -1.0], -1.0, 1.0, [2.0, -0.5]),
+    let neurons = [
+        ("A", LinearRule::gamma(1.0, NONE), A, [3.0 / 7.0, -24.0 / 7.0]),
+        ("B", LinearRule::gamma(1.0, NONE), B, [1.0, -0.5]),
+        ("B2", LinearRule::gamma(0.25, NONE), B2, [0.9375, -0.375]),
+        ("C", z_plus(), C, [1.0, 0.0]),
+        ("D", z_plus(), D, [1.0 / 3.0, 2.0 / 3.0]),
+        ("E", LinearRule::w_square(NONE), E, [1.0 / 14.0, 4.0 / 14.0]),
+        ("F", LinearRule::alpha_beta(2.0, NONE), F, [2.0, -0.5]),
     ];
-    for (case, rule, x, w, b, start, expected) in neurons {
-        let neuron = network(|builder| {
-            let input = builder.input("x", [2]);
-            builder.dense("neuron", input, matrix([w]), Some(Tensor::vector(vec![b])))
-        });
-        assert_close(&relevance(&neuron, &everywhere(rule), &x, &[start]), &expected, EXACT, case);
+    for (case, rule, neuron, expected) in neurons {
+        assert_close(&of_neuron(rule, neuron), &expected, EXACT, case);
+    }
+}
+
+/// What the other tools compute there, from the same terms: it is theirs, and a rule of ours only where its name says so.
+#[test]
+fn single_neurons_on_which_tools_differ_give_the_others_answers_by_rules_of_their_own() {
+    use relprop::rules::{Bias, BiasPart, InputPart, WeightPart};
+    let bias = |mut rule: LinearRule, part| {
+        rule.groups.iter_mut().for_each(|group| group.bias = part);
+        rule
+    };
+    let captums_gamma = |gamma| bias(LinearRule::gamma_original(gamma, NONE), BiasPart::WHOLE);
+    let captums_z_plus = || {
+        let mut rule = bias(LinearRule::epsilon(NONE), BiasPart::WHOLE);
+        rule.groups[0].terms[0].weight = WeightPart::POSITIVE;
+        assert_eq!(rule.groups[0].terms[0].input, InputPart::Whole, "weights are clamped, inputs are not");
+        rule
+    };
+    let both_biases = |alpha| bias(LinearRule::alpha_beta(alpha, NONE), BiasPart::WHOLE);
+    let neurons = [
+        ("A, captum and RelevancePropagation.jl", captums_gamma(1.0), A, [3.0, -6.0]),
+        ("A, gamma-original", LinearRule::gamma_original(1.0, NONE), A, [3.0, -6.0]),
+        ("B, captum", captums_gamma(1.0), B, [4.0, -4.0]),
+        ("B, RelevancePropagation.jl is gamma-original", LinearRule::gamma_original(1.0, NONE), B, [2.0, -2.0]),
+        ("B2, captum", captums_gamma(0.25), B2, [15.0 / 14.0, -6.0 / 14.0]),
+        ("B2, gamma-original is zennit's", LinearRule::gamma_original(0.25, NONE), B2, [0.9375, -0.375]),
+        ("C, captum", captums_z_plus(), C, [2.0, 0.0]),
+        ("C, innvestigate's Alpha1Beta0", both_biases(1.0), C, [2.0, 0.0]),
+        ("C, innvestigate's ZPlus", LinearRule::z_plus(NONE).with_bias(Bias::LeftOut), C, [1.0, 0.0]),
+        ("D, captum", captums_z_plus(), D, [0.0, 1.0]),
+        ("E, innvestigate", LinearRule::w_square(NONE).with_bias(Bias::LeftOut), E, [0.2, 0.8]),
+        ("F, innvestigate", both_biases(2.0), F, [4.0, -0.5]),
+    ];
+    for (case, rule, neuron, expected) in neurons {
+        assert_close(&of_neuron(rule, neuron), &expected, EXACT, case);
     }
 }
 
@@ -200,6 +249,9 @@ fn activations_have_their_known_values_and_slopes() {
         (Activation::Tanh, 0.0, 0.0, 1.0),
         (Activation::Gelu(GeluForm::Erf), 1.0, above, above + density),
         (Activation::Gelu(GeluForm::Tanh), 1.0, 0.841_191_990_608_276_8, 1.082_964_083_845_782_6),
+        (Activation::Softplus { beta: 1.0 }, 0.0, 2.0_f64.ln(), 0.5),
+        (Activation::Softplus { beta: 2.0 }, 0.5, (1.0 + 1.0_f64.exp()).ln() / 2.0, logistic),
+        (Activation::Softplus { beta: 10.0 }, 200.0, 200.0, 1.0),
         (Activation::Erf, 0.5, 0.520_499_877_813_046_5, 2.0 / (TAU / 2.0).sqrt() * (-0.25_f64).exp()),
     ];
     for (activation, x, y, slope) in known {

@@ -37,7 +37,7 @@ fn everything(numbers: &mut Numbers, activations: &[Activation]) -> Network {
     builder.build(scores).unwrap()
 }
 
-const ACTIVATIONS: [Activation; 7] = [
+const ACTIVATIONS: [Activation; 9] = [
     Activation::Relu,
     Activation::LeakyRelu { slope: 0.25 },
     Activation::Sigmoid,
@@ -45,6 +45,8 @@ const ACTIVATIONS: [Activation; 7] = [
     Activation::Gelu(GeluForm::Erf),
     Activation::Gelu(GeluForm::Tanh),
     Activation::Erf,
+    Activation::Softplus { beta: 1.0 },
+    Activation::Softplus { beta: 10.0 },
 ];
 
 /// ∂(start · f)/∂x by central differences.
@@ -299,6 +301,41 @@ fn relevance_stops_where_an_integer_input_is_looked_up() {
     for beyond in [5.0, -6.0, 0.5, f64::NAN] {
         let refused = reference::explain(&network, &assignment, &[&[0.0, beyond], &x], &start).unwrap_err();
         assert_eq!((refused.kind(), refused.node()), (relprop::ErrorKind::Data, Some("embed")), "{beyond}");
+    }
+}
+
+#[test]
+fn every_kind_of_layer_can_be_named_in_a_composite() {
+    let mut numbers = Numbers(30);
+    let network = everything(&mut numbers, &ACTIVATIONS);
+    for node in network.layers() {
+        assert!(Selector::known_kind(node.layer.kind()).is_ok(), "{}", node.layer.kind());
+    }
+    let refused = Selector::known_kind("dens").unwrap_err();
+    assert!(refused.advice().unwrap().contains("dense"), "{refused}");
+}
+
+#[test]
+fn rules_for_rectifiers_are_their_formulas() {
+    let mut builder = Network::builder();
+    let x = builder.input("x", [6]);
+    let a = builder.relu("relu", x).unwrap();
+    let network = builder.build(a).unwrap();
+    let (x, r) = ([-2.0, -2.0, 0.0, 0.0, 0.5, 0.5], [3.0, -3.0, 3.0, -3.0, 3.0, -3.0]);
+    let smooth = |z: f64, r: f64| r / (1.0 + (-4.0 * z).exp());
+    let cases = [
+        (PointwiseRule::Pass, r.to_vec()),
+        (PointwiseRule::Gradient, vec![0.0, 0.0, 0.0, 0.0, 3.0, -3.0]),
+        (PointwiseRule::Deconvnet, vec![3.0, 0.0, 3.0, 0.0, 3.0, 0.0]),
+        (PointwiseRule::GuidedBackprop, vec![0.0, 0.0, 0.0, 0.0, 3.0, 0.0]),
+        (PointwiseRule::BetaSmooth { beta: 4.0 }, x.iter().zip(&r).map(|(&z, &r)| smooth(z, r)).collect()),
+    ];
+    for (rule, expected) in cases {
+        let composite = Composite::new("c").with(Selector::Family(Family::Pointwise), Rule::Pointwise(rule));
+        let explanation = explained(&network, &composite, &[x.to_vec()], &r);
+        assert_close(&at_inputs(&network, &explanation), &expected, 1e-14, &rule.describe());
+        let nothing = explained(&network, &composite, &[x.to_vec()], &[f64::NAN; 6]);
+        assert!(at_inputs(&network, &nothing)[4].is_nan(), "{}: NaN stays", rule.describe());
     }
 }
 

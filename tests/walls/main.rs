@@ -47,6 +47,12 @@ const ROOMS: &[Room] = &[
         crates: &["glob"],
         std: &[],
     },
+    Room {
+        name: "composite_file",
+        knows: &["composite", "error", "input::Array", "input::read_npy", "layers::Family", "rules", "tensor"],
+        crates: &["serde", "toml"],
+        std: &["fs"],
+    },
     Room { name: "start", knows: &["error", "network::Link", "tensor"], crates: &[], std: &[] },
     Room { name: "relevance", knows: &["tensor"], crates: &[], std: &[] },
     Room { name: "batch", knows: &["start"], crates: &[], std: &[] },
@@ -198,7 +204,7 @@ const OUTSIDE: &[&str] = &["env", "fs", "net", "process", "thread", "time"];
 const UNSAFE: &[&str] = &["src/cpu/simd.rs"];
 
 /// The rooms that may call a rule by its name; for the others a rule is its terms, groups and masks.
-const RULES_BY_NAME: &[&str] = &["rules", "composite", "cli"];
+const RULES_BY_NAME: &[&str] = &["rules", "composite", "composite_file", "cli"];
 
 /// The rooms that may print.
 const PRINTING: &[&str] = &["cli", "main"];

@@ -8,7 +8,7 @@ use relprop::explain::Options;
 use relprop::layers::{Activation, Family, Layer, Sum, sum::Sign};
 use relprop::network::{Network, NetworkBuilder, ValueId};
 use relprop::relevance::LayerSums;
-use relprop::rules::{BiasPart, LinearRule, PointwiseRule, Rule, Share, Stabilizer};
+use relprop::rules::{Bias, BiasPart, LinearRule, PointwiseRule, Rule, Share, Stabilizer};
 use relprop::{Explainer, Input, Relevance, Request, Tensor};
 
 /// A reproducible stream of numbers in −1..1 (a 64-bit linear congruential generator).
@@ -195,7 +195,10 @@ pub fn every_rule() -> Vec<LinearRule> {
         LinearRule::norm(damped()),
         LinearRule::gradient(),
         LinearRule::gamma(0.25, damped()),
+        LinearRule::gamma_original(0.25, damped()),
+        LinearRule::gamma(0.25, damped()).with_bias(Bias::LeftOut),
         LinearRule::alpha_beta(2.0, damped()),
+        LinearRule::alpha_beta_x([1.5, 0.5], [0.25, 0.75], damped()),
         LinearRule::z_plus(damped()),
         LinearRule::w_square(damped()),
         LinearRule::w_square(Stabilizer::Rms(0.25)),

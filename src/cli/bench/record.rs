@@ -51,7 +51,7 @@ impl Record {
         let gflop = timing.operations as f64 / 1e9;
         Record {
             model: model.path.display().to_string(),
-            composite: model.composite.clone(),
+            composite: model.composite_name(),
             backend: contender.explainer.backend().to_string(),
             adapter: contender.adapter.clone(),
             batch: timing.batch,
