@@ -143,8 +143,8 @@ fn with_little_memory() {
     assert!(held < GIVEN && held > GIVEN / 8, "{held} bytes of {GIVEN}");
 
     // A weight alone is more than there is: no smaller chunk helps.
-    limit_memory(32 << 20);
     let large = Arc::new(mlp(75, &[3000, 3000, 1], Activation::Relu, true));
+    limit_memory(32 << 20);
     let explainer = Explainer::with_options(Arc::clone(&large), &composite, options(1)).unwrap();
     let error = explainer.explain(&borrowed(&inputs(&large, 1, 99)), &Targets::ArgMax).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit, "{error}");

@@ -16,7 +16,7 @@ mod zoo;
 
 use std::sync::{Arc, OnceLock};
 
-use relprop::composite::{Composite, PRESETS, Selector};
+use relprop::composite::{Composite, PRESETS, PresetOptions, Selector};
 use relprop::explain::Options;
 use relprop::gpu::{DeviceOptions, Gpu};
 use relprop::kernels::Tile;
