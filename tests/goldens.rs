@@ -1,5 +1,8 @@
-//! zennit's and captum's own numbers, on weights read from the very ONNX files: both backends must agree with them.
+//! zennit's and captum's own numbers, on weights read from the very ONNX files: every backend must agree with them.
 #![cfg(all(feature = "onnx", feature = "files"))]
+
+#[cfg(feature = "gpu")]
+mod device;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -8,11 +11,21 @@ use relprop::canonical::{self, canonicalize};
 use relprop::composite::PresetOptions;
 use relprop::input::{Array, read_safetensors};
 use relprop::network::Network;
-use relprop::{Backend, Composite, Explainer, Input, Relevance, Request, Start, Targets, Tensor, composite_file};
+use relprop::{
+    Backend, Composite, Explainer, Input, Options, Relevance, Request, Start, Targets, Tensor, composite_file,
+};
 
 /// Tools and versions that a golden may come from.
 const TOOLS: [(&str, &str); 2] = [("zennit", "1.0.0"), ("captum", "0.9.0")];
 const TORCH: &str = "2.15.0";
+
+fn options(backend: Backend) -> Options {
+    #[cfg(feature = "gpu")]
+    if backend == Backend::Gpu {
+        return Options { backend, gpu: Some(device::shared()), ..Options::default() };
+    }
+    Options { backend, ..Options::default() }
+}
 
 struct Golden {
     name: String,
@@ -94,7 +107,7 @@ impl Golden {
                 Owned::Integer(tensor) => Input::Integer(tensor),
             })
             .collect();
-        let explainer = Explainer::new(network, &self.composite(), backend).unwrap();
+        let explainer = Explainer::with_options(network, &self.composite(), options(backend)).unwrap();
         explainer.explain_with(&inputs, &self.request()).unwrap()
     }
 
@@ -212,8 +225,19 @@ fn the_reference_agrees_with_every_tool_in_float64() {
 
 #[test]
 fn the_cpu_agrees_with_every_tool() {
+    assert_agrees_with_every_tool(Backend::Cpu);
+}
+
+#[test]
+#[cfg(feature = "gpu")]
+fn the_gpu_agrees_with_every_tool() {
+    assert_agrees_with_every_tool(Backend::Gpu);
+}
+
+fn assert_agrees_with_every_tool(backend: Backend) {
     for golden in goldens().iter().filter(|golden| !is_of_another_function(golden)) {
-        let relevance = golden.explain(Backend::Cpu);
+        let relevance = golden.explain(backend);
+        assert_eq!(relevance.run.dispatches > 0, backend == Backend::Gpu);
         assert_same_question(golden, &relevance);
         for (name, found) in all_relevances(golden, relevance) {
             let (distances, own) = (golden.distances(&name, &found), golden.own_distances(&name));

@@ -1,4 +1,4 @@
-//! The GPU executor of a [`Plan`]: the only room beside [`kernels`](crate::kernels) that knows wgpu.
+//! The GPU executor of a [`Plan`](crate::plan::Plan): the only room beside [`kernels`](crate::kernels) that knows wgpu.
 //!
 //! Weights go up once. A plan is prepared once: buffers, pipelines, bind groups and uniforms. A batch is cut into chunks;
 //! each chunk is one submission of uploads, one compute pass and downloads, and two are on their way at a time. Kernels
@@ -76,8 +76,8 @@ impl Gpu {
     /// Opens the device that the options choose.
     ///
     /// # Errors
-    /// [`ErrorKind::Device`](crate::ErrorKind::Device) if there is no such adapter or it cannot be opened;
-    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) if it lacks what the kernels need.
+    /// [`ErrorKind::Device`] if there is no such adapter or it cannot be opened;
+    /// [`ErrorKind::Limit`] if it lacks what the kernels need.
     pub async fn open(options: &DeviceOptions) -> Result<Self> {
         let device = Device::open(options).await?;
         Ok(Gpu { device, pipelines: Pipelines::default(), options: options.clone() })
@@ -190,7 +190,7 @@ impl Gpu {
     /// Explains a batch, or runs it forward only; gives each layer's sums where the plan measures them.
     ///
     /// # Errors
-    /// [`ErrorKind::Device`](crate::ErrorKind::Device) if the device was lost or refused the work.
+    /// [`ErrorKind::Device`] if the device was lost or refused the work.
     pub async fn run(
         &self,
         network: &Network,
