@@ -94,8 +94,8 @@ const LEAST_OPERANDS: usize = 3;
 /// Plans the explanation of a network under the rules of its layers.
 ///
 /// # Errors
-/// [`ErrorKind::Argument`](crate::ErrorKind::Argument) if no target is asked for, or a kept value is not of the network;
-/// [`ErrorKind::Limit`](crate::ErrorKind::Limit) if not even one sample fits the target's memory.
+/// [`ErrorKind::Argument`] if no target is asked for, or a kept value is not of the network;
+/// [`ErrorKind::Limit`] if not even one sample fits the target's memory.
 pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) -> Result<Plan> {
     if ask.targets == 0 {
         return Err(Error::argument("a plan needs at least one target a sample"));
