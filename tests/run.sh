@@ -22,7 +22,7 @@ END
 }
 
 # What runs again on a second driver. Every feature, as in the first run: nothing is built twice.
-gpu_tests=(--all-features --test gpu --test kernels)
+gpu_tests=(--all-features --test backends --test goldens --test gpu --test kernels)
 
 say() {
     printf 'tests/run.sh: %s\n' "$*" >&2
