@@ -7,7 +7,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::layers::{Activation, Affine, Concat, Dense, Layer, Lookup, Reshape, Sum, Transpose, sum::Sign};
+use crate::layers::{
+    Activation, Affine, AveragePool, Concat, Conv, Dense, Divisor, Layer, Lookup, MaxPool, Reshape, Sum, Transpose,
+    Window, WindowAxis, sum::Sign,
+};
 use crate::tensor::{Shape, Tensor};
 
 /// A value of a [`Network`]: an input or what a layer makes.
@@ -112,13 +115,15 @@ impl Network {
         NetworkBuilder::default()
     }
 
-    /// The network without the elements of its dense weights, for where they lie on a device.
+    /// The network without the elements of its dense and convolution weights, for where they lie on a device.
     #[cfg(feature = "gpu")]
     pub(crate) fn without_weights(&self) -> Network {
         let mut network = self.clone();
         for node in &mut network.layers {
-            if let Layer::Dense(dense) = &node.layer {
-                node.layer = Layer::Dense(dense.without_weight());
+            match &node.layer {
+                Layer::Dense(dense) => node.layer = Layer::Dense(dense.without_weight()),
+                Layer::Conv(conv) => node.layer = Layer::Conv(conv.without_weight()),
+                _ => {}
             }
         }
         network
@@ -129,7 +134,11 @@ impl Network {
     /// # Errors
     /// [`ErrorKind::Argument`](crate::ErrorKind::Argument) with the layer whose weight is on a device only.
     pub(crate) fn check_weights(&self) -> Result<()> {
-        let is_without = |node: &&LayerNode| matches!(&node.layer, Layer::Dense(dense) if !dense.has_weight());
+        let is_without = |node: &&LayerNode| match &node.layer {
+            Layer::Dense(dense) => !dense.has_weight(),
+            Layer::Conv(conv) => !conv.has_weight(),
+            _ => false,
+        };
         match self.layers.iter().find(is_without) {
             None => Ok(()),
             Some(node) => Err(Error::argument("the network's weights are on a device only")
@@ -288,6 +297,49 @@ impl NetworkBuilder {
     pub fn dense(&mut self, name: &str, input: ValueId, weight: Tensor, bias: Option<Tensor>) -> Result<ValueId> {
         let dense = Dense::new(weight, bias.map(Arc::new)).map_err(|error| error.at(name))?;
         self.layer(name, Layer::Dense(dense), vec![input])
+    }
+
+    /// A convolution of `[channels, spatial…]`: weight `[outputs, inputs / groups, kernel…]`, bias `[outputs]`.
+    ///
+    /// # Errors
+    /// If weight, bias, window, groups and input do not fit together.
+    pub fn conv(
+        &mut self,
+        name: &str,
+        input: ValueId,
+        weight: Tensor,
+        bias: Option<Tensor>,
+        window: Window,
+        groups: usize,
+    ) -> Result<ValueId> {
+        let conv = Conv::new(weight, bias.map(Arc::new), window, groups).map_err(|error| error.at(name))?;
+        self.layer(name, Layer::Conv(conv), vec![input])
+    }
+
+    /// The greatest element of each window.
+    ///
+    /// # Errors
+    /// If the window does not fit the input.
+    pub fn max_pool(&mut self, name: &str, input: ValueId, window: Window) -> Result<ValueId> {
+        self.layer(name, Layer::MaxPool(MaxPool::new(window)), vec![input])
+    }
+
+    /// The average of each window.
+    ///
+    /// # Errors
+    /// If the window does not fit the input.
+    pub fn average_pool(&mut self, name: &str, input: ValueId, window: Window, divisor: Divisor) -> Result<ValueId> {
+        self.layer(name, Layer::AveragePool(AveragePool::new(window, divisor)), vec![input])
+    }
+
+    /// The average of each channel of `[channels, spatial…]`.
+    ///
+    /// # Errors
+    /// If the input has not one to three spatial axes.
+    pub fn global_average_pool(&mut self, name: &str, input: ValueId) -> Result<ValueId> {
+        let spatial = self.shape(input).dims().get(1..).unwrap_or_default();
+        let window = Window::new(spatial.iter().map(|&extent| WindowAxis::new(extent)).collect());
+        self.average_pool(name, input, window.map_err(|error| error.at(name))?, Divisor::Inside)
     }
 
     /// max(x, 0).

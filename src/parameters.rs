@@ -87,6 +87,11 @@ fn bias(network: &Network, layer: LayerId, part: BiasPart) -> Result<Vec<f64>> {
         }),
         Layer::Affine(affine) => Ok(spread(network, layer, affine.offset())?.data().iter().map(|&b| of(b)).collect()),
         Layer::Sum(_)
+        | Layer::Conv(_)
+        | Layer::AveragePool(_)
+        | Layer::MaxPool(_)
+        | Layer::AxisMap(_)
+        | Layer::Multiply(_)
         | Layer::Activation(_)
         | Layer::Reshape(_)
         | Layer::Transpose(_)
@@ -145,6 +150,9 @@ fn add_product(network: &Network, layer: LayerId, x: &[f32], part: WeightPart, s
             let scale = spread(network, layer, affine.scale())?;
             let products = scale.data().iter().zip(x).map(|(&s, &x)| f64::from(part.of(s)) * f64::from(x));
             d.iter_mut().zip(products).for_each(|(d, product)| *d += sign * product);
+        }
+        Layer::Conv(_) | Layer::AveragePool(_) | Layer::MaxPool(_) | Layer::AxisMap(_) | Layer::Multiply(_) => {
+            unreachable!("interim")
         }
         Layer::Activation(_) | Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_) | Layer::Lookup(_) => {
             return Err(Error::internal("only a linear layer has a denominator"));

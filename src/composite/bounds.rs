@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::layers::{Affine, Layer};
+use crate::layers::{Affine, AxisMap, Layer};
 use crate::network::{Network, ValueId};
 use crate::rules::Bounds;
 use crate::tensor::{Shape, Tensor};
@@ -48,7 +48,16 @@ fn ends_at(network: &Network, value: ValueId, given: &Bounds) -> Result<[Tensor;
             };
             Ok([join(0)?, join(1)?])
         }
-        Layer::Dense(_) | Layer::Sum(_) | Layer::Activation(_) | Layer::Lookup(_) => {
+        Layer::AxisMap(map) if map.is_picking() => Ok(before()?.map(|end| picked(map, &end, shape))),
+        Layer::Dense(_)
+        | Layer::Conv(_)
+        | Layer::AveragePool(_)
+        | Layer::Sum(_)
+        | Layer::Activation(_)
+        | Layer::MaxPool(_)
+        | Layer::AxisMap(_)
+        | Layer::Multiply(_)
+        | Layer::Lookup(_) => {
             let message = format!("bounds of the model's input are not known behind a {} layer", node.layer.kind());
             Err(Error::argument(message)
                 .at(&node.name)
@@ -78,6 +87,18 @@ fn spread(bound: &Tensor, shape: &Shape) -> Result<Tensor> {
         _ => bound.broadcast_to(shape),
     }
     .map_err(|error| error.help("give one number, one a channel, or an array of the input's shape without samples"))
+}
+
+/// A bound moved along an axis; zero where the map pads.
+fn picked(map: &AxisMap, end: &Tensor, shape: &Shape) -> Tensor {
+    let after: usize = shape.dims()[map.axis() + 1..].iter().product();
+    let outputs = map.sources().len();
+    Tensor::from_fn(shape.clone(), |index| {
+        let (before, at, inner) = (index / after / outputs, index / after % outputs, index % after);
+        map.sources()[at]
+            .first()
+            .map_or(0.0, |&(source, _)| end.data()[(before * map.inputs() + source) * after + inner])
+    })
 }
 
 fn scaled(affine: &Affine, mut end: Tensor) -> Result<Tensor> {

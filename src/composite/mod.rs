@@ -1,6 +1,7 @@
 //! Composites: ordered tables from layers to rules; the first match wins.
 
 mod bounds;
+mod gates;
 mod presets;
 mod selector;
 
@@ -176,7 +177,7 @@ impl Composite {
     pub fn default_start(&self) -> crate::start::Start {
         let divides = |entry: &Entry| match &entry.rule {
             Rule::Linear(rule) => rule.groups.iter().any(|group| group.quotient != Quotient::Plain),
-            Rule::Pointwise(_) => false,
+            Rule::Pointwise(_) | Rule::Bilinear(_) => false,
         };
         match self.entries.iter().any(divides) {
             true => crate::start::Start::Logit,
@@ -257,7 +258,11 @@ impl Composite {
                 !rule.is_for_rectifiers() || matches!(node.layer, Layer::Activation(Activation::Relu))
             }
             (Family::Affine, Rule::Pointwise(rule)) => !rule.is_for_rectifiers(),
-            (Family::Linear, Rule::Pointwise(_)) | (Family::Pointwise, Rule::Linear(_)) => false,
+            (Family::Bilinear, Rule::Bilinear(_)) => true,
+            (Family::Linear, Rule::Pointwise(_) | Rule::Bilinear(_))
+            | (Family::Pointwise, Rule::Linear(_) | Rule::Bilinear(_))
+            | (Family::Affine, Rule::Bilinear(_))
+            | (Family::Bilinear, Rule::Linear(_) | Rule::Pointwise(_)) => false,
             (Family::Routing | Family::Lookup, _) => false,
         };
         let place = |error: Error| entry.place(error.at(&node.name));
@@ -265,12 +270,13 @@ impl Composite {
             let message = format!("a {} layer cannot take the rule {}", node.layer.kind(), entry.rule.describe());
             let help = match &entry.rule {
                 Rule::Pointwise(rule) if rule.is_for_rectifiers() => "give it to relu layers alone",
-                Rule::Linear(_) | Rule::Pointwise(_) => "give it a rule of its family",
+                Rule::Linear(_) | Rule::Pointwise(_) | Rule::Bilinear(_) => "give it a rule of its family",
             };
             return Err(place(Error::argument(message).help(help)));
         }
         let rule = match &entry.rule {
             Rule::Pointwise(rule) => Rule::Pointwise(*rule),
+            Rule::Bilinear(rule) => Rule::Bilinear(gates::resolved(*rule, network, node)),
             Rule::Linear(rule) => Rule::Linear(self.bounded(rule, entry, network, node).map_err(place)?.into_owned()),
         };
         Ok(Choice { rule, reason: entry.describe() })

@@ -6,7 +6,7 @@
 use super::{Composite, Finish, Parameter, Selector};
 use crate::error::Result;
 use crate::layers::Family;
-use crate::rules::{LinearRule, PointwiseRule, Rule, Stabilizer};
+use crate::rules::{BilinearRule, LinearRule, PointwiseRule, Rule, Stabilizer};
 
 /// The parameters of presets.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -122,5 +122,17 @@ impl Composite {
         self.with_general(Selector::Family(Family::Linear), Rule::Linear(linear))
             .with_general(Selector::Family(Family::Pointwise), Rule::Pointwise(elementwise))
             .with_general(Selector::Family(Family::Affine), Rule::Pointwise(elementwise))
+            .with_general(Selector::Family(Family::Bilinear), Rule::Bilinear(products(elementwise)))
+    }
+}
+
+/// What products of activations do beside activations that follow a rule: nothing is silently a gradient.
+fn products(elementwise: PointwiseRule) -> BilinearRule {
+    match elementwise {
+        PointwiseRule::Gradient => BilinearRule::Gradient,
+        PointwiseRule::Pass
+        | PointwiseRule::Deconvnet
+        | PointwiseRule::GuidedBackprop
+        | PointwiseRule::BetaSmooth { .. } => BilinearRule::Gated,
     }
 }

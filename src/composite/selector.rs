@@ -119,7 +119,7 @@ pub(super) fn depths(network: &Network) -> Vec<Option<usize>> {
                 depths[id.index()] = before.map(|before: usize| before + 1);
                 depths[id.index()]
             }
-            Family::Pointwise | Family::Affine | Family::Routing | Family::Lookup => before,
+            Family::Pointwise | Family::Affine | Family::Routing | Family::Bilinear | Family::Lookup => before,
         };
     }
     depths

@@ -242,6 +242,12 @@ impl Run<'_> {
                     let weight = self.prepared.weights[position].as_ref().expect("prepared with the plan");
                     product(&chain, step, weight, target, rows);
                 }
+                Work::Convolve { .. }
+                | Work::AveragePool { .. }
+                | Work::MaxPool
+                | Work::Winners
+                | Work::Unpool { .. }
+                | Work::AlongAxis { .. } => unreachable!("interim"),
                 Work::Start => {
                     self.start(first, memory.read(plan.logits), targets, target);
                     chain_rows(&chain, known.width, target);

@@ -40,6 +40,12 @@ pub(super) fn apply(chain: &Chain<'_>, step: &Step, width: usize, target: &mut [
                 to[0] = (squares / from.len() as f64).sqrt() as f32;
             }
         }
+        Work::Convolve { .. }
+        | Work::AveragePool { .. }
+        | Work::MaxPool
+        | Work::Winners
+        | Work::Unpool { .. }
+        | Work::AlongAxis { .. } => unreachable!("interim"),
         Work::Elementwise | Work::Product { .. } | Work::Lookup | Work::Start | Work::Measure(_) => {
             for (row, (from, to)) in rows.enumerate() {
                 to.copy_from_slice(from);

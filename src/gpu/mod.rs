@@ -221,12 +221,17 @@ impl Gpu {
 fn rows_a_sample(network: &Network) -> usize {
     let of_layer = |node: &crate::network::LayerNode| match &node.layer {
         Layer::Dense(dense) => network.shape(node.output).count() / dense.outputs(),
+        Layer::Conv(conv) => network.shape(node.output).count() / conv.outputs(),
         Layer::Sum(_)
+        | Layer::AveragePool(_)
         | Layer::Affine(_)
         | Layer::Activation(_)
         | Layer::Reshape(_)
         | Layer::Transpose(_)
         | Layer::Concat(_)
+        | Layer::MaxPool(_)
+        | Layer::AxisMap(_)
+        | Layer::Multiply(_)
         | Layer::Lookup(_) => 1,
     };
     network.layers().iter().map(of_layer).max().unwrap_or(1)

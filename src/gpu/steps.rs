@@ -99,6 +99,12 @@ impl Translator<'_> {
         let epilogue: Vec<Op> = step.chain.iter().map(|op| bindings.op(op)).collect();
         let parts = match &step.work {
             Work::Product { .. } => self.products(step, parts, targets, &epilogue, &bindings)?,
+            Work::Convolve { .. }
+            | Work::AveragePool { .. }
+            | Work::MaxPool
+            | Work::Winners
+            | Work::Unpool { .. }
+            | Work::AlongAxis { .. } => unreachable!("interim"),
             Work::Start => {
                 let start = Start {
                     width: target.width,
@@ -238,7 +244,19 @@ impl Translator<'_> {
                 let entry = lookup.table().count() / lookup.entries();
                 Move::Lookup { lookups: depth, entry, entries: lookup.entries() }
             }
-            (Work::Product { .. } | Work::Start | Work::Rms | Work::Measure(_), _) => {
+            (
+                Work::Product { .. }
+                | Work::Convolve { .. }
+                | Work::AveragePool { .. }
+                | Work::MaxPool
+                | Work::Winners
+                | Work::Unpool { .. }
+                | Work::AlongAxis { .. }
+                | Work::Start
+                | Work::Rms
+                | Work::Measure(_),
+                _,
+            ) => {
                 return Err(Error::internal("the step is not elementwise"));
             }
         };
@@ -262,7 +280,17 @@ impl Translator<'_> {
 fn reads_source_as_operand(work: &Work) -> bool {
     match work {
         Work::Elementwise | Work::Rms | Work::Measure(_) => true,
-        Work::Product { .. } | Work::Transpose { .. } | Work::Strips { .. } | Work::Lookup | Work::Start => false,
+        Work::Product { .. }
+        | Work::Convolve { .. }
+        | Work::AveragePool { .. }
+        | Work::MaxPool
+        | Work::Winners
+        | Work::Unpool { .. }
+        | Work::AlongAxis { .. }
+        | Work::Transpose { .. }
+        | Work::Strips { .. }
+        | Work::Lookup
+        | Work::Start => false,
     }
 }
 

@@ -4,7 +4,7 @@ use super::Ask;
 use crate::composite::Assignment;
 use crate::layers::{Activation, Layer, sum::Sign};
 use crate::network::{LayerId, Network, ValueId};
-use crate::rules::{PointwiseRule, Rule};
+use crate::rules::{BilinearRule, PointwiseRule, Rule};
 
 /// Which facts the planner may use to remove work. All by default; each can be switched off to judge it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,9 +83,13 @@ fn nonnegative(network: &Network) -> Vec<bool> {
             )
             | Layer::Reshape(_)
             | Layer::Transpose(_)
-            | Layer::Concat(_) => all(),
+            | Layer::Concat(_)
+            | Layer::AveragePool(_)
+            | Layer::MaxPool(_)
+            | Layer::Multiply(_) => all(),
+            Layer::AxisMap(map) => all() && map.keeps_nonnegative(),
             Layer::Sum(sum) => all() && sum.signs().iter().all(|sign| *sign == Sign::Plus),
-            Layer::Dense(_) | Layer::Affine(_) | Layer::Lookup(_) => false,
+            Layer::Dense(_) | Layer::Conv(_) | Layer::Affine(_) | Layer::Lookup(_) => false,
         };
     }
     known
@@ -136,9 +140,24 @@ fn reader_facts(network: &Network, rules: &Assignment, id: LayerId, zero: &[bool
                 | Activation::Erf,
             ) => (false, false),
         },
-        (Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_), _) => (zero[output], dead[output]),
-        (Layer::Dense(_) | Layer::Sum(_) | Layer::Affine(_) | Layer::Activation(_) | Layer::Lookup(_), _) => {
-            (false, false)
+        // A maximum is its winner's value, so what holds of it holds of the winner; the others get nothing.
+        (Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_) | Layer::MaxPool(_), _) => {
+            (zero[output], dead[output])
         }
+        (Layer::AxisMap(map), _) if map.is_picking() => (zero[output], dead[output]),
+        // A product is zero where a factor is.
+        (Layer::Multiply(_), Some(Rule::Bilinear(rule))) => (*rule != BilinearRule::Gradient && zero[output], false),
+        (
+            Layer::Dense(_)
+            | Layer::Conv(_)
+            | Layer::AveragePool(_)
+            | Layer::Sum(_)
+            | Layer::Affine(_)
+            | Layer::Activation(_)
+            | Layer::AxisMap(_)
+            | Layer::Multiply(_)
+            | Layer::Lookup(_),
+            _,
+        ) => (false, false),
     }
 }

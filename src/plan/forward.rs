@@ -63,6 +63,9 @@ impl Builder<'_> {
                 }
                 Operand::whole(target)
             }
+            Layer::Conv(_) | Layer::AveragePool(_) | Layer::MaxPool(_) | Layer::AxisMap(_) | Layer::Multiply(_) => {
+                unreachable!("interim")
+            }
             Layer::Lookup(_) => self.compute(id, node.output, Work::Lookup, source, Vec::new()),
         }
     }

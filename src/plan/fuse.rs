@@ -51,7 +51,17 @@ fn sole_writer(steps: &[Step], buffer: BufferId) -> Option<usize> {
 
 fn writes_whole_rows(work: &Work) -> bool {
     match work {
-        Work::Product { .. } | Work::Elementwise | Work::Transpose { .. } | Work::Lookup | Work::Start => true,
+        Work::Product { .. }
+        | Work::Convolve { .. }
+        | Work::AveragePool { .. }
+        | Work::MaxPool
+        | Work::Winners
+        | Work::Unpool { .. }
+        | Work::AlongAxis { .. }
+        | Work::Elementwise
+        | Work::Transpose { .. }
+        | Work::Lookup
+        | Work::Start => true,
         Work::Strips { length, target, .. } => *target == (*length, 0),
         Work::Rms | Work::Measure(_) => false,
     }

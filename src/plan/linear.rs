@@ -149,6 +149,9 @@ impl Backward<'_, '_> {
                 let scale = Op::MultiplyParameter(Parameter::Scale { layer: self.id, part: term.weight });
                 (Work::Elementwise, [scale].into_iter().chain(scaled(factor)).collect())
             }
+            Layer::Conv(_) | Layer::AveragePool(_) | Layer::MaxPool(_) | Layer::AxisMap(_) | Layer::Multiply(_) => {
+                unreachable!("interim")
+            }
             Layer::Activation(_) | Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_) | Layer::Lookup(_) => {
                 unreachable!("a composite gives linear rules to layers with weights only")
             }
@@ -206,7 +209,12 @@ impl Backward<'_, '_> {
         match &self.node.layer {
             Layer::Dense(dense) => dense.bias().is_some(),
             Layer::Affine(_) => true,
+            Layer::Conv(conv) => conv.bias().is_some(),
             Layer::Sum(_)
+            | Layer::AveragePool(_)
+            | Layer::MaxPool(_)
+            | Layer::AxisMap(_)
+            | Layer::Multiply(_)
             | Layer::Activation(_)
             | Layer::Reshape(_)
             | Layer::Transpose(_)

@@ -28,6 +28,21 @@ impl Plan {
             Work::Product { direction: Direction::Backward, weight } => {
                 format!("{source} · {}[{layer}]", weight_name(*weight))
             }
+            Work::Convolve { direction: Direction::Forward, weight } => {
+                format!("{source} ∗ {}[{layer}]", weight_name(*weight))
+            }
+            Work::Convolve { direction: Direction::Backward, weight } => {
+                format!("{source} ∗ {}ᵀ[{layer}]", weight_name(*weight))
+            }
+            Work::AveragePool { direction: Direction::Forward, .. } => format!("averages[{layer}]({source})"),
+            Work::AveragePool { direction: Direction::Backward, .. } => format!("averagesᵀ[{layer}]({source})"),
+            Work::MaxPool => format!("maxima[{layer}]({source})"),
+            Work::Winners => format!("winners[{layer}]({source})"),
+            Work::Unpool { winners } => {
+                format!("to {}[{layer}]({source})", self.buffers[winners.index()].name)
+            }
+            Work::AlongAxis { direction: Direction::Forward, .. } => format!("{}[{layer}]({source})", "map"),
+            Work::AlongAxis { direction: Direction::Backward, .. } => format!("{}[{layer}]({source})", "mapᵀ"),
             Work::Elementwise => source,
             Work::Transpose { order, .. } => format!("transpose({source}, {order:?})"),
             Work::Strips { source: (_, from), target: (_, to), length, .. } => {

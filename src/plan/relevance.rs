@@ -120,6 +120,10 @@ impl Backward<'_, '_> {
             (Layer::Reshape(_), _) => vec![Some(self.relevance)],
             (Layer::Transpose(transpose), _) => vec![Some(self.transpose(transpose))],
             (Layer::Concat(concat), _) => self.concat(concat.axis()),
+            (
+                Layer::Conv(_) | Layer::AveragePool(_) | Layer::MaxPool(_) | Layer::AxisMap(_) | Layer::Multiply(_),
+                _,
+            ) => unreachable!("interim"),
             (Layer::Lookup(_), _) => vec![None],
             (Layer::Dense(_) | Layer::Sum(_) | Layer::Affine(_) | Layer::Activation(_), _) => {
                 unreachable!("a composite gives every layer a rule of its family")

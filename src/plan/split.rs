@@ -43,7 +43,17 @@ fn kept_ops(step: &Step, operands: usize) -> Option<usize> {
 fn source_operand(step: &Step) -> Option<BufferId> {
     match step.work {
         Work::Elementwise | Work::Measure(_) | Work::Rms => step.source.map(|source| source.buffer),
-        Work::Product { .. } | Work::Transpose { .. } | Work::Strips { .. } | Work::Lookup | Work::Start => None,
+        Work::Product { .. }
+        | Work::Convolve { .. }
+        | Work::AveragePool { .. }
+        | Work::MaxPool
+        | Work::Winners
+        | Work::Unpool { .. }
+        | Work::AlongAxis { .. }
+        | Work::Transpose { .. }
+        | Work::Strips { .. }
+        | Work::Lookup
+        | Work::Start => None,
     }
 }
 

@@ -134,6 +134,38 @@ pub enum Work {
         /// W̃.
         weight: WeightPart,
     },
+    /// Source rows through a convolution's weight. Source and target lie channels last, as with every window.
+    Convolve {
+        /// Which way.
+        direction: Direction,
+        /// W̃.
+        weight: WeightPart,
+    },
+    /// Source rows through an average pool's weights, each 1 / n.
+    AveragePool {
+        /// Which way.
+        direction: Direction,
+        /// W̃.
+        weight: WeightPart,
+    },
+    /// The greatest element of each window of a max pool.
+    MaxPool,
+    /// For each window of a max pool, the position in the window of its greatest element, as a number.
+    Winners,
+    /// Each element gets what its max pool's windows hold that it won.
+    Unpool {
+        /// The positions that won.
+        winners: BufferId,
+    },
+    /// The layer's map along an axis of rows that lie as [before][positions][after].
+    AlongAxis {
+        /// Which way.
+        direction: Direction,
+        /// Blocks of positions in a row.
+        before: usize,
+        /// Elements at each position.
+        after: usize,
+    },
     /// The source as it is.
     Elementwise,
     /// The source's axes reordered within each row.
@@ -182,6 +214,8 @@ pub struct Step {
 impl Step {
     /// The buffers that the step reads, with repetitions.
     pub fn reads(&self) -> impl Iterator<Item = BufferId> + '_ {
-        self.source.iter().map(|source| source.buffer).chain(self.chain.iter().flat_map(Op::reads))
+        let beside = if let Work::Unpool { winners } = self.work { Some(winners) } else { None };
+        let sources = self.source.iter().map(|source| source.buffer).chain(beside);
+        sources.chain(self.chain.iter().flat_map(Op::reads))
     }
 }

@@ -59,6 +59,9 @@ fn apply(network: &Network, node: &LayerNode, values: &[Vec<f64>]) -> Result<Vec
             Ok((0..rows).flat_map(row).copied().collect())
         }
         Layer::Lookup(layer) => lookup(layer, x),
+        Layer::Conv(_) | Layer::AveragePool(_) | Layer::MaxPool(_) | Layer::AxisMap(_) | Layer::Multiply(_) => {
+            unreachable!("interim")
+        }
     }
 }
 

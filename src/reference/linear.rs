@@ -99,6 +99,9 @@ impl Step<'_> {
                 let scale = self.spread(affine.scale());
                 scale.into_iter().enumerate().map(|(i, s)| (i, 0, i, s)).collect()
             }
+            Layer::Conv(_) | Layer::AveragePool(_) | Layer::MaxPool(_) | Layer::AxisMap(_) | Layer::Multiply(_) => {
+                unreachable!("interim")
+            }
             Layer::Activation(_) | Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_) | Layer::Lookup(_) => {
                 Vec::new()
             }
@@ -115,6 +118,9 @@ impl Step<'_> {
             },
             Layer::Affine(affine) => self.spread(affine.offset()),
             Layer::Sum(_) => vec![0.0; outputs],
+            Layer::Conv(_) | Layer::AveragePool(_) | Layer::MaxPool(_) | Layer::AxisMap(_) | Layer::Multiply(_) => {
+                unreachable!("interim")
+            }
             Layer::Activation(_) | Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_) | Layer::Lookup(_) => {
                 Vec::new()
             }

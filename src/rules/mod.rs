@@ -14,6 +14,7 @@
 
 mod alpha_beta;
 mod bias;
+mod bilinear;
 mod bounds;
 mod epsilon;
 mod flat;
@@ -25,6 +26,7 @@ mod w_square;
 mod zbox;
 
 pub use bias::Bias;
+pub use bilinear::BilinearRule;
 pub use bounds::Bounds;
 pub use pointwise::PointwiseRule;
 pub use stabilizer::Stabilizer;
@@ -36,6 +38,8 @@ pub enum Rule {
     Linear(LinearRule),
     /// For elementwise layers.
     Pointwise(PointwiseRule),
+    /// For products of two activations.
+    Bilinear(BilinearRule),
 }
 
 impl Rule {
@@ -44,6 +48,7 @@ impl Rule {
         match self {
             Rule::Linear(rule) => rule.name.clone(),
             Rule::Pointwise(rule) => rule.describe(),
+            Rule::Bilinear(rule) => rule.describe(),
         }
     }
 }
