@@ -193,7 +193,7 @@ impl Explainer {
     /// As [`explain`](Self::explain).
     pub fn forward(&self, inputs: &[Input<'_>]) -> Result<Tensor> {
         let batch = self.check(inputs, true)?;
-        let ask = Ask::default();
+        let ask = Ask { forward_only: true, ..Ask::default() };
         let mut filled = Filled::new(self, &batch, &ask);
         match &self.engine {
             Engine::Reference => {
@@ -203,7 +203,7 @@ impl Explainer {
                 }
             }
             _ => {
-                filled.results.iter_mut().for_each(Vec::clear);
+                filled.results.clear();
                 let work = filled.batch(inputs, batch.samples, &Targets::ArgMax, &Start::Logit);
                 self.run_plan(&ask, work, true)?;
             }
@@ -225,7 +225,7 @@ impl Explainer {
         if targets == 0 {
             return Err(Error::argument("at least one target is needed").help("name an output"));
         }
-        Ok(Ask { targets, keep, report: request.report, facts: request.facts })
+        Ok(Ask { targets, keep, report: request.report, forward_only: false, facts: request.facts })
     }
 
     fn kept_value(&self, name: &str) -> Result<ValueId> {

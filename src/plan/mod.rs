@@ -16,6 +16,7 @@ mod print;
 mod relevance;
 mod split;
 mod step;
+mod terms;
 
 use crate::composite::Assignment;
 use crate::error::{Error, ErrorKind, Result};
@@ -38,13 +39,15 @@ pub struct Ask {
     pub keep: Vec<ValueId>,
     /// Whether each layer's sums are measured.
     pub report: bool,
+    /// Whether only the outputs are wanted, and no relevance.
+    pub forward_only: bool,
     /// Which facts the planner may use to remove work.
     pub facts: Facts,
 }
 
 impl Default for Ask {
     fn default() -> Self {
-        Ask { targets: 1, keep: Vec::new(), report: false, facts: Facts::default() }
+        Ask { targets: 1, keep: Vec::new(), report: false, forward_only: false, facts: Facts::default() }
     }
 }
 
@@ -115,7 +118,9 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     let mut builder = Builder::new(network, rules, ask, facts);
     builder.forward();
     let mut forward = builder.steps.len();
-    builder.relevance();
+    if !ask.forward_only {
+        builder.relevance();
+    }
     let Builder { mut buffers, mut steps, results, logits, layouts, .. } = builder;
     let logits = logits.expect("the forward pass ends with the output");
     if ask.facts.fuse {
@@ -140,6 +145,8 @@ struct Builder<'a> {
     layouts: Vec<Layout>,
     /// How each value is read in the layout that is not its own, once that is made.
     doors: Vec<Option<Operand>>,
+    /// The denominators of a layer's two groups, where the forward pass adds them up to its output.
+    parts: Vec<Option<[BufferId; 2]>>,
     /// The output in ONNX order, once it is computed.
     logits: Option<BufferId>,
     results: Vec<(ValueId, BufferId)>,
@@ -157,6 +164,7 @@ impl<'a> Builder<'a> {
             values: vec![None; network.values().len()],
             layouts: layout::layouts(network),
             doors: vec![None; network.values().len()],
+            parts: vec![None; network.layers().len()],
             logits: None,
             results: Vec::new(),
         };
