@@ -2,10 +2,12 @@
 //!
 //! It knows no plan, no facts, no fusion, no threads and no SIMD, so that it judges the planner and every executor.
 
+mod connections;
 mod forward;
 mod linear;
 mod pointwise;
 mod routing;
+mod window;
 
 use crate::composite::{Assignment, Finish};
 use crate::error::{Error, Result};
