@@ -5,7 +5,7 @@ use super::memory::Memory;
 use super::simd::{self, Level, Loop};
 use crate::layers::Activation;
 use crate::parameters::Parameters;
-use crate::plan::{Denominator, Op, Operand, Plan, Rows};
+use crate::plan::{Denominator, Op, Operand, Parameter, Plan, Rows};
 use crate::rules::{InputPart, Mask, Stabilizer};
 
 /// The chain of one step with what it reads.
@@ -24,9 +24,11 @@ impl Chain<'_> {
         for op in self.ops {
             match op {
                 Op::Scale(factor) => v.iter_mut().for_each(|v| *v *= factor),
-                Op::AddParameter(parameter) => zip(v, self.parameters.columns(parameter, from), |v: f32, p: f32| v + p),
+                Op::AddParameter(parameter) => {
+                    self.beside_parameter(parameter, from, v, |v, p| zip(v, p, |v: f32, p: f32| v + p));
+                }
                 Op::MultiplyParameter(parameter) => {
-                    zip(v, self.parameters.columns(parameter, from), |v: f32, p: f32| v * p);
+                    self.beside_parameter(parameter, from, v, |v, p| zip(v, p, |v: f32, p: f32| v * p));
                 }
                 Op::Activate(activation) => functions::with_value(*activation, InPlace(v)),
                 Op::Part(part) => through(None, *part, InPlace(v)),
@@ -42,13 +44,14 @@ impl Chain<'_> {
                     Mask::Negative => self.with(by, row, from, v, |v: f32, z: f32| if z < 0.0 { v } else { 0.0 }),
                 },
                 Op::Divide { by, stabilizer, rms } => {
-                    let d = self.denominator(by, row, from, v.len());
-                    divide(v, d, *stabilizer, self.damping(by, *stabilizer, *rms, row));
+                    let damping = self.damping(by, *stabilizer, *rms, row);
+                    self.beside_denominator(by, row, from, v, |v, d| divide(v, d, *stabilizer, damping));
                 }
                 Op::MultiplyDamping { by, stabilizer, rms } => {
-                    let d = self.denominator(by, row, from, v.len());
                     let (damping, stabilizer) = (self.damping(by, *stabilizer, *rms, row), *stabilizer);
-                    zip(v, d, move |v: f32, d: f32| v * held(stabilizer, damping, d));
+                    self.beside_denominator(by, row, from, v, |v, d| {
+                        zip(v, d, move |v: f32, d: f32| v * held(stabilizer, damping, d));
+                    });
                 }
             }
         }
@@ -80,10 +83,32 @@ impl Chain<'_> {
         through(operand.activation, operand.part, Zip { v, x, join });
     }
 
-    fn denominator(&self, by: &Denominator, row: usize, from: usize, length: usize) -> &[f32] {
+    /// Calls `work` on each stretch of `v`, which begins at column `from`, with the parameter beside it.
+    fn beside_parameter(
+        &self,
+        parameter: &Parameter,
+        from: usize,
+        v: &mut [f32],
+        mut work: impl FnMut(&mut [f32], &[f32]),
+    ) {
+        let period = self.parameters.period(parameter);
+        let first = from % period.len();
+        let (head, rest) = v.split_at_mut((period.len() - first).min(v.len()));
+        work(head, &period[first..][..head.len()]);
+        rest.chunks_mut(period.len()).for_each(|v| work(v, &period[..v.len()]));
+    }
+
+    fn beside_denominator(
+        &self,
+        by: &Denominator,
+        row: usize,
+        from: usize,
+        v: &mut [f32],
+        mut work: impl FnMut(&mut [f32], &[f32]),
+    ) {
         match by {
-            Denominator::Buffer(buffer) => self.beside(*buffer, row, from, length),
-            Denominator::Parameter(parameter) => &self.parameters.columns(parameter, from)[..length],
+            Denominator::Buffer(buffer) => work(v, self.beside(*buffer, row, from, v.len())),
+            Denominator::Parameter(parameter) => self.beside_parameter(parameter, from, v, work),
         }
     }
 

@@ -72,6 +72,8 @@ struct Bindings<'a> {
     translator: &'a Translator<'a>,
     /// Whether the step's rows are one a sample and target.
     rows: Rows,
+    /// Elements of a row.
+    width: usize,
     buffers: Vec<BufferId>,
     operands: Vec<Beside>,
     known: Vec<Parameter>,
@@ -83,10 +85,13 @@ impl Translator<'_> {
     /// Translates a step; `parts` are the columns of each part that its weight was cut into.
     pub(super) fn bind(&self, step: &Step, parts: &[std::ops::Range<usize>]) -> Result<Bound> {
         let target = &self.plan.buffers[step.target.index()];
-        let rows = if matches!(step.work, Work::Measure(_)) { Rows::Target } else { target.rows };
+        let measured = step.source.filter(|_| matches!(step.work, Work::Measure(_)));
+        let rows = if measured.is_some() { Rows::Target } else { target.rows };
+        let width = measured.map_or(target.width, |source| self.plan.buffers[source.buffer.index()].width);
         let mut bindings = Bindings {
             translator: self,
             rows,
+            width,
             buffers: Vec::new(),
             operands: Vec::new(),
             known: Vec::new(),
@@ -317,7 +322,8 @@ impl Bindings<'_> {
         }
         self.known.push(parameter);
         self.offsets.push(self.parameters.len() as u32);
-        self.parameters.extend_from_slice(self.translator.parameters.columns(&parameter, 0));
+        let period = self.translator.parameters.period(&parameter).iter().copied();
+        self.parameters.extend(period.cycle().take(self.width));
         // The next one begins at a whole vector.
         self.parameters.resize(self.parameters.len().next_multiple_of(4), 0.0);
         Columns { index: self.known.len() - 1 }

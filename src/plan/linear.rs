@@ -109,7 +109,7 @@ impl Backward<'_, '_> {
     }
 
     fn add_term(&mut self, slot: usize, term: Term, partial: Option<BufferId>, constants: Option<Op>) -> BufferId {
-        let source = Operand { part: term.input, ..self.builder.operand(self.node.inputs[slot]) };
+        let source = Operand { part: term.input, ..self.input(slot) };
         let (work, mut chain) = self.through_weight(Direction::Forward, slot, term, term.sign.factor());
         chain.extend(partial.map(|partial| Op::Add { operand: Operand::whole(partial), factor: 1.0 }));
         chain.extend(constants);
@@ -121,7 +121,7 @@ impl Backward<'_, '_> {
     /// One term's share: factor · σ · x̃ ⊙ W̃ᵀ q, added to what the layer already gives that input.
     fn send_back(&mut self, q: BufferId, term: Term, factor: f32, slot: usize, before: Option<BufferId>) -> BufferId {
         let (work, mut chain) = self.through_weight(Direction::Backward, slot, term, factor * term.sign.factor());
-        let x = self.builder.operand(self.node.inputs[slot]);
+        let x = self.input(slot);
         match term.input {
             InputPart::Whole | InputPart::Positive | InputPart::Negative => {
                 chain.push(Op::Multiply(Operand { part: term.input, ..x }));
@@ -149,10 +149,18 @@ impl Backward<'_, '_> {
                 let scale = Op::MultiplyParameter(Parameter::Scale { layer: self.id, part: term.weight });
                 (Work::Elementwise, [scale].into_iter().chain(scaled(factor)).collect())
             }
-            Layer::Conv(_) | Layer::AveragePool(_) | Layer::MaxPool(_) | Layer::AxisMap(_) | Layer::Multiply(_) => {
-                unreachable!("interim")
+            Layer::Conv(_) => (Work::Convolve { direction, weight: term.weight }, scaled(factor).into_iter().collect()),
+            Layer::AveragePool(_) => {
+                (Work::AveragePool { direction, weight: term.weight }, scaled(factor).into_iter().collect())
             }
-            Layer::Activation(_) | Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_) | Layer::Lookup(_) => {
+            Layer::Activation(_)
+            | Layer::Reshape(_)
+            | Layer::Transpose(_)
+            | Layer::Concat(_)
+            | Layer::MaxPool(_)
+            | Layer::AxisMap(_)
+            | Layer::Multiply(_)
+            | Layer::Lookup(_) => {
                 unreachable!("a composite gives linear rules to layers with weights only")
             }
         }
@@ -174,9 +182,16 @@ impl Backward<'_, '_> {
             held = Some(sum);
         }
         let Some(held) = held else { return };
-        let fan_in = match &self.node.layer {
-            Layer::Dense(dense) => dense.inputs(),
-            _ => self.node.inputs.len(),
+        let (held, fan_in) = match &self.node.layer {
+            Layer::Dense(dense) => (held, dense.inputs()),
+            // At the border fewer inputs are in the image.
+            Layer::Conv(_) | Layer::AveragePool(_) => {
+                let evenly = Op::MultiplyParameter(Parameter::Evenly(self.id));
+                let shared = self.output_buffer("held / N");
+                self.push(Work::Elementwise, Operand::whole(held), vec![evenly], shared);
+                (shared, 1)
+            }
+            _ => (held, self.node.inputs.len()),
         };
         let evenly = Term { sign: TermSign::Plus, input: InputPart::One, weight: WeightPart::One };
         for (slot, share) in shares.iter_mut().enumerate() {

@@ -10,6 +10,7 @@ mod cost;
 mod facts;
 mod forward;
 mod fuse;
+mod layout;
 mod linear;
 mod print;
 mod relevance;
@@ -23,6 +24,7 @@ use crate::network::{InputKind, LayerId, Network, ValueId};
 pub use buffers::{Placements, Slot};
 pub use cost::{Cost, StepCost};
 pub use facts::Facts;
+pub use layout::Layout;
 pub use step::{
     Beside, Buffer, BufferId, Denominator, Direction, Measure, Op, Operand, Parameter, Role, Rows, Step, Work,
 };
@@ -80,6 +82,8 @@ pub struct Plan {
     pub forward: usize,
     /// The buffer of the explained output's logits.
     pub logits: BufferId,
+    /// How each value of the network lies in its buffers; inputs, logits and results are in ONNX order.
+    pub layouts: Vec<Layout>,
     /// Values whose relevance the plan delivers, with their buffers: the float inputs first, then the kept ones.
     pub results: Vec<(ValueId, BufferId)>,
     /// Where each buffer lies.
@@ -112,15 +116,15 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     builder.forward();
     let mut forward = builder.steps.len();
     builder.relevance();
-    let logits = builder.logits();
-    let Builder { mut buffers, mut steps, results, .. } = builder;
+    let Builder { mut buffers, mut steps, results, logits, layouts, .. } = builder;
+    let logits = logits.expect("the forward pass ends with the output");
     if ask.facts.fuse {
         fuse::fuse(&buffers, &mut steps, &mut forward);
     }
     split::split(&mut buffers, &mut steps, &mut forward, target.operands);
     let placements = Placements::new(&buffers, &steps, logits, ask.targets);
     let chunk = placements.samples_within(&buffers, ask.targets, target)?;
-    Ok(Plan { targets: ask.targets, buffers, steps, forward, logits, results, placements, chunk })
+    Ok(Plan { targets: ask.targets, buffers, steps, forward, logits, layouts, results, placements, chunk })
 }
 
 /// A plan in the making.
@@ -133,6 +137,11 @@ struct Builder<'a> {
     steps: Vec<Step>,
     /// How each value is read in the forward pass, once it is computed.
     values: Vec<Option<Operand>>,
+    layouts: Vec<Layout>,
+    /// How each value is read in the layout that is not its own, once that is made.
+    doors: Vec<Option<Operand>>,
+    /// The output in ONNX order, once it is computed.
+    logits: Option<BufferId>,
     results: Vec<(ValueId, BufferId)>,
 }
 
@@ -146,6 +155,9 @@ impl<'a> Builder<'a> {
             buffers: Vec::new(),
             steps: Vec::new(),
             values: vec![None; network.values().len()],
+            layouts: layout::layouts(network),
+            doors: vec![None; network.values().len()],
+            logits: None,
             results: Vec::new(),
         };
         for (position, input) in network.inputs().iter().enumerate() {
@@ -176,9 +188,5 @@ impl<'a> Builder<'a> {
     /// How a computed value is read.
     fn operand(&self, value: ValueId) -> Operand {
         self.values[value.index()].expect("layers are in topological order")
-    }
-
-    fn logits(&self) -> BufferId {
-        self.operand(self.network.output()).buffer
     }
 }
