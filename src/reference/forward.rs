@@ -1,8 +1,10 @@
 //! The forward pass of one sample in float64.
 
+use super::connections::{biases, each_connection};
 use super::pointwise::value;
+use super::window::winners;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layers::{Dense, Layer, Lookup, Sum};
+use crate::layers::{Layer, Lookup};
 use crate::network::{LayerNode, Network};
 use crate::tensor::Tensor;
 
@@ -39,8 +41,12 @@ fn apply(network: &Network, node: &LayerNode, values: &[Vec<f64>]) -> Result<Vec
     let x = &values[node.inputs[0].index()];
     let shape = network.shape(node.inputs[0]);
     match &node.layer {
-        Layer::Dense(layer) => Ok(dense(layer, x)),
-        Layer::Sum(layer) => Ok(sum(layer, node, values)),
+        Layer::Dense(_) | Layer::Conv(_) | Layer::AveragePool(_) | Layer::Sum(_) | Layer::AxisMap(_) => {
+            let mut z = biases(network, node);
+            let inputs: Vec<&[f64]> = node.inputs.iter().map(|input| values[input.index()].as_slice()).collect();
+            each_connection(network, node, |i, slot, j, w| z[i] += w * inputs[slot][j]);
+            Ok(z)
+        }
         Layer::Affine(affine) => {
             let (s, o) = (affine.scale().broadcast_to(shape)?, affine.offset().broadcast_to(shape)?);
             Ok(x.iter().zip(s.data()).zip(o.data()).map(|((x, &s), &o)| x * f64::from(s) + f64::from(o)).collect())
@@ -59,29 +65,12 @@ fn apply(network: &Network, node: &LayerNode, values: &[Vec<f64>]) -> Result<Vec
             Ok((0..rows).flat_map(row).copied().collect())
         }
         Layer::Lookup(layer) => lookup(layer, x),
-        Layer::Conv(_) | Layer::AveragePool(_) | Layer::MaxPool(_) | Layer::AxisMap(_) | Layer::Multiply(_) => {
-            unreachable!("interim")
+        Layer::MaxPool(pool) => {
+            let winners = winners(pool, shape, network.shape(node.output), x);
+            Ok(winners.into_iter().map(|winner| winner.map_or(f64::NEG_INFINITY, |winner| x[winner])).collect())
         }
+        Layer::Multiply(_) => Ok(x.iter().zip(&values[node.inputs[1].index()]).map(|(a, b)| a * b).collect()),
     }
-}
-
-fn dense(layer: &Dense, x: &[f64]) -> Vec<f64> {
-    let mut z = Vec::with_capacity(x.len() / layer.inputs() * layer.outputs());
-    for row in x.chunks_exact(layer.inputs()) {
-        for (i, weights) in layer.weight().data().chunks_exact(layer.inputs()).enumerate() {
-            let bias = layer.bias().map_or(0.0, |bias| f64::from(bias.data()[i]));
-            z.push(row.iter().zip(weights).map(|(x, &w)| x * f64::from(w)).sum::<f64>() + bias);
-        }
-    }
-    z
-}
-
-fn sum(layer: &Sum, node: &LayerNode, values: &[Vec<f64>]) -> Vec<f64> {
-    let mut total = vec![0.0; values[node.inputs[0].index()].len()];
-    for (sign, input) in layer.signs().iter().zip(&node.inputs) {
-        total.iter_mut().zip(&values[input.index()]).for_each(|(sum, x)| *sum += f64::from(sign.factor()) * x);
-    }
-    total
 }
 
 fn lookup(layer: &Lookup, x: &[f64]) -> Result<Vec<f64>> {

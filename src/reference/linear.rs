@@ -1,22 +1,18 @@
 //! Any rule on any linear layer, from the formula of [`crate::rules`].
 
+use super::connections::{biases, each_connection};
 use super::{Given, Step};
-use crate::layers::Layer;
 use crate::relevance::LayerSums;
-use crate::rules::{BiasPart, Group, InputPart, LinearRule, Mask, Quotient, Share, Stabilizer, WeightPart};
-
-/// One weight: output element, input slot, input element, w.
-type Connection = (usize, usize, usize, f64);
+use crate::rules::{BiasPart, Group, InputPart, LinearRule, Mask, Quotient, Share, Stabilizer, Term, WeightPart};
 
 impl Step<'_> {
     pub(super) fn linear(&self, rule: &LinearRule) -> Given {
         let mut shares: Vec<Vec<f64>> =
             (0..self.node.inputs.len()).map(|slot| vec![0.0; self.input(slot).len()]).collect();
         let mut sums = LayerSums { at_output: self.arriving.iter().sum(), ..LayerSums::default() };
-        let connections = self.connections();
         let bounds = Bounds::of(rule, self);
         for group in &rule.groups {
-            self.group(group, &connections, &bounds, &mut shares, &mut sums);
+            self.group(group, &bounds, &mut shares, &mut sums);
         }
         sums.at_input = shares.iter().flatten().sum();
         sums.size = shares.iter().flatten().chain(self.arriving).map(|r| r.abs()).sum();
@@ -25,24 +21,21 @@ impl Step<'_> {
         Given { shares, sums: Some(sums) }
     }
 
-    fn group(
-        &self,
-        group: &Group,
-        connections: &[Connection],
-        bounds: &Bounds,
-        shares: &mut [Vec<f64>],
-        sums: &mut LayerSums,
-    ) {
+    fn group(&self, group: &Group, bounds: &Bounds, shares: &mut [Vec<f64>], sums: &mut LayerSums) {
         let outputs = self.arriving.len();
         let factor = f64::from(group.factor);
-        let bias: Vec<f64> = self.bias().iter().map(|&b| bias_part(group.bias, b)).collect();
+        let inputs: Vec<&[f64]> = (0..shares.len()).map(|slot| self.input(slot)).collect();
+        let contribution = |term: &Term, slot: usize, j: usize, w: f64| {
+            let x = bounds.input_part(term.input, inputs[slot][j], j);
+            f64::from(term.sign.factor()) * x * weight_part(term.weight, w)
+        };
+        let bias: Vec<f64> = biases(self.network, self.node).iter().map(|&b| bias_part(group.bias, b)).collect();
         let mut d = bias.clone();
-        for &(i, slot, j, w) in connections {
+        each_connection(self.network, self.node, |i, slot, j, w| {
             for term in &group.terms {
-                let x = bounds.input_part(term.input, self.input(slot)[j], j);
-                d[i] += f64::from(term.sign.factor()) * x * weight_part(term.weight, w);
+                d[i] += contribution(term, slot, j, w);
             }
-        }
+        });
         let damped = match group.quotient {
             Quotient::Divided(stabilizer) => stabilize(stabilizer, &d),
             Quotient::Plain => d.clone(),
@@ -55,12 +48,11 @@ impl Step<'_> {
                 (true, Quotient::Divided(_)) => self.arriving[i] / damped[i],
             })
             .collect();
-        for &(i, slot, j, w) in connections {
+        each_connection(self.network, self.node, |i, slot, j, w| {
             for term in &group.terms {
-                let x = bounds.input_part(term.input, self.input(slot)[j], j);
-                shares[slot][j] += factor * f64::from(term.sign.factor()) * x * weight_part(term.weight, w) * q[i];
+                shares[slot][j] += factor * contribution(term, slot, j, w) * q[i];
             }
-        }
+        });
         let held: Vec<f64> = (0..outputs).map(|i| factor * (bias[i] + damped[i] - d[i]) * q[i]).collect();
         match group.share {
             Share::Absorbed => {
@@ -69,60 +61,8 @@ impl Step<'_> {
             }
             Share::Redistributed => {
                 let mut fan_in = vec![0.0; outputs];
-                connections.iter().for_each(|&(i, ..)| fan_in[i] += 1.0);
-                connections.iter().for_each(|&(i, slot, j, _)| shares[slot][j] += held[i] / fan_in[i]);
-            }
-        }
-    }
-
-    fn connections(&self) -> Vec<Connection> {
-        match &self.node.layer {
-            Layer::Dense(dense) => {
-                let (inputs, weight) = (dense.inputs(), dense.weight().data());
-                let rows = self.arriving.len() / dense.outputs();
-                let mut connections = Vec::with_capacity(rows * weight.len());
-                for row in 0..rows {
-                    for (position, &w) in weight.iter().enumerate() {
-                        let (i, j) = (position / inputs, position % inputs);
-                        connections.push((row * dense.outputs() + i, 0, row * inputs + j, f64::from(w)));
-                    }
-                }
-                connections
-            }
-            Layer::Sum(sum) => sum
-                .signs()
-                .iter()
-                .enumerate()
-                .flat_map(|(slot, sign)| (0..self.arriving.len()).map(move |i| (i, slot, i, f64::from(sign.factor()))))
-                .collect(),
-            Layer::Affine(affine) => {
-                let scale = self.spread(affine.scale());
-                scale.into_iter().enumerate().map(|(i, s)| (i, 0, i, s)).collect()
-            }
-            Layer::Conv(_) | Layer::AveragePool(_) | Layer::MaxPool(_) | Layer::AxisMap(_) | Layer::Multiply(_) => {
-                unreachable!("interim")
-            }
-            Layer::Activation(_) | Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_) | Layer::Lookup(_) => {
-                Vec::new()
-            }
-        }
-    }
-
-    /// b of every output element.
-    fn bias(&self) -> Vec<f64> {
-        let outputs = self.arriving.len();
-        match &self.node.layer {
-            Layer::Dense(dense) => match dense.bias() {
-                Some(bias) => bias.data().iter().copied().map(f64::from).cycle().take(outputs).collect(),
-                None => vec![0.0; outputs],
-            },
-            Layer::Affine(affine) => self.spread(affine.offset()),
-            Layer::Sum(_) => vec![0.0; outputs],
-            Layer::Conv(_) | Layer::AveragePool(_) | Layer::MaxPool(_) | Layer::AxisMap(_) | Layer::Multiply(_) => {
-                unreachable!("interim")
-            }
-            Layer::Activation(_) | Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_) | Layer::Lookup(_) => {
-                Vec::new()
+                each_connection(self.network, self.node, |i, _, _, _| fan_in[i] += 1.0);
+                each_connection(self.network, self.node, |i, slot, j, _| shares[slot][j] += held[i] / fan_in[i]);
             }
         }
     }

@@ -2,10 +2,13 @@
 //!
 //! It knows no plan, no facts, no fusion, no threads and no SIMD, so that it judges the planner and every executor.
 
+mod bilinear;
+mod connections;
 mod forward;
 mod linear;
 mod pointwise;
 mod routing;
+mod window;
 
 use crate::composite::{Assignment, Finish};
 use crate::error::{Error, Result};
@@ -97,20 +100,43 @@ impl Step<'_> {
 
     fn backward(&self, rule: Option<&Rule>) -> Given {
         match (&self.node.layer, rule) {
-            (Layer::Dense(_) | Layer::Sum(_) | Layer::Affine(_), Some(Rule::Linear(rule))) => self.linear(rule),
+            (
+                Layer::Dense(_) | Layer::Conv(_) | Layer::AveragePool(_) | Layer::Sum(_) | Layer::Affine(_),
+                Some(Rule::Linear(rule)),
+            ) => self.linear(rule),
             (Layer::Activation(activation), Some(Rule::Pointwise(rule))) => self.activation(activation, *rule),
             (Layer::Affine(affine), Some(Rule::Pointwise(rule))) => self.affine(affine, *rule),
+            (Layer::Multiply(_), Some(Rule::Bilinear(rule))) => self.product(*rule),
             (Layer::Reshape(_), _) => Given { shares: vec![self.arriving.to_vec()], sums: None },
             (Layer::Transpose(transpose), _) => self.transpose(transpose),
             (Layer::Concat(concat), _) => self.concat(concat),
-            (
-                Layer::Conv(_) | Layer::AveragePool(_) | Layer::MaxPool(_) | Layer::AxisMap(_) | Layer::Multiply(_),
-                _,
-            ) => unreachable!("interim"),
+            (Layer::MaxPool(pool), _) => self.max_pool(pool),
+            (Layer::AxisMap(_), _) => self.axis_map(),
             (Layer::Lookup(_), _) => Given { shares: vec![vec![0.0; self.input(0).len()]], sums: None },
-            (Layer::Dense(_) | Layer::Sum(_) | Layer::Affine(_) | Layer::Activation(_), _) => {
-                unreachable!("a composite gives every layer a rule of its family")
-            }
+            (
+                Layer::Dense(_)
+                | Layer::Conv(_)
+                | Layer::AveragePool(_)
+                | Layer::Sum(_)
+                | Layer::Affine(_)
+                | Layer::Activation(_)
+                | Layer::Multiply(_),
+                _,
+            ) => unreachable!("a composite gives every layer a rule of its family"),
         }
+    }
+
+    /// The sums of a layer without bias and stabiliser.
+    fn plain_sums(&self, shares: &[Vec<f64>]) -> LayerSums {
+        let given = || shares.iter().flatten();
+        let mut sums = LayerSums {
+            at_output: self.arriving.iter().sum(),
+            at_input: given().sum(),
+            size: given().chain(self.arriving).map(|r| r.abs()).sum(),
+            nonfinite: given().filter(|share| !share.is_finite()).count() as u64,
+            ..LayerSums::default()
+        };
+        sums.close();
+        sums
     }
 }

@@ -2,7 +2,6 @@
 
 use super::{Given, Step};
 use crate::layers::{Activation, Affine, GeluForm};
-use crate::relevance::LayerSums;
 use crate::rules::PointwiseRule;
 use crate::tensor::Tensor;
 
@@ -103,15 +102,9 @@ impl Step<'_> {
     }
 
     fn elementwise(&self, share: Vec<f64>) -> Given {
-        let mut sums = LayerSums {
-            at_output: self.arriving.iter().sum(),
-            at_input: share.iter().sum(),
-            size: share.iter().chain(self.arriving).map(|r| r.abs()).sum(),
-            nonfinite: share.iter().filter(|share| !share.is_finite()).count() as u64,
-            ..LayerSums::default()
-        };
-        sums.close();
-        Given { shares: vec![share], sums: Some(sums) }
+        let shares = vec![share];
+        let sums = Some(self.plain_sums(&shares));
+        Given { shares, sums }
     }
 
     /// A parameter broadcast over the layer's first input.

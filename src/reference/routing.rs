@@ -1,7 +1,9 @@
-//! Layers that only move elements: relevance moves back with its element.
+//! Layers that move elements: relevance moves back with its element, in the share that interpolation gave it.
 
+use super::connections::each_connection;
+use super::window::winners;
 use super::{Given, Step};
-use crate::layers::{Concat, Transpose};
+use crate::layers::{Concat, MaxPool, Transpose};
 use crate::tensor::Tensor;
 
 impl Step<'_> {
@@ -26,5 +28,23 @@ impl Step<'_> {
             from += width;
         }
         Given { shares, sums: None }
+    }
+
+    pub(super) fn max_pool(&self, pool: &MaxPool) -> Given {
+        let x = self.input(0);
+        let (input, output) = (self.network.shape(self.node.inputs[0]), self.network.shape(self.node.output));
+        let mut share = vec![0.0; x.len()];
+        for (winner, r) in winners(pool, input, output, x).into_iter().zip(self.arriving) {
+            if let Some(winner) = winner {
+                share[winner] += r;
+            }
+        }
+        Given { shares: vec![share], sums: None }
+    }
+
+    pub(super) fn axis_map(&self) -> Given {
+        let mut share = vec![0.0; self.input(0).len()];
+        each_connection(self.network, self.node, |i, _, j, w| share[j] += w * self.arriving[i]);
+        Given { shares: vec![share], sums: None }
     }
 }
