@@ -34,6 +34,9 @@ pub(crate) enum Repeat {
     EachRow,
     /// After the period that the step is told.
     Period,
+    /// Likewise, with a period for each target of a sample, one after another: as whole vectors, or each followed by what
+    /// four from any column on read beyond it.
+    EachTarget { is_whole: bool },
 }
 
 /// What a chain reads of a buffer.
@@ -184,6 +187,11 @@ impl Writer {
             Repeat::Never => "at.column".to_owned(),
             Repeat::EachRow => "at.within".to_owned(),
             Repeat::Period => format!("at.column % {}", component("periods", index)),
+            Repeat::EachTarget { is_whole } => {
+                let period = component("periods", index);
+                let stride = if is_whole { period.clone() } else { format!("(({period} + 6u) / 4u * 4u)") };
+                format!("at.row % step.targets * {stride} + at.column % {period}")
+            }
         };
         format!("parameter({} + {column})", component("offsets", index))
     }
