@@ -15,6 +15,7 @@
 mod alpha_beta;
 mod bias;
 mod bounds;
+mod dialect;
 mod epsilon;
 mod flat;
 mod gamma;
@@ -26,6 +27,7 @@ mod zbox;
 
 pub use bias::Bias;
 pub use bounds::Bounds;
+pub use dialect::Dialect;
 pub use pointwise::PointwiseRule;
 pub use stabilizer::Stabilizer;
 
