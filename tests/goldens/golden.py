@@ -41,7 +41,7 @@ def load(model, network):
     return network.eval()
 
 
-def write(name, tensors, tool, tool_version, seed, model, composite, epsilon, stabilizer, start, notes):
+def write(name, tensors, tool, tool_version, seed, model, composite, epsilon, stabilizer, start, notes, dialect=None):
     sorted_safetensors.write(
         FOLDER / f"{name}.safetensors",
         {key: np.ascontiguousarray(value) for key, value in tensors.items()},
@@ -57,5 +57,6 @@ def write(name, tensors, tool, tool_version, seed, model, composite, epsilon, st
             "stabilizer": stabilizer,
             "start": start,
             "notes": notes,
+            **({"dialect": dialect} if dialect else {}),
         },
     )
