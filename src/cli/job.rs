@@ -85,7 +85,7 @@ impl<'a> Job<'a> {
         let dispatches = if explainer.backend() == Backend::Cpu { plan.steps.len() } else { 0 };
         let report = ReportFile {
             model: ModelPart::new(&arguments.model.path, &model),
-            composite: CompositePart::new(&composite, arguments.model.options(), &start),
+            composite: CompositePart::new(&composite, &start),
             target: describe(&arguments.target.target),
             backend: explainer.backend().to_string(),
             adapter: explainer.adapter(),

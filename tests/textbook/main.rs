@@ -2,6 +2,7 @@
 //! forward pass alone. Nothing here reads a rule's terms or a layer's geometry to find the expected relevance.
 
 mod custom_rules;
+mod dialects;
 mod formulas;
 mod known_answers;
 mod linear_layers;
