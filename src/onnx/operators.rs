@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::attributes::Attributes;
+use super::spatial;
 use super::tensors::{self, DataType, Source};
 use crate::error::Result;
 use crate::graph::{Arithmetic, Constant, Op};
@@ -53,7 +54,10 @@ pub(super) fn read(
             let keep_axes = attributes.int("keepdims", 1)? != 0;
             Meaning::OpWithInputs(Op::ReduceProd { keep_axes }, vec![attributes.ints("axes")?])
         }
-        ("" | "ai.onnx", _) => Meaning::Op(standard(op_type, opset, attributes)?),
+        ("" | "ai.onnx", _) => match spatial::read(op_type, opset, attributes)? {
+            Some(meaning) => meaning,
+            None => Meaning::Op(standard(op_type, opset, attributes)?),
+        },
         ("ai.onnx.ml", "Scaler") => Meaning::Op(Op::Scaler {
             offset: Arc::new(Tensor::vector(attributes.floats("offset")?.unwrap_or_else(|| vec![0.0]))),
             scale: Arc::new(Tensor::vector(attributes.floats("scale")?.unwrap_or_else(|| vec![1.0]))),
@@ -137,6 +141,6 @@ fn constant(attributes: &mut Attributes, source: &mut Source<'_>) -> Result<Opti
     })
 }
 
-fn unsupported(reason: impl Into<String>) -> Op {
+pub(super) fn unsupported(reason: impl Into<String>) -> Op {
     Op::Unsupported { reason: reason.into() }
 }

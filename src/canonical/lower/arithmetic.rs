@@ -4,14 +4,11 @@ use std::sync::Arc;
 
 use super::{Act, Extent, Fact, Lowering};
 use crate::canonical::extent;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::graph::{Arithmetic, Node};
 use crate::layers::sum::Sign;
-use crate::layers::{Concat, Layer, Sum};
+use crate::layers::{Layer, Multiply, Sum};
 use crate::tensor::{Shape, Tensor};
-
-/// Copies that a broadcast activation may be joined from.
-const MAX_COPIES: usize = 1024;
 
 impl Lowering<'_> {
     pub(super) fn arithmetic(&mut self, node: &Node, op: Arithmetic) -> Result<Fact> {
@@ -31,8 +28,12 @@ impl Lowering<'_> {
             (Arithmetic::Div, Fact::Float(_), Fact::Activation(_)) => {
                 Err(self.unsupported(node, "of a constant by an activation is not supported yet"))
             }
-            (Arithmetic::Mul | Arithmetic::Div, Fact::Activation(_), Fact::Activation(_)) => {
-                Err(self.unsupported(node, "of two activations is not supported yet"))
+            (Arithmetic::Mul, Fact::Activation(x), Fact::Activation(y)) => {
+                let (x, y, out) = self.broadcast_pair(node, &x, &y)?;
+                self.emit(node, "", Layer::Multiply(Multiply), &[x.id, y.id], out)
+            }
+            (Arithmetic::Div, Fact::Activation(_), Fact::Activation(_)) => {
+                Err(self.unsupported(node, "of one activation by another is not supported: no rule divides relevance there"))
             }
             (_, _, Fact::Float(_) | Fact::Integer(_) | Fact::Activation(_) | Fact::Index(_) | Fact::Opaque(_)) => {
                 Err(self.unsupported(node, "of these values is not supported"))
@@ -138,50 +139,18 @@ impl Lowering<'_> {
         constant.clone().reshape(Shape::new(&shape[lead..])).ok()
     }
 
-    pub(super) fn signed_sum(&mut self, node: &Node, x: Act, y: Act, sign: Sign) -> Result<Fact> {
+    /// Two activations repeated to their common extents.
+    fn broadcast_pair(&mut self, node: &Node, x: &Act, y: &Act) -> Result<(Act, Act, Vec<Extent>)> {
         let out = extent::broadcast(&x.dims, &y.dims).ok_or_else(|| {
             Error::shape(format!("{} and {} do not broadcast", extent::show(&x.dims), extent::show(&y.dims)))
                 .help("the file is damaged or was edited by hand; export the model again")
         })?;
-        let x = self.expanded(node, &x, &out)?;
-        let y = self.expanded(node, &y, &out)?;
+        Ok((self.expanded(node, x, &out)?, self.expanded(node, y, &out)?, out))
+    }
+
+    pub(super) fn signed_sum(&mut self, node: &Node, x: Act, y: Act, sign: Sign) -> Result<Fact> {
+        let (x, y, out) = self.broadcast_pair(node, &x, &y)?;
         self.emit(node, "", Layer::Sum(Sum::new(vec![Sign::Plus, sign])?), &[x.id, y.id], out)
-    }
-
-    pub(super) fn expand(&mut self, node: &Node) -> Result<Fact> {
-        let x = self.activation(node, 0)?;
-        let target = self.integers(node, 1)?;
-        let out = extent::broadcast(&x.dims, &target).ok_or_else(|| {
-            Error::shape(format!("{} does not expand to {}", extent::show(&x.dims), extent::show(&target)))
-                .help("the file is damaged or was edited by hand; export the model again")
-        })?;
-        self.expanded(node, &x, &out).map(Fact::Activation)
-    }
-
-    /// x repeated along axes of 1 until it has the extents `out`.
-    fn expanded(&mut self, node: &Node, x: &Act, out: &[Extent]) -> Result<Act> {
-        let one = Extent::fixed(1);
-        let mut dims = vec![one; out.len() - x.dims.len()];
-        dims.extend_from_slice(&x.dims);
-        let shape = self.sample(&dims)?;
-        let mut act = Act::new(self.reshaped(node, x.id, &shape)?, dims);
-        for axis in 0..out.len() {
-            if act.dims[axis] == out[axis] {
-                continue;
-            }
-            let copies = out[axis].known().and_then(|copies| usize::try_from(copies).ok());
-            let sample_axis = extent::sample_axis(&act.dims, axis);
-            let (Some(copies @ 2..=MAX_COPIES), Some(sample_axis)) = (copies, sample_axis) else {
-                let message = format!("{} is not repeated to {}", extent::show(&x.dims), extent::show(out));
-                return Err(Error::new(ErrorKind::Unsupported, message)
-                    .help("export the model with both operands of this node in their full shape"));
-            };
-            let mut dims = act.dims.clone();
-            dims[axis] = out[axis];
-            let inputs = vec![act.id; copies];
-            act = self.emit_act(node, "expand", Layer::Concat(Concat::new(sample_axis)), &inputs, dims)?;
-        }
-        Ok(act)
     }
 }
 
