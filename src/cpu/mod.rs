@@ -17,6 +17,8 @@ mod moves;
 mod pools;
 mod run;
 mod simd;
+#[cfg(test)]
+mod tests;
 mod tools;
 
 use std::sync::{Mutex, PoisonError};
