@@ -1,8 +1,8 @@
 //! Single neurons on which tools differ: every tool's number by its dialect, ours by default, on the reference and on
 //! the CPU.
 //!
-//! Captum's numbers are those that captum 0.9.0 gives (`neurons` in `tests/goldens/by_captum.py`), innvestigate's are worked
-//! out from the code of 2.1.2.
+//! Captum's numbers are those that captum 0.9.0 gives (`neurons` in `tests/goldens/by_captum.py`). innvestigate's were read
+//! off its rules in 2.1.2 and are what it computes on TensorFlow 2.14.1.
 
 use relprop::network::Network;
 use relprop::rules::{Dialect, LinearRule, Stabilizer};
