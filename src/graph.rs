@@ -179,6 +179,10 @@ pub enum Op {
     Neg,
     /// An elementwise non-linear function.
     Activation(Activation),
+    /// Input 0, at least input 1 and at most input 2, where they are there.
+    Clip,
+    /// Input 0, times the slope in input 1 below zero.
+    PRelu,
     /// Softmax or its logarithm.
     Softmax {
         /// The axis; negative counts from the end.
@@ -282,6 +286,7 @@ impl Op {
             Op::MatMul
             | Op::Arithmetic(_)
             | Op::Pow
+            | Op::PRelu
             | Op::Reshape { .. }
             | Op::Squeeze
             | Op::Unsqueeze
@@ -289,7 +294,7 @@ impl Op {
             | Op::Expand
             | Op::ReduceProd { .. } => 2,
             // Dropout, which is read as the identity, has a ratio and a mode.
-            Op::Gemm { .. } | Op::Range | Op::Identity => 3,
+            Op::Gemm { .. } | Op::Range | Op::Identity | Op::Clip => 3,
             Op::Slice | Op::BatchNormalization { .. } => 5,
             Op::Sum | Op::Concat { .. } | Op::Unsupported { .. } => usize::MAX,
         }

@@ -15,9 +15,9 @@ fn list_behind(text: &str, start: &str, end: char) -> BTreeSet<String> {
     line.split(end).next().unwrap().split(',').map(|name| name.trim().to_owned()).collect()
 }
 
-/// The operators that the table in `src/onnx/operators.rs` names in its patterns.
+/// The operators that the tables of `src/onnx` name in their patterns.
 fn operators_that_are_read() -> BTreeSet<String> {
-    let source = text("src/onnx/operators.rs");
+    let source = text("src/onnx/operators.rs") + &text("src/onnx/activations.rs");
     let patterns =
         source.lines().filter_map(|line| line.trim().strip_prefix(['"', '('])?.split_once("=>").map(|_| line));
     let patterns = patterns.filter_map(|line| line.split("=>").next());
