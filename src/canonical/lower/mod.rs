@@ -290,9 +290,7 @@ impl Lowering<'_> {
             }
             Op::Quantize { axis } => self.quantize(node, *axis),
             Op::Dequantize { axis } => self.dequantize(node, *axis),
-            Op::Pow | Op::ReduceProd { .. } => {
-                Err(self.unsupported(node, "of activations is not supported yet"))
-            }
+            Op::Pow | Op::ReduceProd { .. } => Err(self.unsupported(node, "of activations is not supported yet")),
             Op::Range | Op::ConstantOfShape(_) => {
                 Err(self.unsupported(node, "needs numbers that do not depend on the batch size or the inputs"))
             }
