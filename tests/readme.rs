@@ -15,9 +15,10 @@ fn list_behind(text: &str, start: &str, end: char) -> BTreeSet<String> {
     line.split(end).next().unwrap().split(',').map(|name| name.trim().to_owned()).collect()
 }
 
-/// The operators that the tables in `src/onnx/` name in their patterns.
+/// The operators that the tables of `src/onnx` name in their patterns.
 fn operators_that_are_read() -> BTreeSet<String> {
-    let source = text("src/onnx/operators.rs") + &text("src/onnx/spatial.rs");
+    let tables = ["operators", "activations", "spatial"].map(|name| text(&format!("src/onnx/{name}.rs")));
+    let source = tables.concat();
     let patterns =
         source.lines().filter_map(|line| line.trim().strip_prefix(['"', '('])?.split_once("=>").map(|_| line));
     let patterns = patterns.filter_map(|line| line.split("=>").next());

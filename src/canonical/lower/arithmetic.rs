@@ -145,7 +145,7 @@ impl Lowering<'_> {
     }
 
     /// A constant that broadcasts to a tensor of extents `dims`, in the axes of one sample.
-    fn constant_of_sample(&self, constant: &Tensor, dims: &[Extent]) -> Option<Tensor> {
+    pub(super) fn constant_of_sample(&self, constant: &Tensor, dims: &[Extent]) -> Option<Tensor> {
         let lead = dims.len().checked_sub(constant.shape().rank())?;
         let mut shape = vec![1; lead];
         shape.extend_from_slice(constant.shape().dims());
