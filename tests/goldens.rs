@@ -6,11 +6,13 @@ mod device;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use relprop::canonical::{self, canonicalize};
 use relprop::composite::PresetOptions;
 use relprop::input::{Array, read_safetensors};
 use relprop::network::Network;
+use relprop::rules::Bounds;
 use relprop::{
     Backend, Composite, Explainer, Input, Options, Relevance, Request, Start, Targets, Tensor, composite_file,
 };
@@ -59,9 +61,14 @@ impl Golden {
             options.epsilon = self.text("epsilon").parse().unwrap();
         }
         let name = self.text("composite");
-        match name.ends_with(".toml") {
+        let composite = match name.ends_with(".toml") {
             true => composite_file::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(name), options).unwrap(),
             false => Composite::preset_with(name, options).unwrap(),
+        };
+        let bound = |key: &str| Some(Arc::new(Tensor::scalar(self.metadata.get(key)?.parse().unwrap())));
+        match (bound("low"), bound("high")) {
+            (Some(low), Some(high)) => composite.with_input_bounds(Bounds { low, high }),
+            _ => composite,
         }
     }
 

@@ -5,12 +5,14 @@
 //! 2. `gelu`, `self_gated`: find GELU, and SiLU and its kin, spelled out in elementary operators.
 //! 3. `lower`: fold constants and shape computations, prove the batch axis, and turn nodes into layers.
 //! 4. `final_link`: leave out a last softmax or sigmoid.
-//! 5. `fold_affine`: merge elementwise factors and offsets into the dense layer before them.
+//! 5. `fold_affine`: merge elementwise factors and offsets into the linear layer before them.
+//! 6. `fold_pad`: merge zeros around a value into the padding of the layer behind them.
 
 mod draft;
 mod extent;
 mod final_link;
 mod fold_affine;
+mod fold_pad;
 mod gelu;
 mod lower;
 mod prune;
@@ -101,6 +103,7 @@ fn draft(graph: &Graph, nodes: &[Node], output: ValueId, options: &Options, mode
     let mut draft = lower::lower(graph, nodes, output, options, mode)?;
     final_link::leave_out(&mut draft);
     fold_affine::fold(&mut draft)?;
+    fold_pad::fold(&mut draft)?;
     Ok(draft)
 }
 

@@ -13,6 +13,7 @@ mod functions;
 mod import;
 mod operators;
 mod schema;
+mod spatial;
 mod tensors;
 
 use std::path::Path;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::activations;
 use super::attributes::Attributes;
+use super::spatial;
 use super::tensors::{self, DataType, Source};
 use crate::error::Result;
 use crate::graph::{Arithmetic, Constant, Op};
@@ -54,10 +55,13 @@ pub(super) fn read(
             let keep_axes = attributes.int("keepdims", 1)? != 0;
             Meaning::OpWithInputs(Op::ReduceProd { keep_axes }, vec![attributes.ints("axes")?])
         }
-        ("" | "ai.onnx", _) => Meaning::Op(match activations::read(op_type, opset, attributes)? {
-            Some(op) => op,
-            None => standard(op_type, opset, attributes)?,
-        }),
+        ("" | "ai.onnx", _) => {
+            match (activations::read(op_type, opset, attributes)?, spatial::read(op_type, opset, attributes)?) {
+                (Some(op), _) => Meaning::Op(op),
+                (None, Some(meaning)) => meaning,
+                (None, None) => Meaning::Op(standard(op_type, opset, attributes)?),
+            }
+        }
         ("ai.onnx.ml", "Scaler") => Meaning::Op(Op::Scaler {
             offset: Arc::new(Tensor::vector(attributes.floats("offset")?.unwrap_or_else(|| vec![0.0]))),
             scale: Arc::new(Tensor::vector(attributes.floats("scale")?.unwrap_or_else(|| vec![1.0]))),

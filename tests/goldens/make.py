@@ -21,6 +21,8 @@ if __name__ == "__main__":
     torch.use_deterministic_algorithms(True)
     import by_captum
     import by_zennit
+    import by_zennit_cnn
 
     by_zennit.main()
+    by_zennit_cnn.main()
     by_captum.main()
