@@ -184,7 +184,13 @@ impl Graph {
             return id;
         }
         let id = ValueId(self.values.len());
-        self.values.push(Value { name: name.to_owned(), element: ElementType::Unknown, dims: None, constant: None, range: None });
+        self.values.push(Value {
+            name: name.to_owned(),
+            element: ElementType::Unknown,
+            dims: None,
+            constant: None,
+            range: None,
+        });
         self.names.insert(name.to_owned(), id);
         id
     }

@@ -2,7 +2,7 @@
 //!
 //! Passes run in a fixed order, one file each:
 //! 1. `prune`: keep only what the explained output depends on.
-//! 2. `gelu`: find GELU spelled out in elementary operators.
+//! 2. `gelu`, `self_gated`: find GELU, and SiLU and its kin, spelled out in elementary operators.
 //! 3. `lower`: fold constants and shape computations, prove the batch axis, and turn nodes into layers.
 //! 4. `final_link`: leave out a last softmax or sigmoid.
 //! 5. `fold_affine`: merge elementwise factors and offsets into the linear layer before them.
@@ -16,6 +16,8 @@ mod fold_pad;
 mod gelu;
 mod lower;
 mod prune;
+mod self_gated;
+mod spelling;
 
 use crate::error::{Error, Result, unknown};
 use crate::graph::{Dim, Graph, Node, ValueId};
@@ -65,7 +67,8 @@ pub fn canonicalize(graph: &Graph, options: &Options) -> Result<Network> {
     check_dims(graph, options)?;
     let output = prune::choose_output(graph, options.output.as_deref())?;
     let mut nodes = prune::needed(graph, &graph.nodes, output)?;
-    if gelu::find(graph, &mut nodes) {
+    let (has_gelu, is_gated) = (gelu::find(graph, &mut nodes), self_gated::find(graph, &mut nodes));
+    if has_gelu || is_gated {
         nodes = prune::needed(graph, &nodes, output)?;
     }
     let inputs = lower::needed_inputs(graph, &nodes, output);

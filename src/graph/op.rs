@@ -71,6 +71,10 @@ pub enum Op {
     Neg,
     /// An elementwise non-linear function.
     Activation(Activation),
+    /// Input 0, at least input 1 and at most input 2, where they are there.
+    Clip,
+    /// Input 0, times the slope in input 1 below zero.
+    PRelu,
     /// Softmax or its logarithm.
     Softmax {
         /// The axis; negative counts from the end.
@@ -258,6 +262,7 @@ impl Op {
             Op::MatMul
             | Op::Arithmetic(_)
             | Op::Pow
+            | Op::PRelu
             | Op::Reshape { .. }
             | Op::Squeeze
             | Op::Unsqueeze
@@ -271,6 +276,7 @@ impl Op {
             Op::Gemm { .. }
             | Op::Range
             | Op::Identity
+            | Op::Clip
             | Op::Conv { .. }
             | Op::ConvTranspose { .. }
             | Op::Quantize { .. }

@@ -7,6 +7,7 @@
 //! attribute arrays and does not limit the depth of nested graphs.) Only the messages and fields that relprop reads
 //! are declared, in `schema.rs`.
 
+mod activations;
 mod attributes;
 mod functions;
 mod import;

@@ -4,7 +4,9 @@
 use super::attributes::Attributes;
 use super::operators::{Meaning, unsupported};
 use crate::error::Result;
-use crate::graph::{Coordinates, Interpolation, Op, PadMode, Padding, Policy, Reduction, Resize, Rounding, Scales, Sliding};
+use crate::graph::{
+    Coordinates, Interpolation, Op, PadMode, Padding, Policy, Reduction, Resize, Rounding, Scales, Sliding,
+};
 
 /// Reads an operator of ONNX's own domain; none if it is not of this part.
 pub(super) fn read(op_type: &str, opset: i64, attributes: &Attributes) -> Result<Option<Meaning>> {

@@ -60,6 +60,17 @@ fn gradients_agree_through_every_activation() {
         Activation::Softplus { beta: 10.0 },
         Activation::Gelu(GeluForm::Erf),
         Activation::Gelu(GeluForm::Tanh),
+        Activation::Elu { alpha: 0.75 },
+        Activation::Selu { alpha: 1.5, gamma: 1.125 },
+        Activation::Celu { alpha: 0.5 },
+        Activation::Silu { beta: 1.5 },
+        Activation::HardSigmoid { slope: 0.25, offset: 0.5 },
+        Activation::HardSwish,
+        Activation::Mish,
+        Activation::Clip { low: 0.0, high: 0.5 },
+        Activation::Clip { low: -0.25, high: f32::INFINITY },
+        Activation::ThresholdedRelu { threshold: 0.25 },
+        Activation::Softsign,
     ] {
         for preset in ["gradient", "gradient-x-input"] {
             let composite = Composite::preset(preset).unwrap();

@@ -106,6 +106,16 @@ fn texts_are_few_and_valid_and_translate_everywhere() {
         Activation::Softplus { beta: 2.0 },
         Activation::Gelu(GeluForm::Erf),
         Activation::Gelu(GeluForm::Tanh),
+        Activation::Elu { alpha: 0.75 },
+        Activation::Selu { alpha: 1.5, gamma: 1.125 },
+        Activation::Celu { alpha: 0.5 },
+        Activation::Silu { beta: 1.0 },
+        Activation::HardSigmoid { slope: 0.25, offset: 0.5 },
+        Activation::HardSwish,
+        Activation::Mish,
+        Activation::Clip { low: 0.0, high: 0.5 },
+        Activation::ThresholdedRelu { threshold: 0.25 },
+        Activation::Softsign,
     ] {
         let composite = Composite::preset("gradient-x-input").unwrap();
         dump(&gpu, mlp(84, &[6, 13, 7, 3], activation, true), &composite, &plain);

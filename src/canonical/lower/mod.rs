@@ -5,6 +5,7 @@
 //! constant, as integers that may hold the batch size N, or as an activation with extents in N. Where an operator
 //! would mix samples or move N inwards, the walk ends with an error that names the node.
 
+mod activations;
 mod arithmetic;
 mod blocks;
 pub(super) mod constants;
@@ -28,7 +29,6 @@ use super::draft::{Draft, DraftId, StepOp};
 use super::extent::{self, Extent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Constant, ElementType, Graph, Node, Op, ValueId};
-use crate::layers::Layer;
 use crate::tensor::Tensor;
 
 pub(super) use inputs::{batch_of, needed_inputs};
@@ -251,13 +251,9 @@ impl Lowering<'_> {
             Op::Arithmetic(arithmetic) => self.arithmetic(node, *arithmetic),
             Op::Sum => self.sum(node),
             Op::Neg => self.scaled(node, -1.0),
-            Op::Activation(activation) => {
-                let Fact::Activation(x) = self.input(node, 0)? else {
-                    return Err(self.unsupported(node, "of this value is not supported"));
-                };
-                let y = self.emit_act(node, "", Layer::Activation(*activation), &[x.id], x.held().dims)?;
-                Ok(Fact::Activation(y.behind(x.turned)))
-            }
+            Op::Activation(activation) => self.elementwise(node, *activation),
+            Op::Clip => self.clip(node),
+            Op::PRelu => self.prelu(node),
             Op::Softmax { axis, to_end, log } => self.softmax(node, *axis, *to_end, *log),
             Op::Scaler { offset, scale } => self.scaler(node, offset, scale),
             Op::BatchNormalization { epsilon } => self.batch_normalization(node, *epsilon),
@@ -290,9 +286,7 @@ impl Lowering<'_> {
             }
             Op::Quantize { axis } => self.quantize(node, *axis),
             Op::Dequantize { axis } => self.dequantize(node, *axis),
-            Op::Pow | Op::ReduceProd { .. } => {
-                Err(self.unsupported(node, "of activations is not supported yet"))
-            }
+            Op::Pow | Op::ReduceProd { .. } => Err(self.unsupported(node, "of activations is not supported yet")),
             Op::Range | Op::ConstantOfShape(_) => {
                 Err(self.unsupported(node, "needs numbers that do not depend on the batch size or the inputs"))
             }

@@ -37,7 +37,9 @@ impl Lowering<'_> {
         let kernel = kernel.iter().map(|&positions| usize::try_from(positions).ok()).collect::<Option<Vec<_>>>();
         let Some(kernel) = kernel.filter(|kernel| kernel.len() == extents.len()) else {
             let (kernel, axes) = (sliding.kernel.clone().unwrap_or_default(), extents.len());
-            return Err(Error::shape(format!("the attribute kernel_shape {kernel:?} does not fit {axes} spatial axes")));
+            return Err(Error::shape(format!(
+                "the attribute kernel_shape {kernel:?} does not fit {axes} spatial axes"
+            )));
         };
         let window = self.window(node, sliding, &kernel, &extents)?;
         Ok((x, window, extents))
@@ -73,7 +75,8 @@ impl Lowering<'_> {
         }
         let mut reduced = vec![axes.is_empty(); x.dims.len()];
         for axis in axes {
-            let axis = axis.known().ok_or_else(|| self.unsupported(node, "along axes that depend on the batch size"))?;
+            let axis =
+                axis.known().ok_or_else(|| self.unsupported(node, "along axes that depend on the batch size"))?;
             reduced[self.axis(node, axis, &x.dims)?] = true;
         }
         self.reduced(node, &x, &reduced, reduction, keep_axes)

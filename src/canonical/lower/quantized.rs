@@ -107,10 +107,10 @@ impl Lowering<'_> {
         let before = source.and_then(|value| self.quantized.get(&value));
         match before {
             Some(before) if before.scale == by.scale && before.zero == by.zero => Ok(Fact::Activation(x)),
-            Some(_) => {
-                Err(Error::argument("the node reads back with another scale or zero point than its input was quantised with")
-                    .help("quantise the model again, or explain it before quantisation"))
-            }
+            Some(_) => Err(Error::argument(
+                "the node reads back with another scale or zero point than its input was quantised with",
+            )
+            .help("quantise the model again, or explain it before quantisation")),
             None => Err(self.unsupported(node, "of what no QuantizeLinear directly in front of it made")),
         }
     }

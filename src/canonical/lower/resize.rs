@@ -63,8 +63,10 @@ impl Lowering<'_> {
             let inputs = self.length(node, x, axis)?;
             let outputs = inputs as f32 * scale;
             if !(1.0..=1e9).contains(&outputs) {
-                return Err(Error::shape(format!("a factor of {scale} does not fit axis {axis} of {inputs} positions"))
-                    .help("the file is damaged or was edited by hand; export the model again"));
+                return Err(Error::shape(format!(
+                    "a factor of {scale} does not fit axis {axis} of {inputs} positions"
+                ))
+                .help("the file is damaged or was edited by hand; export the model again"));
             }
             resized.push(Resized { axis, inputs, outputs: outputs as usize, scale });
         }
@@ -83,8 +85,9 @@ impl Lowering<'_> {
             return Err(self.unsupported(node, &format!("to {} extents for {} axes", extents.len(), axes.len())));
         }
         let mut target = x.dims.clone();
-        axes.iter().zip(extents).for_each(|(&axis, &extent)| target[axis] = extent);
-        let target = self.with_batch(x, target);
+        // The batch is never resized: an extent for it is the batch size of the export.
+        let wanted = axes.iter().zip(extents).filter(|&(&axis, _)| !x.dims[axis].is_batch());
+        wanted.for_each(|(&axis, &extent)| target[axis] = extent);
         let mut resized = Vec::new();
         for &axis in axes.iter().filter(|&&axis| target[axis] != x.dims[axis]) {
             let inputs = self.length(node, x, axis)?;
@@ -113,12 +116,18 @@ fn sources(resize: &Resize, axis: &Resized, output: usize) -> Vec<(usize, f32)> 
     let last = axis.inputs - 1;
     let at = coordinate(resize.coordinates, axis, output);
     match resize.interpolation {
-        Interpolation::Nearest(rounding) => vec![(nearest(rounding, at, axis.scale < 1.0).min(last as f32) as usize, 1.0)],
+        Interpolation::Nearest(rounding) => {
+            vec![(nearest(rounding, at, axis.scale < 1.0).min(last as f32) as usize, 1.0)]
+        }
         Interpolation::Linear => {
             let at = at.clamp(0.0, last as f32);
             let lower = (at as usize).min(last);
             let share = at - lower as f32;
-            if lower == last || share == 0.0 { vec![(lower, 1.0)] } else { vec![(lower, 1.0 - share), (lower + 1, share)] }
+            if lower == last || share == 0.0 {
+                vec![(lower, 1.0)]
+            } else {
+                vec![(lower, 1.0 - share), (lower + 1, share)]
+            }
         }
     }
 }

@@ -116,7 +116,8 @@ impl Lowering<'_> {
         let (Some(start), Some(end), Some(step)) = numbers else {
             return Err(self.unsupported(node, "with positions that depend on the batch size"));
         };
-        Positions::new(start, end, step, length).ok_or_else(|| self.unsupported(node, "with a step of 0 makes no sense"))
+        Positions::new(start, end, step, length)
+            .ok_or_else(|| self.unsupported(node, "with a step of 0 makes no sense"))
     }
 
     /// A slice of a constant.
@@ -247,7 +248,8 @@ impl Lowering<'_> {
         // The offset of the padded positions: `value` wherever one axis has no input.
         let mut added: Vec<(usize, Vec<bool>)> = Vec::new();
         for (index, axis) in axes.iter().enumerate() {
-            let axis = axis.known().ok_or_else(|| self.unsupported(node, "along axes that depend on the batch size"))?;
+            let axis =
+                axis.known().ok_or_else(|| self.unsupported(node, "along axes that depend on the batch size"))?;
             let axis = self.axis(node, axis, &x.dims)?;
             let (Some(before), Some(after)) = (amounts[index].known(), amounts[index + axes.len()].known()) else {
                 return Err(self.unsupported(node, "by amounts that depend on the batch size"));

@@ -25,7 +25,8 @@ impl Stated {
     }
 
     pub fn axis(&self, (before, after): (i64, i64), overhang: i64) -> Result<WindowAxis> {
-        let number = |number: i64| usize::try_from(number).map_err(|_| Error::internal("a window's number is negative"));
+        let number =
+            |number: i64| usize::try_from(number).map_err(|_| Error::internal("a window's number is negative"));
         Ok(WindowAxis {
             kernel: number(self.kernel)?,
             stride: number(self.stride)?,
