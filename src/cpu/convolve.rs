@@ -116,7 +116,11 @@ impl Block<'_> {
                 let stride = to - from + LINE;
                 room.resize(room.len().max(self.places.len() * stride), 0.0);
                 self.gather(group, from..to, stride, room);
-                gemm::multiply_slice(Slice { a: room, stride, b: weight, from, to, goes_on: from > 0 }, targets, &starts);
+                gemm::multiply_slice(
+                    Slice { a: room, stride, b: weight, from, to, goes_on: from > 0 },
+                    targets,
+                    &starts,
+                );
             }
         }
     }

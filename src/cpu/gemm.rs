@@ -80,7 +80,8 @@ fn multiply_at(level: Level, a: &[f32], b: &PackedWeight, c: &mut [f32]) {
     let rows = if b.depth * b.columns <= SMALL { TILE } else { rows };
     for (a, starts) in a.chunks(rows * b.stride()).zip(starts.chunks(rows)) {
         for from in (0..b.depth).step_by(DEPTH) {
-            let slice = Slice { a: &a[from..], stride: b.stride(), b, from, to: b.depth.min(from + DEPTH), goes_on: from > 0 };
+            let slice =
+                Slice { a: &a[from..], stride: b.stride(), b, from, to: b.depth.min(from + DEPTH), goes_on: from > 0 };
             multiply_slice_at(level, slice, c, starts);
         }
     }

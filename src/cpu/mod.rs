@@ -109,11 +109,11 @@ impl Cpu {
     /// If a parameter does not fit its layer.
     pub fn prepare(&self, network: &Network, rules: &Assignment, plan: Plan) -> Result<Prepared> {
         let parameters = Parameters::new(network, rules, &plan)?;
-        let tools: Vec<Tool> =
-            plan.steps.iter().map(|step| self.weights.tool(network, step)).collect::<Result<_>>()?;
-        let rows = tools.iter().zip(&plan.steps).map(|(tool, step)| {
-            plan.buffers[step.target.index()].width / tool.columns().unwrap_or(usize::MAX)
-        });
+        let tools: Vec<Tool> = plan.steps.iter().map(|step| self.weights.tool(network, step)).collect::<Result<_>>()?;
+        let rows = tools
+            .iter()
+            .zip(&plan.steps)
+            .map(|(tool, step)| plan.buffers[step.target.index()].width / tool.columns().unwrap_or(usize::MAX));
         let rows_a_sample = rows.max().unwrap_or(1).max(1);
         Ok(Prepared { plan, parameters, tools, rows_a_sample })
     }
@@ -185,4 +185,3 @@ impl Cpu {
         chunks
     }
 }
-

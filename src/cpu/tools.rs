@@ -130,8 +130,7 @@ impl Weights {
             Direction::Backward => Lattice::new(&conv.backward(input), output, input, &kernel),
         };
         let phases = phases(conv, direction, input, output);
-        let filters =
-            shared(&self.filters, key(id, direction, part), || Filters::new(conv, direction, part, &phases));
+        let filters = shared(&self.filters, key(id, direction, part), || Filters::new(conv, direction, part, &phases));
         Convolution { channels: Channels::new(conv, direction), lattice, phases, filters }
     }
 }

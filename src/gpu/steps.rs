@@ -123,11 +123,9 @@ impl Translator<'_> {
         let job = Job { step, parts, targets, epilogue: &epilogue, bindings: &bindings };
         let choices = match &step.work {
             Work::Product { .. } => self.products(&job)?,
-            Work::Convolve { .. }
-            | Work::AveragePool { .. }
-            | Work::MaxPool
-            | Work::Winners
-            | Work::Unpool { .. } => self.windows(&job)?,
+            Work::Convolve { .. } | Work::AveragePool { .. } | Work::MaxPool | Work::Winners | Work::Unpool { .. } => {
+                self.windows(&job)?
+            }
             Work::Start => vec![self.only(self.start(&job)?)],
             Work::Measure(_) | Work::Rms => vec![self.only(self.reduction(&job, source)?)],
             Work::Elementwise
@@ -282,11 +280,9 @@ impl Translator<'_> {
                 Ok(Some(Tensor::from_fn(dims.as_slice(), |position| position as u32).transpose(order).into_data()))
             }
             Work::AlongAxis { direction, .. } => Ok(Some(entries(self.axis_map(step)?, *direction))),
-            Work::Convolve { .. }
-            | Work::AveragePool { .. }
-            | Work::MaxPool
-            | Work::Winners
-            | Work::Unpool { .. } => self.window_table(step).map(Some),
+            Work::Convolve { .. } | Work::AveragePool { .. } | Work::MaxPool | Work::Winners | Work::Unpool { .. } => {
+                self.window_table(step).map(Some)
+            }
             Work::Product { .. }
             | Work::Elementwise
             | Work::Strips { .. }
@@ -430,7 +426,8 @@ impl Bindings<'_> {
         }
         let numbers = self.translator.parameters.period(&parameter);
         // Kernels read whole vectors where rows are made of them; a period that is not is repeated until it is.
-        let whole = if self.width.is_multiple_of(4) { (1..=4).find(|n| (n * numbers.len()).is_multiple_of(4)) } else { None };
+        let whole =
+            if self.width.is_multiple_of(4) { (1..=4).find(|n| (n * numbers.len()).is_multiple_of(4)) } else { None };
         let period = whole.unwrap_or(1) * numbers.len();
         let repeat = match period {
             period if period == self.width => Repeat::Never,

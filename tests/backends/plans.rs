@@ -36,12 +36,7 @@ fn assert_fact_pays(network: Network, composite: &Composite, off: Facts) {
     let with = plan_of(&network, composite, &Ask::default());
     let without = plan_of(&network, composite, &Ask { facts: off, ..Ask::default() });
     let work = |plan: &plan::Plan| (plan.cost(&network, 1).operations, plan.steps.len());
-    assert!(
-        work(&with) < work(&without),
-        "with:\n{}without:\n{}",
-        with.describe(&network),
-        without.describe(&network)
-    );
+    assert!(work(&with) < work(&without), "with:\n{}without:\n{}", with.describe(&network), without.describe(&network));
     let network = Arc::new(network);
     let data = inputs(&network, 8, 10);
     let ask = Request::new(Targets::ArgMax);
