@@ -52,7 +52,8 @@ impl Patches {
         let moved = shape.dims()[lead..].iter().zip(window.iter().zip(stride));
         let moved = moved.map(|(&extent, (&window, &stride))| (extent, window.min(extent), stride));
         let axis = |(extent, window, stride): (usize, usize, usize)| {
-            let count = 1 + (extent - window).div_ceil(stride);
+            // None begins behind one that reaches the end, and none beyond the end.
+            let count = (1 + (extent - window).div_ceil(stride)).min(extent.div_ceil(stride)).max(1);
             Axis { extent, window, stride, count }
         };
         Ok(Patches { axes: whole.chain(moved).map(axis).collect() })
@@ -119,6 +120,8 @@ mod tests {
         assert_eq!(all, [[0, 1, 2], [2, 3, 4], [4, 5, 6]]);
         let cut = Patches::new(&Shape::new([7]), &[4], &[2]).unwrap();
         assert_eq!((cut.len(), cut.runs(2)), (3, std::iter::once(4..7).collect()));
+        let sparse = Patches::new(&Shape::new([10]), &[3], &[5]).unwrap();
+        assert_eq!((sparse.len(), sparse.runs(1)), (2, std::iter::once(5..8).collect()));
         let larger = Patches::new(&Shape::new([7]), &[8], &[8]).unwrap();
         assert_eq!((larger.len(), larger.size(0)), (1, 7));
     }
