@@ -7,6 +7,7 @@ use relprop::Condition;
 use relprop::Result;
 use relprop::output::Precision;
 
+use super::attributor::AttributorArguments;
 use super::console::{Console, thousands};
 use super::engine::EngineArguments;
 use super::heatmap::HeatmapArguments;
@@ -26,6 +27,9 @@ Examples:
       Pictures, prepared as PyTorch's models expect them, and a drawing of the result.
   relprop explain model.onnx two_inputs.npz -o relevance.npz --keep /fc1/Gemm
       A model of several inputs; also the relevance of an inner layer.
+  relprop explain model.onnx cat.png -o relevance.npy --attributor integrated-gradients --steps 50 --baseline black
+  relprop explain model.onnx cat.png -o relevance.npy --attributor occlusion --window 16 --stride 8
+      Other methods than LRP: the gradient along a path from black, and what a covered window costs.
   relprop explain model.onnx digits.npy -o relevance.npy --report report.json
       Also what each layer did with its relevance: what bias and stabiliser absorbed.";
 
@@ -81,6 +85,9 @@ pub struct Arguments {
     pub condition: Vec<Condition>,
 
     #[command(flatten)]
+    pub attributor: AttributorArguments,
+
+    #[command(flatten)]
     pub pixels: PixelArguments,
 
     #[command(flatten)]
@@ -121,7 +128,8 @@ impl ElementName {
 ///
 /// # Errors
 /// If anything does not fit, or a file cannot be read or written.
-pub fn run(arguments: Arguments) -> Result<()> {
+pub fn run(mut arguments: Arguments) -> Result<()> {
+    arguments.attributor.choose_composite(&mut arguments.model)?;
     let console = Console::new(arguments.quiet);
     let job = Job::prepare(&arguments, console)?;
     let adapter = job.adapter();

@@ -119,7 +119,7 @@ impl<'a> From<&'a Tensor<i64>> for Input<'a> {
 }
 
 impl Input<'_> {
-    pub(super) fn shape(&self) -> &Shape {
+    pub(crate) fn shape(&self) -> &Shape {
         match self {
             Input::Float(tensor) => tensor.shape(),
             Input::Integer(tensor) => tensor.shape(),
@@ -168,13 +168,13 @@ impl FromStr for Condition {
 /// What is asked of an [`Explainer`](crate::Explainer) beside the inputs.
 #[derive(Debug, Clone)]
 pub struct Request {
-    pub(super) targets: Targets,
-    pub(super) start: Option<Start>,
-    pub(super) keep: Vec<String>,
-    pub(super) conditions: Vec<Condition>,
-    pub(super) report: bool,
-    pub(super) allow_nonfinite: bool,
-    pub(super) facts: Facts,
+    pub(crate) targets: Targets,
+    pub(crate) start: Option<Start>,
+    pub(crate) keep: Vec<String>,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) report: bool,
+    pub(crate) allow_nonfinite: bool,
+    pub(crate) facts: Facts,
 }
 
 impl Request {

@@ -72,7 +72,20 @@ def load_in_order(model, network, x):
 
 
 def write(
-    name, tensors, tool, tool_version, seed, model, composite, epsilon, stabilizer, start, notes, bounds=None, dialect=None
+    name,
+    tensors,
+    tool,
+    tool_version,
+    seed,
+    model,
+    composite,
+    epsilon,
+    stabilizer,
+    start,
+    notes,
+    bounds=None,
+    dialect=None,
+    attributor=None,
 ):
     sorted_safetensors.write(
         FOLDER / f"{name}.safetensors",
@@ -91,5 +104,6 @@ def write(
             "notes": notes,
             **({} if bounds is None else {"low": str(bounds[0]), "high": str(bounds[1])}),
             **({"dialect": dialect} if dialect else {}),
+            **(attributor or {}),
         },
     )
