@@ -35,7 +35,7 @@ pub mod tensor;
 
 pub use composite::Composite;
 pub use error::{Error, ErrorKind, Result};
-pub use explain::{Backend, Explainer, Input, Options, Request};
+pub use explain::{Backend, Condition, Explainer, Input, Options, Request};
 pub use network::{Network, NetworkBuilder};
 pub use relevance::Relevance;
 pub use start::{Start, Targets};

@@ -56,9 +56,13 @@ impl Golden {
     }
 
     fn composite(&self) -> Composite {
-        let mut options = PresetOptions { stabilizer: self.text("stabilizer").parse().unwrap(), ..Default::default() };
+        let mut options =
+            PresetOptions { stabilizer: Some(self.text("stabilizer").parse().unwrap()), ..Default::default() };
         if self.text("epsilon") != "none" {
-            options.epsilon = self.text("epsilon").parse().unwrap();
+            options.epsilon = Some(self.text("epsilon").parse().unwrap());
+        }
+        if let Some(dialect) = self.metadata.get("dialect") {
+            options.dialect = dialect.parse().unwrap();
         }
         let name = self.text("composite");
         let composite = match name.ends_with(".toml") {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use relprop::Condition;
 use relprop::Result;
 use relprop::output::Precision;
 
@@ -73,6 +74,11 @@ pub struct Arguments {
 
     #[command(flatten)]
     pub target: TargetArguments,
+
+    /// Let relevance pass only these channels of a layer or value; `;` stands between several layers. Given once it is for
+    /// every target, given once for each target each has its own: --target 3,3 --condition conv2=0 --condition conv2=5
+    #[arg(long, value_name = "NAME=1,2,…", help_heading = "Targets")]
+    pub condition: Vec<Condition>,
 
     #[command(flatten)]
     pub pixels: PixelArguments,

@@ -85,7 +85,7 @@ impl<'a> Job<'a> {
         let dispatches = if explainer.backend() == Backend::Cpu { plan.steps.len() } else { 0 };
         let report = ReportFile {
             model: ModelPart::new(&arguments.model.path, &model),
-            composite: CompositePart::new(&composite, arguments.model.options(), &start),
+            composite: CompositePart::new(&composite, &start),
             target: describe(&arguments.target.target),
             backend: explainer.backend().to_string(),
             adapter: explainer.adapter(),
@@ -192,7 +192,8 @@ fn bounded(model: &Model, arguments: &Arguments, source: &Source) -> Result<Comp
 
 fn request(arguments: &Arguments, targets: &Targets, start: &Start) -> Request {
     let request = Request::new(targets.clone()).start(start.clone()).report(arguments.report.is_some());
-    arguments.keep.iter().fold(request, |request, name| request.keep(name))
+    let request = arguments.keep.iter().fold(request, |request, name| request.keep(name));
+    arguments.condition.iter().fold(request, |request, condition| request.condition(condition.clone()))
 }
 
 /// `--layout` that nothing heeds is a mistake.

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod bits;
+mod conditions;
 mod convolutional;
 #[cfg(feature = "gpu")]
 #[path = "../device/mod.rs"]
