@@ -359,7 +359,7 @@ fn positions_of_absurd_numbers_are_refused_with_a_way_out() {
         refused(Op::Expand, &[&[1, 2, most]]),
         refused(Op::DepthToSpace { block: most, channel_first: true }, &[]),
         refused(Op::DepthToSpace { block: 0, channel_first: true }, &[]),
-        refused(Op::SpaceToDepth { block: 2 }, &[]),
+        refused(Op::SpaceToDepth { block: 2, channel_first: false }, &[]),
         refused(Op::Split { axis: 1, parts: Some(3) }, &[]),
         refused(resize(1e30), &[]),
         refused(resize(f32::NAN), &[]),
