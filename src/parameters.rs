@@ -1,21 +1,27 @@
 //! Numbers that a plan's steps read beside data: one a column, computed once a plan, the same for every executor.
 
+mod windows;
+
 use crate::composite::Assignment;
 use crate::error::{Error, Result};
 use crate::layers::Layer;
 use crate::network::{LayerId, Network};
-use crate::plan::{Beside, Op, Parameter, Plan};
+use crate::plan::{Beside, ChannelMask, Layout, Op, Parameter, Plan};
 use crate::rules::{BiasPart, Group, InputPart, LinearRule, Rule, WeightPart};
-use crate::tensor::Tensor;
+use crate::tensor::{Shape, Tensor};
+use windows::Extents;
 
-/// The parameters of a plan, each as wide as the rows it stands beside.
+/// The parameters of a plan, each one period of the rows that it stands beside.
 #[derive(Debug)]
 pub(crate) struct Parameters(Vec<Resolved>);
 
 #[derive(Debug)]
 struct Resolved {
     parameter: Parameter,
+    /// Column c of a row stands beside element c modulo the length of a period.
     columns: Vec<f32>,
+    /// How many periods there are: one, or one for each target of a sample.
+    periods: usize,
     /// The root mean square over the columns.
     rms: f32,
 }
@@ -29,10 +35,14 @@ impl Parameters {
         let mut resolved: Vec<Resolved> = Vec::new();
         for parameter in plan.steps.iter().flat_map(|step| &step.chain).filter_map(Op::parameter) {
             if resolved.iter().all(|known| known.parameter != parameter) {
-                let columns = resolve(network, rules, &parameter)?;
+                let columns = resolve(network, rules, plan, &parameter)?;
+                let periods = match parameter {
+                    Parameter::Mask(mask) => plan.masks[mask].channels.len(),
+                    _ => 1,
+                };
                 let squares: f64 = columns.iter().map(|&p| f64::from(p) * f64::from(p)).sum();
                 let rms = (squares / columns.len() as f64).sqrt() as f32;
-                resolved.push(Resolved { parameter, columns, rms });
+                resolved.push(Resolved { parameter, columns, periods, rms });
             }
         }
         Ok(Parameters(resolved))
@@ -43,9 +53,19 @@ impl Parameters {
         found.expect("every parameter of the plan was resolved")
     }
 
-    /// The columns of a parameter from `from` on.
-    pub(crate) fn columns(&self, parameter: &Parameter, from: usize) -> &[f32] {
-        &self.find(parameter).columns[from..]
+    /// What stands beside column c of a row is element c modulo the length, which divides the row's width: one number
+    /// for each channel, where rows hold many positions of each. `target` is the row's among those of its sample.
+    pub(crate) fn period(&self, parameter: &Parameter, target: usize) -> &[f32] {
+        let Resolved { columns, periods, .. } = self.find(parameter);
+        let length = columns.len() / periods;
+        &columns[target % periods * length..][..length]
+    }
+
+    /// All periods of a parameter, one after another, and how many there are: one, or one for each target.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn periods(&self, parameter: &Parameter) -> (&[f32], usize) {
+        let Resolved { columns, periods, .. } = self.find(parameter);
+        (columns, *periods)
     }
 
     /// The root mean square over a parameter's columns.
@@ -54,20 +74,60 @@ impl Parameters {
     }
 }
 
-fn resolve(network: &Network, rules: &Assignment, parameter: &Parameter) -> Result<Vec<f32>> {
-    match *parameter {
-        Parameter::Bias { layer, part } => Ok(bias(network, layer, part)?.into_iter().map(|b| b as f32).collect()),
+fn resolve(network: &Network, rules: &Assignment, plan: &Plan, parameter: &Parameter) -> Result<Vec<f32>> {
+    let narrow = |columns: Vec<f64>| columns.into_iter().map(|column| column as f32).collect();
+    let (layer, columns) = match *parameter {
+        Parameter::Bias { layer, part } => (layer, narrow(bias(network, layer, part)?)),
         Parameter::Scale { layer, part } => {
             let Layer::Affine(affine) = &network.layer(layer).layer else {
                 return Err(Error::internal("only an affine layer has a scale"));
             };
             let scale = spread(network, layer, affine.scale())?;
-            Ok(scale.data().iter().map(|&s| part.of(s)).collect())
+            (layer, scale.data().iter().map(|&s| part.of(s)).collect())
         }
-        Parameter::Low(layer) => bound(network, rules, layer, InputPart::Low),
-        Parameter::High(layer) => bound(network, rules, layer, InputPart::High),
-        Parameter::Constant { layer, group, beside } => constant(network, rules, layer, group, beside),
+        Parameter::Low(layer) => return bound_as_read(network, rules, plan, layer, InputPart::Low),
+        Parameter::High(layer) => return bound_as_read(network, rules, plan, layer, InputPart::High),
+        Parameter::Mask(mask) => return Ok(masks(network, plan, &plan.masks[mask])),
+        Parameter::Evenly(layer) => (layer, evenly(network, layer)?),
+        Parameter::Constant { layer, group, beside } => {
+            (layer, narrow(constant(network, rules, layer, group, beside)?))
+        }
+    };
+    let output = network.layer(layer).output;
+    Ok(laid_out(columns, network.shape(output), plan.layouts[output.index()]))
+}
+
+/// Columns in ONNX order as they lie, cut to their period.
+fn laid_out(columns: Vec<f32>, shape: &Shape, layout: Layout) -> Vec<f32> {
+    let channels = shape.dims().first().copied().unwrap_or(1);
+    let mut columns = match layout {
+        Layout::Natural => columns,
+        Layout::ChannelsLast => {
+            let positions = columns.len() / channels;
+            (0..columns.len()).map(|at| columns[at % channels * positions + at / channels]).collect()
+        }
+    };
+    let last = layout.physical(shape).last().copied().unwrap_or(1);
+    let (first, rest) = columns.split_at(last);
+    if rest.chunks_exact(last).all(|row| row == first) {
+        columns.truncate(last);
     }
+    columns
+}
+
+/// 1 at the channels that pass and 0 elsewhere, one period for each list of channels.
+fn masks(network: &Network, plan: &Plan, mask: &ChannelMask) -> Vec<f32> {
+    let (shape, layout) = (network.shape(mask.value), plan.layouts[mask.value.index()]);
+    let positions = shape.count() / shape.dims().first().copied().unwrap_or(1);
+    let whole: Vec<Vec<f32>> = (mask.channels.iter())
+        .map(|channels| {
+            let passes = |at: usize| f32::from(u8::from(channels.contains(&(at / positions))));
+            laid_out((0..shape.count()).map(passes).collect(), shape, layout)
+        })
+        .collect();
+    // One list may repeat sooner than another; all take the longest period.
+    let length = whole.iter().map(Vec::len).max().unwrap_or(0);
+    whole.iter().flat_map(|period| period.iter().copied().cycle().take(length)).collect()
 }
 
 /// A parameter of a layer broadcast over its first input.
@@ -75,7 +135,7 @@ fn spread(network: &Network, layer: LayerId, tensor: &Tensor) -> Result<Tensor> 
     tensor.broadcast_to(network.shape(network.layer(layer).inputs[0]))
 }
 
-/// b̃ of a layer for each element of its output.
+/// b̃ of a layer for each element of its output, in ONNX order.
 fn bias(network: &Network, layer: LayerId, part: BiasPart) -> Result<Vec<f64>> {
     let node = network.layer(layer);
     let width = network.shape(node.output).count();
@@ -85,19 +145,44 @@ fn bias(network: &Network, layer: LayerId, part: BiasPart) -> Result<Vec<f64>> {
             Some(bias) => bias.data().iter().map(|&b| of(b)).cycle().take(width).collect(),
             None => vec![0.0; width],
         }),
+        Layer::Conv(conv) => Ok(match conv.bias() {
+            Some(bias) => {
+                let positions = width / conv.outputs();
+                bias.data().iter().flat_map(|&b| std::iter::repeat_n(of(b), positions)).collect()
+            }
+            None => vec![0.0; width],
+        }),
         Layer::Affine(affine) => Ok(spread(network, layer, affine.offset())?.data().iter().map(|&b| of(b)).collect()),
-        Layer::Sum(_)
-        | Layer::Conv(_)
-        | Layer::AveragePool(_)
-        | Layer::MaxPool(_)
-        | Layer::AxisMap(_)
-        | Layer::Multiply(_)
+        Layer::AveragePool(_)
+        | Layer::Sum(_)
         | Layer::Activation(_)
         | Layer::Reshape(_)
         | Layer::Transpose(_)
         | Layer::Concat(_)
+        | Layer::MaxPool(_)
+        | Layer::AxisMap(_)
+        | Layer::Multiply(_)
         | Layer::Lookup(_) => Ok(vec![0.0; width]),
     }
+}
+
+/// 1 / N for each output of a layer with windows, in ONNX order.
+fn evenly(network: &Network, layer: LayerId) -> Result<Vec<f32>> {
+    let node = network.layer(layer);
+    match &node.layer {
+        Layer::Conv(conv) => Ok(windows::evenly_convolved(conv, extents(network, layer))),
+        Layer::AveragePool(pool) => {
+            let channels = network.shape(node.output).dims()[0];
+            Ok(windows::evenly_pooled(pool, channels, extents(network, layer)))
+        }
+        _ => Err(Error::internal("only a layer with windows counts its inputs")),
+    }
+}
+
+/// The spatial extents of a layer with windows.
+fn extents(network: &Network, layer: LayerId) -> Extents<'_> {
+    let node = network.layer(layer);
+    Extents { input: &network.shape(node.inputs[0]).dims()[1..], output: &network.shape(node.output).dims()[1..] }
 }
 
 fn linear_rule(rules: &Assignment, layer: LayerId) -> Result<&LinearRule> {
@@ -107,14 +192,26 @@ fn linear_rule(rules: &Assignment, layer: LayerId) -> Result<&LinearRule> {
     }
 }
 
-fn bound(network: &Network, rules: &Assignment, layer: LayerId, part: InputPart) -> Result<Vec<f32>> {
+fn bound(network: &Network, rules: &Assignment, layer: LayerId, part: InputPart) -> Result<Tensor> {
     let bounds = linear_rule(rules, layer)?.bounds.as_ref().ok_or_else(|| Error::internal("the rule has no bounds"))?;
-    let bound = if part == InputPart::Low { &bounds.low } else { &bounds.high };
-    Ok(spread(network, layer, bound)?.into_data())
+    spread(network, layer, if part == InputPart::Low { &bounds.low } else { &bounds.high })
+}
+
+/// A bound beside the layer's input, as the layer reads it.
+fn bound_as_read(
+    network: &Network,
+    rules: &Assignment,
+    plan: &Plan,
+    layer: LayerId,
+    part: InputPart,
+) -> Result<Vec<f32>> {
+    let bound = bound(network, rules, layer, part)?;
+    let shape = bound.shape().clone();
+    Ok(laid_out(bound.into_data(), &shape, plan.layout_read(network.layer(layer))))
 }
 
 /// Σ σ W̃ x̃ over the terms that hold no x, with b̃, less the b that the forward pass's z holds already.
-fn constant(network: &Network, rules: &Assignment, layer: LayerId, group: usize, beside: Beside) -> Result<Vec<f32>> {
+fn constant(network: &Network, rules: &Assignment, layer: LayerId, group: usize, beside: Beside) -> Result<Vec<f64>> {
     let group: &Group = &linear_rule(rules, layer)?.groups[group];
     let mut d = bias(network, layer, group.bias)?;
     if beside == Beside::ForwardOutput {
@@ -125,11 +222,11 @@ fn constant(network: &Network, rules: &Assignment, layer: LayerId, group: usize,
         let x = match term.input {
             InputPart::Whole | InputPart::Positive | InputPart::Negative => continue,
             InputPart::One => vec![1.0; network.shape(network.layer(layer).inputs[0]).count()],
-            InputPart::Low | InputPart::High => bound(network, rules, layer, term.input)?,
+            InputPart::Low | InputPart::High => bound(network, rules, layer, term.input)?.into_data(),
         };
         add_product(network, layer, &x, term.weight, f64::from(term.sign.factor()), &mut d)?;
     }
-    Ok(d.into_iter().map(|d| d as f32).collect())
+    Ok(d)
 }
 
 fn add_product(network: &Network, layer: LayerId, x: &[f32], part: WeightPart, sign: f64, d: &mut [f64]) -> Result<()> {
@@ -151,10 +248,16 @@ fn add_product(network: &Network, layer: LayerId, x: &[f32], part: WeightPart, s
             let products = scale.data().iter().zip(x).map(|(&s, &x)| f64::from(part.of(s)) * f64::from(x));
             d.iter_mut().zip(products).for_each(|(d, product)| *d += sign * product);
         }
-        Layer::Conv(_) | Layer::AveragePool(_) | Layer::MaxPool(_) | Layer::AxisMap(_) | Layer::Multiply(_) => {
-            unreachable!("interim")
-        }
-        Layer::Activation(_) | Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_) | Layer::Lookup(_) => {
+        Layer::Conv(conv) => windows::add_convolved(conv, x, part, sign, extents(network, layer), d),
+        Layer::AveragePool(pool) => windows::add_pooled(pool, x, part, sign, extents(network, layer), d)?,
+        Layer::Activation(_)
+        | Layer::Reshape(_)
+        | Layer::Transpose(_)
+        | Layer::Concat(_)
+        | Layer::MaxPool(_)
+        | Layer::AxisMap(_)
+        | Layer::Multiply(_)
+        | Layer::Lookup(_) => {
             return Err(Error::internal("only a linear layer has a denominator"));
         }
     }

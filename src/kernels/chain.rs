@@ -17,11 +17,26 @@ pub(crate) type Operand = chain::Operand<Slot>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slot(pub usize);
 
-/// Numbers that stand beside every row: where they begin in the kernel's parameters.
+/// Numbers that stand beside every row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Columns {
-    /// The position of their offset in the step.
+    /// The position of their place in the step.
     pub index: usize,
+    pub repeat: Repeat,
+}
+
+/// How often numbers stand beside a row of a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// Once.
+    Never,
+    /// For each of the kernel's rows that lie side by side in it.
+    EachRow,
+    /// After the period that the step is told.
+    Period,
+    /// Likewise, with a period for each target of a sample, one after another: as whole vectors, or each followed by what
+    /// four from any column on read beyond it.
+    EachTarget { is_whole: bool },
 }
 
 /// What a chain reads of a buffer.
@@ -173,8 +188,19 @@ impl Writer {
     }
 
     fn parameter(&mut self, columns: Columns) -> String {
-        self.parameters = self.parameters.max(columns.index + 1);
-        format!("parameter({}, at)", component("offsets", columns.index))
+        let Columns { index, repeat } = columns;
+        self.parameters = self.parameters.max(index + 1);
+        let column = match repeat {
+            Repeat::Never => "at.column".to_owned(),
+            Repeat::EachRow => "at.within".to_owned(),
+            Repeat::Period => format!("at.column % {}", component("periods", index)),
+            Repeat::EachTarget { is_whole } => {
+                let period = component("periods", index);
+                let stride = if is_whole { period.clone() } else { format!("(({period} + 6u) / 4u * 4u)") };
+                format!("at.row % step.targets * {stride} + at.column % {period}")
+            }
+        };
+        format!("parameter({} + {column})", component("offsets", index))
     }
 
     fn number(&mut self, number: f32) -> String {

@@ -73,7 +73,7 @@ impl Conv {
         way: ConvWay,
     ) -> Result<Self> {
         let shape = weight.shape().clone();
-        let kernel: Vec<usize> = window.axes().iter().map(|axis| axis.kernel).collect();
+        let kernel = window.kernel();
         let fits = shape.rank() == kernel.len() + 2 && shape.dims()[2..] == kernel;
         if !fits || shape.count() == 0 {
             return Err(Error::shape(format!("a weight of shape {shape} does not fit a window of {kernel:?}")));
@@ -171,6 +171,19 @@ impl Conv {
     /// How inputs read outputs on the way back: as [`forward`](Self::forward), from the input's spatial extents.
     pub fn backward(&self, input: &[usize]) -> Vec<Vec<Reach>> {
         if self.is_transposed() { vec![self.window.to_coarse(input)] } else { self.window.to_fine(input) }
+    }
+
+    /// Where the weight between an output channel and an input channel of its group, counted within the group, begins:
+    /// window positions follow.
+    pub(crate) fn weight_offset(&self, output: usize, input: usize) -> usize {
+        let of_group = self.outputs() / self.groups;
+        let (coarse, fine) = match self.way {
+            ConvWay::Plain => (output, input),
+            ConvWay::Transposed { .. } => {
+                (output / of_group * (self.inputs() / self.groups) + input, output % of_group)
+            }
+        };
+        (coarse * self.weight_shape.dims()[1] + fine) * self.window.positions()
     }
 
     pub(super) fn output_shape(&self, input: &Shape) -> Result<Shape> {

@@ -127,6 +127,37 @@ pub struct Reach {
     pub tap_step: usize,
 }
 
+/// Calls `visit` with target, source and window position of every connection that `reaches` makes, one reach for each
+/// axis; each is a row-major position within `targets`, `sources` and `kernel`.
+pub(crate) fn visit(
+    reaches: &[Reach],
+    [targets, sources, kernel]: [&[usize]; 3],
+    visit: &mut impl FnMut(usize, usize, usize),
+) {
+    fn nested(
+        reaches: &[Reach],
+        [targets, sources, kernel]: [&[usize]; 3],
+        [target, source, position]: [usize; 3],
+        visit: &mut impl FnMut(usize, usize, usize),
+    ) {
+        let Some((reach, rest)) = reaches.split_first() else { return visit(target, source, position) };
+        for i in 0..reach.count {
+            for tap in 0..reach.taps {
+                let from = (reach.stride * i) as isize + reach.start + reach.spread * tap as isize;
+                if (0..sources[0] as isize).contains(&from) {
+                    let at = [
+                        target * targets[0] + reach.first + reach.step * i,
+                        source * sources[0] + from as usize,
+                        position * kernel[0] + reach.tap + reach.tap_step * tap,
+                    ];
+                    nested(rest, [&targets[1..], &sources[1..], &kernel[1..]], at, visit);
+                }
+            }
+        }
+    }
+    nested(reaches, [targets, sources, kernel], [0; 3], visit);
+}
+
 /// A window over one, two or three spatial axes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Window {
@@ -152,6 +183,11 @@ impl Window {
     /// The axes, outermost first.
     pub fn axes(&self) -> &[WindowAxis] {
         &self.axes
+    }
+
+    /// Positions along each axis.
+    pub fn kernel(&self) -> Vec<usize> {
+        self.axes.iter().map(|axis| axis.kernel).collect()
     }
 
     /// How many positions the window has.

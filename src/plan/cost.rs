@@ -2,7 +2,7 @@
 
 use super::{Buffer, BufferId, Plan, Role, Rows, Step, Work};
 use crate::layers::Layer;
-use crate::network::Network;
+use crate::network::{LayerNode, Network};
 
 /// What one step does for a number of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,13 +60,12 @@ impl Plan {
             }
             _ => bytes(step.target),
         };
-        if let (Work::Product { .. }, Some(layer)) = (&step.work, step.layer)
-            && let Layer::Dense(dense) = &network.layer(layer).layer
-        {
+        if let (Work::Product { .. } | Work::Convolve { .. }, Some(layer)) = (&step.work, step.layer) {
             let target = &self.buffers[step.target.index()];
-            let rows = self.rows(target.rows, samples) * network.shape(network.layer(layer).output).count();
-            cost.operations = 2 * (rows * dense.inputs()) as u64;
-            cost.weights = (dense.inputs() * dense.outputs() * size_of::<f32>()) as u64;
+            let node = network.layer(layer);
+            let (each, weights) = multiply_adds(network, node);
+            cost.operations = 2 * (self.rows(target.rows, samples) * each) as u64;
+            cost.weights = (weights * size_of::<f32>()) as u64;
         }
         cost
     }
@@ -76,7 +75,7 @@ impl Plan {
         let mut cost = Cost::default();
         for (position, step) in self.steps.iter().enumerate() {
             let of_step = self.step_cost(network, step, samples);
-            let is_product = matches!(step.work, Work::Product { .. });
+            let is_product = matches!(step.work, Work::Product { .. } | Work::Convolve { .. });
             cost.products += usize::from(is_product);
             cost.others += usize::from(!is_product);
             cost.operations += of_step.operations;
@@ -94,10 +93,7 @@ impl Plan {
         for (index, buffer) in self.buffers.iter().enumerate() {
             let index = BufferId(index);
             let is_used = self.steps.iter().any(|step| step.target == index || step.reads().any(|read| read == index));
-            let made_by_product = self
-                .steps
-                .iter()
-                .any(|step| step.target == index && matches!(step.work, Work::Product { .. } | Work::Start));
+            let made_by_product = self.steps.iter().any(|step| step.target == index && is_product_or_start(&step.work));
             let uses = match (buffer.role, buffer.rows) {
                 _ if !is_used => 0,
                 (Role::Input(_) | Role::Index(_) | Role::Result(_), _) => 1,
@@ -116,5 +112,33 @@ impl Plan {
             Rows::Sample => samples,
             Rows::Target => samples * self.targets,
         }
+    }
+}
+
+fn is_product_or_start(work: &Work) -> bool {
+    matches!(work, Work::Product { .. } | Work::Convolve { .. } | Work::Start)
+}
+
+/// Multiply-adds of a layer for one sample, the same in both directions, and how many weights it has. A convolution's
+/// padding is counted as if it were data, as everyone counts.
+fn multiply_adds(network: &Network, node: &LayerNode) -> (usize, usize) {
+    match &node.layer {
+        Layer::Dense(dense) => (network.shape(node.output).count() * dense.inputs(), dense.inputs() * dense.outputs()),
+        Layer::Conv(conv) => {
+            let coarse = if conv.is_transposed() { node.inputs[0] } else { node.output };
+            let each = conv.window().positions() * conv.fine_channels() / conv.groups();
+            (network.shape(coarse).count() * each, conv.coarse_channels() * each)
+        }
+        Layer::AveragePool(_)
+        | Layer::Sum(_)
+        | Layer::Affine(_)
+        | Layer::Activation(_)
+        | Layer::Reshape(_)
+        | Layer::Transpose(_)
+        | Layer::Concat(_)
+        | Layer::MaxPool(_)
+        | Layer::AxisMap(_)
+        | Layer::Multiply(_)
+        | Layer::Lookup(_) => (0, 0),
     }
 }

@@ -15,13 +15,15 @@ pub struct Facts {
     pub dead_below_zero: bool,
     /// The plain term's z is the forward pass's own.
     pub reuse_forward: bool,
+    /// Where two denominators of a rule add up to z, the forward pass computes these two and no third product.
+    pub split_forward: bool,
     /// Elementwise work joins the step before it.
     pub fuse: bool,
 }
 
 impl Default for Facts {
     fn default() -> Self {
-        Facts { nonnegative: true, dead_below_zero: true, reuse_forward: true, fuse: true }
+        Facts { nonnegative: true, dead_below_zero: true, reuse_forward: true, split_forward: true, fuse: true }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The forward pass: one step a layer that computes, none for layers that only name elements anew.
 
+use super::layout::{Layout, turned};
 use super::{Builder, Direction, Op, Operand, Parameter, Role, Rows, Work};
-use crate::layers::Layer;
+use crate::layers::{AxisMap, Layer, Transpose};
 use crate::network::{LayerId, LayerNode, ValueId};
 use crate::rules::{BiasPart, WeightPart};
 
@@ -16,19 +17,39 @@ impl Builder<'_> {
 
     /// Plans one layer and says how its value is read.
     fn forward_layer(&mut self, id: LayerId, node: &LayerNode) -> Operand {
-        let source = self.operand(node.inputs[0]);
+        if let Some([first, second]) = self.parts_of_output(id, node) {
+            let chain = vec![Op::Add { operand: Operand::whole(second), factor: 1.0 }];
+            return self.compute(id, node.output, Work::Elementwise, Operand::whole(first), chain);
+        }
+        let source = self.operand_in(node.inputs[0], self.layout_read(node, 0));
         match &node.layer {
             Layer::Dense(dense) => {
-                let bias = Parameter::Bias { layer: id, part: BiasPart::WHOLE };
-                let chain = dense.bias().map(|_| Op::AddParameter(bias)).into_iter().collect();
                 let work = Work::Product { direction: Direction::Forward, weight: WeightPart::WHOLE };
-                self.compute(id, node.output, work, source, chain)
+                self.compute(id, node.output, work, source, bias_added(id, dense.bias().is_some()))
+            }
+            Layer::Conv(conv) => {
+                let work = Work::Convolve { direction: Direction::Forward, weight: WeightPart::WHOLE };
+                self.compute(id, node.output, work, source, bias_added(id, conv.bias().is_some()))
+            }
+            Layer::AveragePool(_) => {
+                let work = Work::AveragePool { direction: Direction::Forward, weight: WeightPart::WHOLE };
+                self.compute(id, node.output, work, source, Vec::new())
+            }
+            Layer::MaxPool(_) => self.compute(id, node.output, Work::MaxPool, source, Vec::new()),
+            Layer::AxisMap(map) => {
+                let work = self.along_axis(node, map, Direction::Forward);
+                self.compute(id, node.output, work, source, Vec::new())
+            }
+            Layer::Multiply(_) => {
+                let other = self.operand_in(node.inputs[1], self.layout_read(node, 1));
+                self.compute(id, node.output, Work::Elementwise, source, vec![Op::Multiply(other)])
             }
             Layer::Sum(sum) => {
                 let first = sum.signs()[0].factor();
                 let mut chain: Vec<Op> = (first != 1.0).then_some(Op::Scale(first)).into_iter().collect();
-                for (sign, &input) in sum.signs().iter().zip(&node.inputs).skip(1) {
-                    chain.push(Op::Add { operand: self.operand(input), factor: sign.factor() });
+                for (slot, sign) in sum.signs().iter().enumerate().skip(1) {
+                    let operand = self.operand_in(node.inputs[slot], self.layout_read(node, slot));
+                    chain.push(Op::Add { operand, factor: sign.factor() });
                 }
                 self.compute(id, node.output, Work::Elementwise, source, chain)
             }
@@ -44,6 +65,7 @@ impl Builder<'_> {
                 Some(_) => self.compute(id, node.output, Work::Elementwise, source, vec![Op::Activate(*activation)]),
             },
             Layer::Reshape(_) => source,
+            Layer::Transpose(transpose) if self.is_turned(node, transpose) => source,
             Layer::Transpose(transpose) => {
                 let dims = self.network.shape(node.inputs[0]).dims().to_vec();
                 let work = Work::Transpose { dims, order: transpose.order().to_vec() };
@@ -52,7 +74,7 @@ impl Builder<'_> {
             Layer::Concat(concat) => {
                 let target = self.value_buffer(node.output);
                 for strips in self.strips(node, concat.axis()) {
-                    let source = self.operand(strips.input);
+                    let source = self.operand_in(strips.input, self.layout(node.output));
                     let work = Work::Strips {
                         count: strips.count,
                         length: strips.length,
@@ -62,9 +84,6 @@ impl Builder<'_> {
                     self.step(id, work, source, Vec::new(), target);
                 }
                 Operand::whole(target)
-            }
-            Layer::Conv(_) | Layer::AveragePool(_) | Layer::MaxPool(_) | Layer::AxisMap(_) | Layer::Multiply(_) => {
-                unreachable!("interim")
             }
             Layer::Lookup(_) => self.compute(id, node.output, Work::Lookup, source, Vec::new()),
         }
@@ -81,22 +100,46 @@ impl Builder<'_> {
         self.buffer(name, Rows::Sample, self.width(value), Role::Scratch)
     }
 
-    /// The logits are read by the start and by the caller, so they are stored as they are.
+    /// The logits are read by the start and by the caller, so they are stored as they are, in ONNX order.
     fn store_output(&mut self) {
         let output = self.network.output();
-        let read = self.operand(output);
+        let read = self.operand_in(output, Layout::Natural);
         let is_scratch = self.buffers[read.buffer.index()].role == Role::Scratch;
-        if !read.is_whole() || !is_scratch {
-            let target = self.value_buffer(output);
-            let layer = self.network.producer(output).expect("a layer makes the output");
-            self.step(layer, Work::Elementwise, read, Vec::new(), target);
+        if read.is_whole() && is_scratch {
+            self.logits = Some(read.buffer);
+            return;
+        }
+        let target = self.value_buffer(output);
+        let layer = self.network.producer(output).expect("a layer makes the output");
+        self.step(layer, Work::Elementwise, read, Vec::new(), target);
+        if self.layout(output) == Layout::Natural {
             self.values[output.index()] = Some(Operand::whole(target));
         }
+        self.logits = Some(target);
+    }
+
+    /// Whether a transposed value lies as its source does.
+    pub(super) fn is_turned(&self, node: &LayerNode, transpose: &Transpose) -> bool {
+        turned(transpose.order(), self.layout(node.inputs[0])).is_some()
+    }
+
+    /// The work of a map along an axis, on rows as they lie.
+    pub(super) fn along_axis(&self, node: &LayerNode, map: &AxisMap, direction: Direction) -> Work {
+        let shape = self.network.shape(node.output);
+        let layout = self.layout(node.output);
+        let dims = layout.physical(shape);
+        let axis = layout.axis(map.axis(), shape.rank());
+        let (before, after) = (dims[..axis].iter().product(), dims[axis + 1..].iter().product());
+        Work::AlongAxis { direction, before, after }
     }
 
     /// Where each input of a concat lies in its output.
     pub(super) fn strips(&self, node: &LayerNode, axis: usize) -> Vec<Strips> {
-        let length = |value: ValueId| self.network.shape(value).dims()[axis..].iter().product::<usize>();
+        let layout = self.layout(node.output);
+        let length = |value: ValueId| {
+            let shape = self.network.shape(value);
+            layout.physical(shape)[layout.axis(axis, shape.rank())..].iter().product::<usize>()
+        };
         let total = length(node.output);
         let count = self.width(node.output) / total;
         let mut offset = 0;
@@ -116,4 +159,10 @@ pub(super) struct Strips {
     pub(super) length: usize,
     pub(super) total: usize,
     pub(super) offset: usize,
+}
+
+/// The chain of a layer with weights on its way forward.
+fn bias_added(layer: LayerId, has_bias: bool) -> Vec<Op> {
+    let bias = Parameter::Bias { layer, part: BiasPart::WHOLE };
+    has_bias.then_some(Op::AddParameter(bias)).into_iter().collect()
 }

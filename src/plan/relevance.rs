@@ -1,25 +1,38 @@
 //! The backward pass: from the start at the output to the relevance of inputs and kept values.
 
-use super::{BufferId, Builder, Measure, Op, Operand, Parameter, Role, Rows, Step, Work};
+use super::layout::Layout;
+use super::{BufferId, Builder, Direction, Measure, Op, Operand, Parameter, Role, Rows, Step, Work};
 use crate::composite::Finish;
-use crate::layers::{Activation, Layer, Transpose};
+use crate::layers::{Activation, AxisMap, Layer, Transpose};
 use crate::network::{InputKind, LayerId, LayerNode, ValueId};
-use crate::rules::{InputPart, PointwiseRule, Rule, WeightPart};
+use crate::rules::{BilinearRule, InputPart, PointwiseRule, Rule, WeightPart};
 
 impl Builder<'_> {
     pub(super) fn relevance(&mut self) {
         let mut arrived: Vec<Vec<BufferId>> = vec![Vec::new(); self.network.values().len()];
         let sums = self.buffer("sums".to_owned(), Rows::Sample, 0, Role::Sums);
-        arrived[self.network.output().index()].push(self.start());
+        let output = self.network.output();
+        let start = self.start();
+        let start = self.relevance_in(output, start, Layout::Natural, self.layout(output));
+        arrived[output.index()].push(start);
         for (id, node) in self.network.layer_ids().rev() {
             if !self.is_needed(node.output) {
                 continue;
             }
             let arriving = std::mem::take(&mut arrived[node.output.index()]);
+            // Nothing arrives behind a gate.
+            if arriving.is_empty() && !self.ask.report {
+                if self.ask.keep.contains(&node.output) {
+                    self.deliver(node.output, &arriving);
+                }
+                continue;
+            }
             let relevance = self.gather(node.output, &arriving);
-            let mut layer = Backward { builder: self, id, node, relevance, sums };
-            for (input, share) in node.inputs.iter().zip(layer.shares()) {
-                arrived[input.index()].extend(share);
+            let shares = Backward { builder: self, id, node, relevance, sums }.shares();
+            for (slot, (&input, share)) in node.inputs.iter().zip(shares).enumerate() {
+                let Some(share) = share else { continue };
+                let share = self.relevance_in(input, share, self.layout_read(node, slot), self.layout(input));
+                arrived[input.index()].push(share);
             }
         }
         for input in self.network.inputs() {
@@ -39,7 +52,7 @@ impl Builder<'_> {
     fn start(&mut self) -> BufferId {
         let output = self.network.output();
         let target = self.relevance_buffer(output);
-        let source = Some(self.operand(output));
+        let source = self.logits.map(Operand::whole);
         self.steps.push(Step { layer: None, work: Work::Start, source, chain: Vec::new(), target });
         target
     }
@@ -54,8 +67,13 @@ impl Builder<'_> {
         self.buffer(name, Rows::Target, self.width(value), Role::Scratch)
     }
 
-    /// The relevance of a value: what its readers gave, added in a fixed order, and delivered if it is kept.
+    /// The relevance of a value: what its readers gave, added in a fixed order, as far as masks let it pass, and delivered
+    /// if it is kept.
     fn gather(&mut self, value: ValueId, arriving: &[BufferId]) -> BufferId {
+        let masks = (0..self.ask.masks.len()).filter(|&mask| self.ask.masks[mask].value == value);
+        let chain: Vec<Op> = masks.map(|mask| Op::MultiplyParameter(Parameter::Mask(mask))).collect();
+        let masked = if chain.is_empty() { None } else { Some([self.add(value, arriving, chain)]) };
+        let arriving = masked.as_ref().map_or(arriving, |masked| masked.as_slice());
         if self.ask.keep.contains(&value) {
             return self.deliver(value, arriving);
         }
@@ -65,7 +83,14 @@ impl Builder<'_> {
         }
     }
 
+    /// Results are in ONNX order; relevance goes on as its value lies.
     fn deliver(&mut self, value: ValueId, arriving: &[BufferId]) -> BufferId {
+        if self.layout(value) == Layout::ChannelsLast {
+            let own = self.add(value, arriving, Vec::new());
+            let result = self.relevance_in(value, own, Layout::ChannelsLast, Layout::Natural);
+            self.results.push((value, result));
+            return own;
+        }
         let is_input = self.network.inputs().iter().any(|input| input.value == value);
         let times_input = is_input && self.rules.finish() == Finish::TimesInput;
         let chain = times_input.then(|| Op::Multiply(self.operand(value))).into_iter().collect();
@@ -118,16 +143,25 @@ impl Backward<'_, '_> {
                 }
             },
             (Layer::Reshape(_), _) => vec![Some(self.relevance)],
+            (Layer::Transpose(transpose), _) if self.builder.is_turned(self.node, transpose) => {
+                vec![Some(self.relevance)]
+            }
             (Layer::Transpose(transpose), _) => vec![Some(self.transpose(transpose))],
             (Layer::Concat(concat), _) => self.concat(concat.axis()),
-            (
-                Layer::Conv(_) | Layer::AveragePool(_) | Layer::MaxPool(_) | Layer::AxisMap(_) | Layer::Multiply(_),
-                _,
-            ) => unreachable!("interim"),
+            (Layer::MaxPool(_), _) => vec![Some(self.unpool())],
+            (Layer::AxisMap(map), _) => vec![Some(self.axis_map(map))],
+            (Layer::Multiply(_), Some(Rule::Bilinear(rule))) => self.multiply(*rule),
             (Layer::Lookup(_), _) => vec![None],
-            (Layer::Dense(_) | Layer::Sum(_) | Layer::Affine(_) | Layer::Activation(_), _) => {
-                unreachable!("a composite gives every layer a rule of its family")
-            }
+            (
+                Layer::Dense(_)
+                | Layer::Conv(_)
+                | Layer::AveragePool(_)
+                | Layer::Sum(_)
+                | Layer::Affine(_)
+                | Layer::Activation(_)
+                | Layer::Multiply(_),
+                _,
+            ) => unreachable!("a composite gives every layer a rule of its family"),
         };
         if self.builder.ask.report && rule.is_some() {
             self.measure(Measure::AtOutput, self.relevance, Vec::new());
@@ -143,6 +177,57 @@ impl Backward<'_, '_> {
         self.push(Work::Measure(measure), Operand::whole(source), chain, sums);
     }
 
+    /// An input of the layer as the layer reads it.
+    pub(super) fn input(&mut self, slot: usize) -> Operand {
+        let layout = self.builder.layout_read(self.node, slot);
+        self.builder.operand_in(self.node.inputs[slot], layout)
+    }
+
+    /// Every window finds its winner again, then every element asks its windows whether it won.
+    fn unpool(&mut self) -> BufferId {
+        let width = self.builder.width(self.node.output);
+        let name = format!("winners({})", self.node.name);
+        let winners = self.builder.buffer(name, Rows::Sample, width, Role::Scratch);
+        let source = self.input(0);
+        self.push(Work::Winners, source, Vec::new(), winners);
+        let target = self.builder.relevance_buffer(self.node.inputs[0]);
+        self.push(Work::Unpool { winners }, Operand::whole(self.relevance), Vec::new(), target);
+        target
+    }
+
+    fn axis_map(&mut self, map: &AxisMap) -> BufferId {
+        let work = self.builder.along_axis(self.node, map, Direction::Backward);
+        let target = self.builder.relevance_buffer(self.node.inputs[0]);
+        self.push(work, Operand::whole(self.relevance), Vec::new(), target);
+        target
+    }
+
+    fn multiply(&mut self, rule: BilinearRule) -> Vec<Option<BufferId>> {
+        let mut shares = Vec::with_capacity(2);
+        for slot in 0..2 {
+            let share = match rule {
+                BilinearRule::Gradient => {
+                    let partner = self.input(1 - slot);
+                    Some(self.factor(slot, Op::Multiply(partner)))
+                }
+                BilinearRule::Shares(shares) if shares[slot] == 0.0 => None,
+                BilinearRule::Shares(shares) if shares[slot] == 1.0 => Some(self.relevance),
+                BilinearRule::Shares(shares) => Some(self.factor(slot, Op::Scale(shares[slot]))),
+                BilinearRule::Gated | BilinearRule::Half => {
+                    unreachable!("a composite says how each product is shared")
+                }
+            };
+            shares.push(share.filter(|_| self.builder.is_needed(self.node.inputs[slot])));
+        }
+        shares
+    }
+
+    fn factor(&mut self, slot: usize, op: Op) -> BufferId {
+        let target = self.builder.relevance_buffer(self.node.inputs[slot]);
+        self.push(Work::Elementwise, Operand::whole(self.relevance), vec![op], target);
+        target
+    }
+
     fn elementwise(&mut self, chain: Vec<Op>) -> Option<BufferId> {
         let target = self.builder.relevance_buffer(self.node.inputs[0]);
         self.push(Work::Elementwise, Operand::whole(self.relevance), chain, target);
@@ -150,7 +235,7 @@ impl Backward<'_, '_> {
     }
 
     fn activation(&mut self, activation: Activation, rule: PointwiseRule) -> Option<BufferId> {
-        let at = self.builder.operand(self.node.inputs[0]);
+        let at = self.input(0);
         let times = |activation| Op::MultiplyDerivative { activation, at };
         let positive = Op::Part(InputPart::Positive);
         let chain = match rule {

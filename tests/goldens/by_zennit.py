@@ -112,11 +112,10 @@ COMPOSITES = {
 }
 
 
-def explain(network, composite, inputs, target, start_name, canonizers=()):
+def explain(network, composite, inputs, target, start_name, canonizers=(), make=None):
     """Relevance for every float input; `target` may have a column for each of K targets."""
     columns = target if target.ndim == 2 else target[:, None]
-    make = PRESETS[composite] if composite in PRESETS else COMPOSITES[composite][1]
-    made = make()
+    made = (make or PRESETS.get(composite) or COMPOSITES[composite][1])()
     hooked = copy.deepcopy(network)
     results = []
     if made is not None:
@@ -139,8 +138,21 @@ def explain(network, composite, inputs, target, start_name, canonizers=()):
     return logits.detach(), join([r for r, _ in results]).numpy(), relevance
 
 
-def write(name, model, network, inputs, composite, start_name="logit", targets="argmax", seed=SEED, notes="", canonizers=(), bounds=None):
-    """`targets` is argmax, random, or top:K."""
+def write(
+    name,
+    model,
+    network,
+    inputs,
+    composite,
+    start_name="logit",
+    targets="argmax",
+    seed=SEED,
+    notes="",
+    canonizers=(),
+    bounds=None,
+    make=None,
+):
+    """`targets` is argmax, random, or top:K. `make` makes the composite where it is not the one of that name."""
     network = with_sums(network).eval()
     for module in network.modules():
         if isinstance(module, (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU)):
@@ -154,9 +166,9 @@ def write(name, model, network, inputs, composite, start_name="logit", targets="
             target = torch.randint(logits.shape[-1], logits.shape[:1], generator=torch.Generator().manual_seed(seed))
         case ["top", k]:
             target = logits.topk(int(k), dim=-1).indices
-    logits, r, relevance = explain(network, composite, inputs, target, start_name, canonizers)
+    logits, r, relevance = explain(network, composite, inputs, target, start_name, canonizers, make)
     wide = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
-    logits64, r64, relevance64 = explain(copy.deepcopy(network).double(), composite, wide, target, start_name, canonizers)
+    logits64, r64, relevance64 = explain(copy.deepcopy(network).double(), composite, wide, target, start_name, canonizers, make)
     suffix = (lambda key: "") if len(inputs) == 1 else (lambda key: f".{key}")
     tensors = {f"input{suffix(k)}": v.numpy() for k, v in inputs.items()}
     tensors |= {f"relevance{suffix(k)}": v for k, v in relevance.items()}
@@ -254,12 +266,31 @@ def structure():
             write(f"zennit_{name}_{composite}", model, golden.load(model, make()), inputs, composite, notes=notes)
 
 
+def first_images(count):
+    with np.load(golden.ROOT / "demo/fashion-mnist-test.npz") as data:
+        return torch.from_numpy(data["image"][:count].astype(np.float32) / 255)
+
+
+def door(mean, std):
+    """Normalises forward, hands relevance through unchanged."""
+
+    class Door(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return (x - mean) / std
+
+        @staticmethod
+        def backward(ctx, relevance):
+            return relevance
+
+    return Door.apply
+
+
 def demo():
     """Mean and deviation stand before the first layer. Passed: relevance of the normalised pixel. Folded: of the pixel, by W / std."""
     model = "demo/fashion-mlp.onnx"
     arrays = golden.weights(model)
-    with np.load(golden.ROOT / "demo/fashion-mnist-test.npz") as data:
-        image = torch.from_numpy(data["image"][:SAMPLES].astype(np.float32) / 255)
+    image = first_images(SAMPLES)
     mean, std = (float(arrays[key].item()) for key in ["mean", "std"])
 
     class Layers(nn.Module):
@@ -273,20 +304,9 @@ def demo():
         def forward(self, x):
             return self.layers(x)
 
-    class Door(torch.autograd.Function):
-        """Normalises forward, hands relevance through unchanged."""
-
-        @staticmethod
-        def forward(ctx, x):
-            return (x - mean) / std
-
-        @staticmethod
-        def backward(ctx, relevance):
-            return relevance
-
     class Passed(Layers):
         def forward(self, x):
-            return self.layers(Door.apply(x))
+            return self.layers(door(mean, std)(x))
 
     class Plain(Layers):
         def forward(self, x):

@@ -3,10 +3,11 @@
 import torch
 from torch import nn
 from zennit.canonizers import NamedMergeBatchNorm, SequentialMergeBatchNorm
+from zennit.composites import EpsilonGammaBox
 
 import golden
 import networks_cnn as cnn
-from by_zennit import BOX, GRADIENTS, ONNX, PRESETS, SEED, write
+from by_zennit import BOX, GRADIENTS, ONNX, PRESETS, SEED, SumOfTwo, door, first_images, write
 
 EVERY = ["epsilon", "epsilon-0.25", "epsilon-plus", "gradient-x-input", *(name for name in PRESETS if not name.endswith(".toml"))]
 MERGED = "BatchNorm merged by SequentialMergeBatchNorm"
@@ -86,6 +87,69 @@ def folded_by_the_exporter():
             )
 
 
+class DemoResidual(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.inner = nn.Sequential(*convolution(width, width), nn.ReLU(), *convolution(width, width))
+        self.add = SumOfTwo()
+        self.relu = nn.ReLU()
+
+    def forward(self, x):
+        return self.relu(self.add(x, self.inner(x)))
+
+
+def convolution(inputs, outputs):
+    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs)
+
+
+class DemoCnn(nn.Module):
+    """demo/train_cnn.py's network after its normalisation, which is handed over from outside."""
+
+    def __init__(self, door):
+        super().__init__()
+        self.door = door
+        stage = lambda inputs, outputs: [*convolution(inputs, outputs), nn.ReLU()]
+        self.layers = nn.Sequential(
+            *stage(1, 16),
+            nn.MaxPool2d(2),
+            *stage(16, 32),
+            nn.MaxPool2d(2),
+            *stage(32, 64),
+            DemoResidual(64),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(64, 10),
+        )
+
+    def forward(self, x):
+        return self.layers(self.door(x))
+
+
+def demo():
+    """The box rule's bounds are those of a pixel, 0 and 1, as the first convolution sees them: after the normalisation."""
+    model = "demo/fashion-cnn.onnx"
+    arrays = golden.weights(model)
+    mean, std = (float(arrays[key].item()) for key in ["mean", "std"])
+    # Before an even background, max pooling has ties, and rounding chooses among them. Noise below a pixel's step leaves none.
+    noise = torch.rand(8, 1, 28, 28, generator=torch.Generator().manual_seed(SEED))
+    images = {"image": (first_images(8) * 255 + noise) / 256}
+    box = lambda: EpsilonGammaBox(low=torch.tensor((0 - mean) / std), high=torch.tensor((1 - mean) / std))
+    for composite in ["epsilon-0.25", "epsilon-plus", "epsilon-alpha2-beta1-flat", "epsilon-gamma-box"]:
+        boxed = composite == "epsilon-gamma-box"
+        write(
+            f"zennit_demo_cnn_{composite}",
+            model,
+            golden.load(model, DemoCnn(door(mean, std))),
+            images,
+            composite,
+            notes=f"the first 8 test images, with noise below a pixel's step; normalisation passes relevance on; {MERGED}",
+            canonizers=[SequentialMergeBatchNorm()],
+            bounds=(0.0, 1.0) if boxed else None,
+            make=box if boxed else None,
+        )
+
+
 def main():
     presets()
     folded_by_the_exporter()
+    demo()

@@ -71,7 +71,22 @@ def load_in_order(model, network, x):
     return network
 
 
-def write(name, tensors, tool, tool_version, seed, model, composite, epsilon, stabilizer, start, notes, bounds=None):
+def write(
+    name,
+    tensors,
+    tool,
+    tool_version,
+    seed,
+    model,
+    composite,
+    epsilon,
+    stabilizer,
+    start,
+    notes,
+    bounds=None,
+    dialect=None,
+    attributor=None,
+):
     sorted_safetensors.write(
         FOLDER / f"{name}.safetensors",
         {key: np.ascontiguousarray(value) for key, value in tensors.items()},
@@ -88,5 +103,7 @@ def write(name, tensors, tool, tool_version, seed, model, composite, epsilon, st
             "start": start,
             "notes": notes,
             **({} if bounds is None else {"low": str(bounds[0]), "high": str(bounds[1])}),
+            **({"dialect": dialect} if dialect else {}),
+            **(attributor or {}),
         },
     )

@@ -3,6 +3,7 @@
 
 mod convolutional;
 mod custom_rules;
+mod dialects;
 mod formulas;
 mod known_answers;
 mod linear_layers;

@@ -10,7 +10,7 @@ use relprop::explain::Options;
 use relprop::layers::{Activation, Family, Layer, Sum, sum::Sign};
 use relprop::network::{Network, NetworkBuilder, ValueId};
 use relprop::relevance::LayerSums;
-use relprop::rules::{Bias, BiasPart, BilinearRule, LinearRule, PointwiseRule, Rule, Share, Stabilizer};
+use relprop::rules::{Bias, BiasPart, BilinearRule, Bounds, LinearRule, PointwiseRule, Rule, Share, Stabilizer};
 use relprop::{Explainer, Input, Relevance, Request, Tensor};
 
 pub use convolutional::*;
@@ -183,6 +183,16 @@ pub fn damped() -> Stabilizer {
     Stabilizer::Absolute(0.25)
 }
 
+/// Bounds around all that [`inputs`] gives.
+pub fn bounds() -> Bounds {
+    Bounds { low: Arc::new(Tensor::scalar(-2.0)), high: Arc::new(Tensor::scalar(2.0)) }
+}
+
+/// Whether a preset fits a network with a first layer behind others: those with the box rule on every first layer do not.
+pub fn fits_tangle(preset: &str) -> bool {
+    preset != "deep-taylor-box"
+}
+
 /// A group without a quotient whose bias holds relevance: Σ b q.
 pub fn biased_gradient() -> LinearRule {
     let mut rule = LinearRule::gradient();
@@ -210,6 +220,9 @@ pub fn every_rule() -> Vec<LinearRule> {
         LinearRule::w_square(damped()),
         LinearRule::w_square(Stabilizer::Rms(0.25)),
         LinearRule::flat(damped()),
+        LinearRule::captum_gamma(0.25, damped()),
+        LinearRule::captum_z_plus(damped()),
+        LinearRule::innvestigate_alpha_beta(2.0, damped()),
         redistributed(LinearRule::epsilon(damped())),
         redistributed(LinearRule::gamma(0.25, damped())),
         redistributed(biased_gradient()),

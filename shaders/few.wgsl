@@ -1,5 +1,5 @@
 // target[row, n] = sum over k of source(row, k) * B(k, n) for {{ rows }} row{{ "s" if rows > 1 }} a workgroup: reading the weights is all the work, and
-// each is read once. B is W backward and its transpose forward: linear_block.wgsl.
+// each is read once. B is W backward and its transpose forward: block.wgsl.
 {# A stretch of 128 bytes of W is what 32 invocations read together: forward 8 lanes of k for each column, backward 8 quads. #}
 {% set quads = 8 if backward else 4 %}
 {% set lanes = 256 // quads %}
@@ -15,23 +15,23 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let tile = group.y * groups.x + group.x;
-    let tiles_across = (step.columns + {{ quads * 4 - 1 }}u) / {{ quads * 4 }}u;
-    let first_row = tile / tiles_across * {{ rows }}u;
+    let tile = tile_of(group.y * groups.x + group.x, (step.columns + {{ quads * 4 - 1 }}u) / {{ quads * 4 }}u);
+    let first_row = tile.y * {{ rows }}u;
     if first_row >= rows() {
         return;
     }
 
-    let column = (tile % tiles_across * {{ quads }}u + local % {{ quads }}u) * 4u;
+    let column = (tile.x * {{ quads }}u + local % {{ quads }}u) * 4u;
+    let end = depth();
 {% for r in range(rows) %}
-    let row{{ r }} = min(first_row + {{ r }}u, rows() - 1u);
+    let lead{{ r }} = lead(min(first_row + {{ r }}u, rows() - 1u));
     var sum{{ r }} = vec4<f32>();
 {% endfor %}
 
-    for (var k = local / {{ quads }}u * 4u; k < step.depth; k += {{ lanes * 4 }}u) {
+    for (var k = local / {{ quads }}u * 4u; k < end; k += {{ lanes * 4 }}u) {
         let b = block(column, k);
 {% for r in range(rows) %}
-        let a{{ r }} = source4(row{{ r }}, k);
+        let a{{ r }} = source4(lead{{ r }}, k);
 {% for i in range(4) %}
         sum{{ r }} = fma(vec4(a{{ r }}[{{ i }}]), b[{{ i }}], sum{{ r }});
 {% endfor %}

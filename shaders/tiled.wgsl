@@ -1,8 +1,8 @@
 // target[row, n] = sum over k of source(row, k) * B(k, n) for whole tiles: a workgroup makes {{ rows }} rows by {{ columns }} columns,
 // an invocation {{ thread_rows }} by {{ thread_columns }} of them, {{ depth }} steps of k at a time.
-// {{ "Backward: B(k, n) = W[k][n]" if backward else "Forward: B(k, n) = W[n][k]" }}.
+// {{ "Backward: B(k, n) = W[k][n]" if backward else "Forward: B(k, n) = W[n][k]" }}.{{ " No slice of k leaves a tap of the window." if sliced else "" }}
 //
-// Every output is one chain of multiply-adds from k = 0 upwards, as in every shape of this kernel and in linear_free.wgsl.
+// Every output is one chain of multiply-adds from k = 0 upwards, as in every shape of this kernel and in free.wgsl.
 {% set across = columns // thread_columns %}
 {% set down = rows // thread_rows %}
 {% set threads = across * down %}
@@ -25,10 +25,9 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let tile = group.y * groups.x + group.x;
-    let tiles_across = (step.columns + {{ columns - 1 }}u) / {{ columns }}u;
-    let first_row = tile / tiles_across * {{ rows }}u;
-    let first_column = tile % tiles_across * {{ columns }}u;
+    let tile = tile_of(group.y * groups.x + group.x, (step.columns + {{ columns - 1 }}u) / {{ columns }}u);
+    let first_row = tile.y * {{ rows }}u;
+    let first_column = tile.x * {{ columns }}u;
     if first_row >= rows() {
         return;
     }
@@ -41,9 +40,19 @@ fn main(
     let depth_quad = loader % {{ depth_quads }}u;
     let quad = loader / {{ depth_quads }}u;
 {% for i in range(4) %}
-    let source_row{{ i }} = min(first_row + quad * 4u + {{ i }}u, rows() - 1u);
+    let lead{{ i }} = lead(min(first_row + quad * 4u + {{ i }}u, rows() - 1u));
 {% endfor %}
-    let last_quad = (step.depth - 1u) / 4u;
+    let end = depth();
+{% if sliced %}
+    var tap = 0u;
+    var channel = depth_quad * 4u;
+    var weights = weights_of(tap);
+{% for i in range(4) %}
+    var pixel{{ i }} = reach(lead{{ i }}, tap);
+{% endfor %}
+{% else %}
+    let last_quad = (end - 1u) / 4u;
+{% endif %}
 
     // Quads of rows and columns are dealt out in turn, so that neighbours read neighbouring vectors and store them side by side.
     let x = local % {{ across }}u;
@@ -58,16 +67,16 @@ fn main(
 if brings_source {
         next = transpose(mat4x4(
 {% for i in range(4) %}
-            source4(source_row{{ i }}, {{ k }}),
+            {{ "fetch(pixel" ~ i ~ ", channel)" if sliced else "source4(lead" ~ i ~ ", " ~ k ~ ")" }},
 {% endfor %}
         ));
     } else if brings_weight {
-        next = block(first_column + quad * 4u, min({{ k }}, last_quad * 4u));
+        next = {{ "block_of(first_column + quad * 4u, channel, weights)" if sliced else "block(first_column + quad * 4u, min(" ~ k ~ ", last_quad * 4u))" }};
     }
 {% endmacro %}
     var next: mat4x4<f32>;
     {{ load("depth_quad * 4u") }}
-    for (var k = 0u; k < step.depth; k += {{ depth }}u) {
+    for (var k = 0u; k < end; k += {{ depth }}u) {
         workgroupBarrier();
         if brings_source {
 {% for c in range(4) %}
@@ -80,7 +89,18 @@ if brings_source {
         }
         workgroupBarrier();
 
-        // The next tile is on its way while this one is worked on. Past the end it is zeros times any weights.
+        // The next tile is on its way while this one is worked on. Past the end {{ "nothing reads it" if sliced else "it is zeros times any weights" }}.
+{% if sliced %}
+        channel += {{ depth }}u;
+        if channel >= step.depth {
+            channel = depth_quad * 4u;
+            tap += 1u;
+            weights = weights_of(tap);
+{% for i in range(4) %}
+            pixel{{ i }} = reach(lead{{ i }}, tap);
+{% endfor %}
+        }
+{% endif %}
         {{ load("k + " ~ depth ~ "u + depth_quad * 4u") }}
 {% for k in range(depth) %}
         {
