@@ -5,7 +5,7 @@ use super::memory::Memory;
 use super::simd::{self, Level, Loop};
 use crate::layers::Activation;
 use crate::parameters::Parameters;
-use crate::plan::{Denominator, Op, Operand, Parameter, Plan, Rows};
+use crate::plan::{BufferId, Denominator, Op, Operand, Parameter, Plan, Rows};
 use crate::rules::{InputPart, Mask, Stabilizer};
 
 /// The chain of one step with what it reads.
@@ -25,10 +25,10 @@ impl Chain<'_> {
             match op {
                 Op::Scale(factor) => v.iter_mut().for_each(|v| *v *= factor),
                 Op::AddParameter(parameter) => {
-                    self.beside_parameter(parameter, from, v, |v, p| zip(v, p, |v: f32, p: f32| v + p));
+                    self.beside_parameter(parameter, row, from, v, |v, p| zip(v, p, |v: f32, p: f32| v + p));
                 }
                 Op::MultiplyParameter(parameter) => {
-                    self.beside_parameter(parameter, from, v, |v, p| zip(v, p, |v: f32, p: f32| v * p));
+                    self.beside_parameter(parameter, row, from, v, |v, p| zip(v, p, |v: f32, p: f32| v * p));
                 }
                 Op::Activate(activation) => functions::with_value(*activation, InPlace(v)),
                 Op::Part(part) => through(None, *part, InPlace(v)),
@@ -67,8 +67,24 @@ impl Chain<'_> {
         functions::with_derivative(f, Zip { v, x: &z, join: |v: f32, slope: f32| v * slope });
     }
 
+    /// Applies the chain to elements of the target from `first` on, counted over rows of `width` elements.
+    pub(super) fn apply_to(&self, first: usize, width: usize, mut v: &mut [f32]) {
+        let mut at = first;
+        while !self.ops.is_empty() && !v.is_empty() {
+            let (part, rest) = v.split_at_mut(v.len().min(width - at % width));
+            self.apply(at / width, at % width, part);
+            at += part.len();
+            v = rest;
+        }
+    }
+
+    /// The row of a buffer that stands beside row `row` of the target.
+    pub(super) fn row(&self, buffer: BufferId, row: usize) -> &[f32] {
+        self.beside(buffer, row, 0, self.plan.buffers[buffer.index()].width)
+    }
+
     /// The part of a buffer's row that stands beside columns `from..from + length` of the target's row.
-    fn beside(&self, buffer: crate::plan::BufferId, row: usize, from: usize, length: usize) -> &[f32] {
+    fn beside(&self, buffer: BufferId, row: usize, from: usize, length: usize) -> &[f32] {
         let known = &self.plan.buffers[buffer.index()];
         let row = match (self.rows, known.rows) {
             (Rows::Target, Rows::Sample) => row / self.plan.targets,
@@ -87,11 +103,12 @@ impl Chain<'_> {
     fn beside_parameter(
         &self,
         parameter: &Parameter,
+        row: usize,
         from: usize,
         v: &mut [f32],
         mut work: impl FnMut(&mut [f32], &[f32]),
     ) {
-        let period = self.parameters.period(parameter);
+        let period = self.parameters.period(parameter, row % self.plan.targets);
         let first = from % period.len();
         let (head, rest) = v.split_at_mut((period.len() - first).min(v.len()));
         work(head, &period[first..][..head.len()]);
@@ -108,12 +125,12 @@ impl Chain<'_> {
     ) {
         match by {
             Denominator::Buffer(buffer) => work(v, self.beside(*buffer, row, from, v.len())),
-            Denominator::Parameter(parameter) => self.beside_parameter(parameter, from, v, work),
+            Denominator::Parameter(parameter) => self.beside_parameter(parameter, row, from, v, work),
         }
     }
 
     /// ε, times the rms of d where the stabiliser is relative.
-    fn damping(&self, by: &Denominator, stabilizer: Stabilizer, rms: Option<crate::plan::BufferId>, row: usize) -> f32 {
+    fn damping(&self, by: &Denominator, stabilizer: Stabilizer, rms: Option<BufferId>, row: usize) -> f32 {
         let epsilon = stabilizer.epsilon();
         match (stabilizer, rms, by) {
             (Stabilizer::Absolute(_) | Stabilizer::Clip(_), _, _) => epsilon,
@@ -127,7 +144,7 @@ impl Chain<'_> {
 }
 
 /// What becomes of an element and what stands beside it.
-trait Join: Copy {
+pub(super) trait Join: Copy {
     fn join(self, v: f32, x: f32) -> f32;
 }
 
@@ -179,7 +196,8 @@ impl WithFunction for InPlace<'_> {
     }
 }
 
-fn zip(v: &mut [f32], x: &[f32], join: impl Join) {
+/// v ← join(v, x) for each element.
+pub(super) fn zip(v: &mut [f32], x: &[f32], join: impl Join) {
     Zip { v, x, join }.run(functions::Identity);
 }
 
@@ -255,6 +273,11 @@ fn held(stabilizer: Stabilizer, damping: f32, d: f32) -> f32 {
         Stabilizer::Clip(_) if d.abs() < damping => damping * sign - d,
         Stabilizer::Clip(_) => 0.0,
     }
+}
+
+/// v ← join(v, x) for each element x as the operand reads it.
+pub(super) fn combine(operand: &Operand, x: &[f32], v: &mut [f32], join: impl Join) {
+    through(operand.activation, operand.part, Zip { v, x, join });
 }
 
 /// Copies elements as an operand reads them.

@@ -22,9 +22,9 @@ const LARGE: usize = 1 << 21;
 /// How many rows of a panel are fetched ahead, to hide the second-level cache.
 const AHEAD: usize = 16;
 /// Floats of a cache line.
-const LINE: usize = 16;
+pub(super) const LINE: usize = 16;
 /// Elements of the summed axis taken at once, so that a panel's slice stays in the second-level cache.
-const DEPTH: usize = 1024;
+pub(super) const DEPTH: usize = 1024;
 
 /// A weight as the kernels read it: panels of [`PANEL`] columns, each with one row of columns a summed element.
 #[derive(Debug)]
@@ -75,52 +75,75 @@ fn multiply_at(level: Level, a: &[f32], b: &PackedWeight, c: &mut [f32]) {
     let rows = a.len() / b.stride();
     assert_eq!(a.len(), rows * b.stride(), "rows of A are as long as B is deep, and padded");
     assert_eq!(c.len(), rows * b.columns, "C has a row for each row of A");
+    let starts: Vec<usize> = (0..rows).map(|row| row * b.columns).collect();
+    // A weight that stays in cache is swept once for each tile, so that rows of C are written from end to end.
+    let rows = if b.depth * b.columns <= SMALL { TILE } else { rows };
+    for (a, starts) in a.chunks(rows * b.stride()).zip(starts.chunks(rows)) {
+        for from in (0..b.depth).step_by(DEPTH) {
+            let slice =
+                Slice { a: &a[from..], stride: b.stride(), b, from, to: b.depth.min(from + DEPTH), goes_on: from > 0 };
+            multiply_slice_at(level, slice, c, starts);
+        }
+    }
+}
+
+/// The summed elements `from..to` of a product.
+#[derive(Clone, Copy)]
+pub(super) struct Slice<'a> {
+    /// The rows of A from summed element `from` on, at multiples of `stride`.
+    pub(super) a: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) b: &'a PackedWeight,
+    pub(super) from: usize,
+    pub(super) to: usize,
+    /// Whether sums go on from what C holds.
+    pub(super) goes_on: bool,
+}
+
+/// Adds a slice of A B to C, whose rows begin at `starts`. No slice is longer than [`DEPTH`].
+pub(super) fn multiply_slice(slice: Slice<'_>, c: &mut [f32], starts: &[usize]) {
+    multiply_slice_at(Level::widest(), slice, c, starts);
+}
+
+fn multiply_slice_at(level: Level, slice: Slice<'_>, c: &mut [f32], starts: &[usize]) {
     // Bringing panels closer costs instructions that only a weight beyond the caches pays back.
-    if b.depth * b.columns > LARGE {
-        simd::run(level, Multiply::<true> { a, b, c });
+    if slice.b.depth * slice.b.columns > LARGE {
+        simd::run(level, Multiply::<true> { slice, c, starts });
     } else {
-        simd::run(level, Multiply::<false> { a, b, c });
+        simd::run(level, Multiply::<false> { slice, c, starts });
     }
 }
 
 /// `FAR`: whether the panel that follows is brought into the second-level cache meanwhile.
 struct Multiply<'a, const FAR: bool> {
-    a: &'a [f32],
-    b: &'a PackedWeight,
+    slice: Slice<'a>,
     c: &'a mut [f32],
+    starts: &'a [usize],
 }
 
 impl<const FAR: bool> Loop for Multiply<'_, FAR> {
     #[inline(always)]
     fn run<const FUSED: bool, const LANES: usize>(self) {
-        let PackedWeight { panels, depth, columns } = self.b;
-        let (depth, columns, stride) = (*depth, *columns, self.b.stride());
-        // A weight that stays in cache is swept once for each tile, so that rows of C are written from end to end.
-        let rows = if depth * columns <= SMALL { TILE } else { self.a.len() / stride };
-        for (a, c) in self.a.chunks(rows * stride).zip(self.c.chunks_mut(rows * columns)) {
-            let tiles = a.len().div_ceil(TILE * stride);
-            for from in (0..depth).step_by(DEPTH) {
-                let to = depth.min(from + DEPTH);
-                for (position, panel) in panels.chunks_exact(depth).enumerate() {
-                    let next =
-                        panels.get((position + 1) * depth + from..(position + 1) * depth + to).unwrap_or_default();
-                    // Every tile brings its share of the next panel closer.
-                    let mut shares = next.chunks(next.len().div_ceil(tiles).max(1));
-                    for (a, c) in a.chunks(TILE * stride).zip(c.chunks_mut(TILE * columns)) {
-                        let tile = Tile::<FAR> {
-                            a,
-                            stride,
-                            from,
-                            panel: &panel[from..to],
-                            next: shares.next().unwrap_or_default(),
-                            tiles,
-                            c,
-                            columns,
-                            column: position * PANEL,
-                        };
-                        tile.run::<FUSED, LANES>(a.len() / stride);
-                    }
-                }
+        let Slice { a, stride, b, from, to, goes_on } = self.slice;
+        let tiles = self.starts.len().div_ceil(TILE);
+        for (position, panel) in b.panels.chunks_exact(b.depth).enumerate() {
+            let next = b.panels.get((position + 1) * b.depth + from..(position + 1) * b.depth + to).unwrap_or_default();
+            // Every tile brings its share of the next panel closer.
+            let mut shares = next.chunks(next.len().div_ceil(tiles).max(1));
+            for (tile, starts) in self.starts.chunks(TILE).enumerate() {
+                let tile = Tile::<FAR> {
+                    a: &a[tile * TILE * stride..],
+                    stride,
+                    goes_on,
+                    panel: &panel[from..to],
+                    next: shares.next().unwrap_or_default(),
+                    tiles,
+                    c: self.c,
+                    starts,
+                    columns: b.columns,
+                    column: position * PANEL,
+                };
+                tile.run::<FUSED, LANES>();
             }
         }
     }
@@ -130,14 +153,16 @@ impl<const FAR: bool> Loop for Multiply<'_, FAR> {
 struct Tile<'a, const FAR: bool> {
     a: &'a [f32],
     stride: usize,
-    /// The first summed element; sums go on from C where it is not 0.
-    from: usize,
+    /// Whether sums go on from what C holds.
+    goes_on: bool,
     panel: &'a [[f32; PANEL]],
     /// This tile's share of the panel that follows.
     next: &'a [[f32; PANEL]],
     /// How many tiles share it.
     tiles: usize,
     c: &'a mut [f32],
+    /// Where the rows of C begin.
+    starts: &'a [usize],
     columns: usize,
     /// The first column of C.
     column: usize,
@@ -146,8 +171,8 @@ struct Tile<'a, const FAR: bool> {
 impl<const FAR: bool> Tile<'_, FAR> {
     /// Calls the body for the number of rows, and for as many columns as the level's registers hold beside them.
     #[inline(always)]
-    fn run<const FUSED: bool, const LANES: usize>(self, rows: usize) {
-        match rows {
+    fn run<const FUSED: bool, const LANES: usize>(self) {
+        match self.starts.len() {
             1 => self.columns::<1, FUSED, LANES>(),
             2 => self.columns::<2, FUSED, LANES>(),
             3 => self.columns::<3, FUSED, LANES>(),
@@ -185,15 +210,15 @@ impl<const FAR: bool> Tile<'_, FAR> {
         }
         let width = WIDTH.min(self.columns - column);
         let mut sums = [[0.0_f32; WIDTH]; ROWS];
-        if self.from > 0 {
-            for (row, sums) in sums.iter_mut().enumerate() {
-                sums[..width].copy_from_slice(&self.c[row * self.columns + column..][..width]);
+        if self.goes_on {
+            for (&start, sums) in self.starts.iter().zip(&mut sums) {
+                sums[..width].copy_from_slice(&self.c[start + column..][..width]);
             }
         }
         let next = (self.next, self.tiles.ilog2());
-        accumulate::<ROWS, WIDTH, FUSED, FAR>(&self.a[self.from..], self.stride, self.panel, next, offset, &mut sums);
-        for (row, sums) in sums.iter().enumerate() {
-            self.c[row * self.columns + column..][..width].copy_from_slice(&sums[..width]);
+        accumulate::<ROWS, WIDTH, FUSED, FAR>(self.a, self.stride, self.panel, next, offset, &mut sums);
+        for (&start, sums) in self.starts.iter().zip(&sums) {
+            self.c[start + column..][..width].copy_from_slice(&sums[..width]);
         }
     }
 }
@@ -249,9 +274,13 @@ mod tests {
         }
         let mut c = vec![f32::NAN; rows * columns];
         multiply_at(level, &a, &weight, &mut c);
-        // Bringing panels closer is for large weights; it may change nothing but the time.
+        // Bringing panels closer is for large weights; it may change nothing but the time. Nor may slices.
         let mut again = vec![f32::NAN; rows * columns];
-        simd::run(level, Multiply::<true> { a: &a, b: &weight, c: &mut again });
+        let starts: Vec<usize> = (0..rows).map(|row| row * columns).collect();
+        for (from, to) in [(0, depth / 2), (depth / 2, depth)] {
+            let slice = Slice { a: &a[from..], stride: weight.stride(), b: &weight, from, to, goes_on: from > 0 };
+            simd::run(level, Multiply::<true> { slice, c: &mut again, starts: &starts });
+        }
         assert_eq!(c, again);
         c
     }

@@ -4,29 +4,37 @@
 //! with the number of threads, the size of chunks or a sample's neighbours.
 
 mod chain;
+mod convolve;
+mod crew;
+mod dense;
+mod depthwise;
+mod filters;
 mod functions;
 mod gemm;
+mod lattice;
 mod memory;
 mod moves;
+mod pools;
+mod run;
 mod simd;
+#[cfg(test)]
+mod tests;
+mod tools;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use crate::batch::{Batch, Source};
 use crate::composite::Assignment;
 use crate::error::{Error, Result};
-use crate::layers::Layer;
-use crate::network::{LayerId, Network};
+use crate::network::Network;
 use crate::parameters::Parameters;
-use crate::plan::{Direction, Measure, Operand, Plan, Rows, Step, Work};
+use crate::plan::Plan;
 use crate::relevance::LayerSums;
-use crate::rules::WeightPart;
-use crate::start::{Start, Targets};
 
-use chain::Chain;
-use gemm::{PackedWeight, ROW_BLOCK};
-use memory::Memory;
+use crew::{Crew, Shelf};
+use gemm::ROW_BLOCK;
+use run::Run;
+use tools::{Tool, Weights};
 
 /// Rows of relevance that a chunk aims at: enough to reuse each weight, few enough to stay in cache.
 const CHUNK_ROWS: usize = ROW_BLOCK;
@@ -39,22 +47,22 @@ pub fn instruction_set() -> &'static str {
 /// A network's packed weights and the threads that explain with them. Shared between plans and callers.
 #[derive(Debug)]
 pub struct Cpu {
-    weights: Mutex<HashMap<WeightKey, Arc<PackedWeight>>>,
-    /// Memory of threads that rest, for the next chunk.
-    scratch: Mutex<Vec<Scratch>>,
+    weights: Weights,
+    /// The buffers of chunks that are done, for the next chunk.
+    scratch: Mutex<Vec<Vec<Vec<f32>>>>,
+    /// Memory of threads that rest, for the next part of a step.
+    shelf: Shelf,
     #[cfg(feature = "threads")]
     pool: rayon::ThreadPool,
 }
-
-type WeightKey = (LayerId, Direction, [u32; 3]);
 
 /// A plan with everything it reads resolved.
 #[derive(Debug)]
 pub struct Prepared {
     plan: Plan,
     parameters: Parameters,
-    /// The packed weight of each step that is a product.
-    weights: Vec<Option<Arc<PackedWeight>>>,
+    /// What each step reads beside data.
+    tools: Vec<Tool>,
     /// The most rows that a product has for each sample: tokens, where a layer works on each.
     rows_a_sample: usize,
 }
@@ -78,8 +86,9 @@ impl Cpu {
         #[cfg(not(feature = "threads"))]
         let _ = threads;
         Ok(Cpu {
-            weights: Mutex::default(),
+            weights: Weights::default(),
             scratch: Mutex::default(),
+            shelf: Shelf::default(),
             #[cfg(feature = "threads")]
             pool: rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build().map_err(|error| {
                 Error::new(crate::error::ErrorKind::Limit, format!("the threads cannot be started: {error}"))
@@ -102,34 +111,13 @@ impl Cpu {
     /// If a parameter does not fit its layer.
     pub fn prepare(&self, network: &Network, rules: &Assignment, plan: Plan) -> Result<Prepared> {
         let parameters = Parameters::new(network, rules, &plan)?;
-        let weights: Vec<_> = plan.steps.iter().map(|step| self.weight(network, step)).collect::<Result<_>>()?;
-        let rows = weights
+        let tools: Vec<Tool> = plan.steps.iter().map(|step| self.weights.tool(network, step)).collect::<Result<_>>()?;
+        let rows = tools
             .iter()
             .zip(&plan.steps)
-            .filter_map(|(weight, step)| Some(plan.buffers[step.target.index()].width / weight.as_ref()?.columns()));
-        let rows_a_sample = rows.max().unwrap_or(1);
-        Ok(Prepared { plan, parameters, weights, rows_a_sample })
-    }
-
-    fn weight(&self, network: &Network, step: &Step) -> Result<Option<Arc<PackedWeight>>> {
-        let (Work::Product { direction, weight }, Some(layer)) = (&step.work, step.layer) else { return Ok(None) };
-        let Layer::Dense(dense) = &network.layer(layer).layer else {
-            return Err(Error::internal("only a dense layer is a product"));
-        };
-        let bits = match *weight {
-            WeightPart::Scaled { positive, negative } => [0, positive.to_bits(), negative.to_bits()],
-            WeightPart::Squared => [1, 0, 0],
-            WeightPart::One => [2, 0, 0],
-        };
-        let mut packed = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = packed.entry((layer, *direction, bits)).or_insert_with(|| {
-            let (inputs, outputs, w) = (dense.inputs(), dense.outputs(), dense.weight().data());
-            Arc::new(match direction {
-                Direction::Forward => PackedWeight::new(inputs, outputs, |k, n| weight.of(w[n * inputs + k])),
-                Direction::Backward => PackedWeight::new(outputs, inputs, |k, n| weight.of(w[k * inputs + n])),
-            })
-        });
-        Ok(Some(Arc::clone(entry)))
+            .map(|(tool, step)| plan.buffers[step.target.index()].width / tool.columns().unwrap_or(usize::MAX));
+        let rows_a_sample = rows.max().unwrap_or(1).max(1);
+        Ok(Prepared { plan, parameters, tools, rows_a_sample })
     }
 
     /// Explains a batch, or runs it forward only; gives each layer's sums where the plan measures them.
@@ -146,9 +134,10 @@ impl Cpu {
         let (targets, start) = (batch.targets, batch.start);
         let work = |chunk: Chunk<'_>| {
             let idle = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut scratch = idle().pop().unwrap_or_default();
-            let sums = Run { network, prepared, targets, start }.chunk(chunk, &mut scratch, forward_only);
-            idle().push(scratch);
+            let mut slots = idle().pop().unwrap_or_default();
+            let crew = Crew { threads: 1, shelf: &self.shelf };
+            let sums = Run { network, prepared, targets, start }.chunk(chunk, &mut slots, crew, forward_only);
+            idle().push(slots);
             sums
         };
         let chunks = self.cut(network, prepared, batch);
@@ -196,178 +185,5 @@ impl Cpu {
             first += taken;
         }
         chunks
-    }
-}
-
-/// Memory that a thread keeps from chunk to chunk.
-#[derive(Debug, Default)]
-struct Scratch {
-    slots: Vec<Vec<f32>>,
-    rows: Vec<f32>,
-}
-
-/// What every chunk of a batch shares.
-struct Run<'a> {
-    network: &'a Network,
-    prepared: &'a Prepared,
-    targets: &'a Targets,
-    start: &'a Start,
-}
-
-impl Run<'_> {
-    fn chunk(&self, chunk: Chunk<'_>, scratch: &mut Scratch, forward_only: bool) -> Result<Vec<LayerSums>> {
-        let plan = &self.prepared.plan;
-        let Chunk { first, samples, inputs, results, logits, targets } = chunk;
-        let Scratch { slots, rows } = scratch;
-        let mut sums = vec![Vec::new(); self.network.layers().len()];
-        let mut memory = Memory::new(plan, samples, &inputs, results, slots);
-        let steps = if forward_only { plan.forward } else { plan.steps.len() };
-        for (position, step) in plan.steps[..steps].iter().enumerate() {
-            if position == plan.forward {
-                self.choose_targets(first, memory.read(plan.logits), targets);
-            }
-            let mut taken = memory.take(step.target);
-            let known = &plan.buffers[step.target.index()];
-            let chain = Chain {
-                plan,
-                memory: &memory,
-                parameters: &self.prepared.parameters,
-                ops: &step.chain,
-                rows: known.rows,
-            };
-            let count = memory.rows(known.rows);
-            let target = &mut taken.elements()[..if known.width == 0 { 0 } else { count * known.width }];
-            match &step.work {
-                Work::Product { .. } => {
-                    let weight = self.prepared.weights[position].as_ref().expect("prepared with the plan");
-                    product(&chain, step, weight, target, rows);
-                }
-                Work::Convolve { .. }
-                | Work::AveragePool { .. }
-                | Work::MaxPool
-                | Work::Winners
-                | Work::Unpool { .. }
-                | Work::AlongAxis { .. } => unreachable!("interim"),
-                Work::Start => {
-                    self.start(first, memory.read(plan.logits), targets, target);
-                    chain_rows(&chain, known.width, target);
-                }
-                Work::Measure(measure) => {
-                    let layer = step.layer.expect("a measure is of a layer");
-                    self.measure(&chain, step, *measure, &mut sums[layer.index()]);
-                }
-                Work::Lookup => {
-                    let layer = step.layer.expect("a lookup is a layer");
-                    let source = step.source.expect("a lookup reads an input");
-                    let node = self.network.layer(layer);
-                    let Layer::Lookup(lookup) = &node.layer else {
-                        return Err(Error::internal("only a lookup layer looks up"));
-                    };
-                    moves::lookup(lookup, memory.indices(source.buffer), target)
-                        .map_err(|error| error.at(&node.name))?;
-                    chain_rows(&chain, known.width, target);
-                }
-                Work::Elementwise | Work::Transpose { .. } | Work::Strips { .. } | Work::Rms => {
-                    moves::apply(&chain, step, known.width, target);
-                }
-            }
-            memory.put_back(taken);
-        }
-        logits.copy_from_slice(memory.read(plan.logits));
-        Ok(sums.iter_mut().map(|rows: &mut Vec<LayerSums>| total_of(rows)).collect())
-    }
-
-    fn choose_targets(&self, first: usize, logits: &[f32], targets: &mut [usize]) {
-        let plan = &self.prepared.plan;
-        let outputs = plan.buffers[plan.logits.index()].width;
-        for (sample, targets) in targets.chunks_exact_mut(plan.targets).enumerate() {
-            let logits = widened(&logits[sample * outputs..][..outputs]);
-            targets.copy_from_slice(&self.targets.of_sample(first + sample, &logits));
-        }
-    }
-
-    fn start(&self, first: usize, logits: &[f32], targets: &[usize], relevance: &mut [f32]) {
-        let plan = &self.prepared.plan;
-        let outputs = plan.buffers[plan.logits.index()].width;
-        if let Start::Given(given) = self.start {
-            let from = first * plan.targets * outputs;
-            relevance.copy_from_slice(&given.data()[from..from + relevance.len()]);
-            return;
-        }
-        let of_sample = relevance.chunks_exact_mut(outputs * plan.targets).zip(targets.chunks_exact(plan.targets));
-        for ((relevance, targets), logits) in of_sample.zip(logits.chunks_exact(outputs)) {
-            let logits = widened(logits);
-            for (row, &target) in relevance.chunks_exact_mut(outputs).zip(targets) {
-                let start = self.start.of_sample(&logits, target, self.network.classes(), self.network.link());
-                row.iter_mut().zip(start).for_each(|(r, start)| *r = start as f32);
-            }
-        }
-    }
-
-    /// Adds a measure of each row of relevance to its sums.
-    fn measure(&self, chain: &Chain<'_>, step: &Step, measure: Measure, sums: &mut Vec<LayerSums>) {
-        let source = step.source.expect("a measure reads relevance");
-        let width = self.prepared.plan.buffers[source.buffer.index()].width;
-        let chain = Chain { rows: Rows::Target, ..*chain };
-        let rows = chain.memory.read(source.buffer).chunks_exact(width);
-        sums.resize(rows.len(), LayerSums::default());
-        let mut v = vec![0.0; width];
-        for (row, (elements, sums)) in rows.zip(sums).enumerate() {
-            v.copy_from_slice(elements);
-            chain.apply(row, 0, &mut v);
-            let sum: f64 = v.iter().copied().map(f64::from).sum();
-            match measure {
-                Measure::AtOutput => sums.at_output += sum,
-                Measure::AtInput => {
-                    sums.at_input += sum;
-                    sums.nonfinite += v.iter().filter(|v| !v.is_finite()).count() as u64;
-                }
-                Measure::Bias => sums.bias += sum,
-                Measure::Epsilon => sums.epsilon += sum,
-            }
-            if let Measure::AtOutput | Measure::AtInput = measure {
-                sums.size += v.iter().map(|v| f64::from(v.abs())).sum::<f64>();
-            }
-        }
-    }
-}
-
-/// The sums of a chunk, from those of its rows.
-fn total_of(rows: &mut [LayerSums]) -> LayerSums {
-    let mut total = LayerSums::default();
-    for row in rows {
-        row.close();
-        total.add(row);
-    }
-    total
-}
-
-fn widened(logits: &[f32]) -> Vec<f64> {
-    logits.iter().copied().map(f64::from).collect()
-}
-
-/// Rows of the source times a weight; the chain runs over each block of rows while it is in cache.
-fn product(chain: &Chain<'_>, step: &Step, weight: &PackedWeight, target: &mut [f32], read: &mut Vec<f32>) {
-    let source: Operand = step.source.expect("a product reads rows");
-    let rows = chain.memory.read(source.buffer);
-    let (depth, columns) = (weight.depth(), weight.columns());
-    let width = chain.plan.buffers[step.target.index()].width;
-    let blocks = rows.chunks(ROW_BLOCK * depth).zip(target.chunks_mut(ROW_BLOCK * columns));
-    for (block, (rows, target)) in blocks.enumerate() {
-        read.resize(rows.len() / depth * weight.stride(), 0.0);
-        for (from, to) in rows.chunks_exact(depth).zip(read.chunks_exact_mut(weight.stride())) {
-            chain::read(&source, from, &mut to[..depth]);
-        }
-        gemm::multiply(read, weight, target);
-        for (row, elements) in target.chunks_exact_mut(columns).enumerate() {
-            let at = (block * ROW_BLOCK + row) * columns;
-            chain.apply(at / width, at % width, elements);
-        }
-    }
-}
-
-fn chain_rows(chain: &Chain<'_>, width: usize, target: &mut [f32]) {
-    for (row, elements) in target.chunks_exact_mut(width).enumerate() {
-        chain.apply(row, 0, elements);
     }
 }

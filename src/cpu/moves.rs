@@ -1,68 +1,127 @@
-//! Steps without a product: elements copied, reordered, looked up or reduced.
+//! Steps without a product: elements copied, reordered, mapped along an axis, looked up or reduced.
 
-use super::chain::{Chain, read_through};
+use super::chain::{self, Chain, read_through};
+use super::crew::Crew;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::Lookup;
 use crate::plan::{Operand, Step, Work};
 
+/// Elements that a part of a step copies at most: they stay in cache for the chain.
+const PIECE: usize = 1 << 14;
+
 /// Runs a step that moves or reduces rows, then its chain.
-pub(super) fn apply(chain: &Chain<'_>, step: &Step, width: usize, target: &mut [f32]) {
+pub(super) fn apply(chain: &Chain<'_>, step: &Step, width: usize, target: &mut [f32], crew: Crew<'_>) {
     let Some(source) = step.source else {
-        target.fill(0.0);
-        return super::chain_rows(chain, width, target);
+        return crew.pieces(target, 1, PIECE, |first, piece, _| {
+            piece.fill(0.0);
+            chain.apply_to(first, width, piece);
+        });
     };
     let elements = chain.memory.read(source.buffer);
     let source_width = chain.plan.buffers[source.buffer.index()].width;
-    let rows = elements.chunks_exact(source_width).zip(target.chunks_exact_mut(width));
     match &step.work {
         Work::Transpose { dims, order } => {
-            let positions = transposed(dims, order);
-            for (row, (from, to)) in rows.enumerate() {
-                to.iter_mut().zip(&positions).for_each(|(to, &position)| *to = from[position]);
-                finish(chain, &source, row, to);
-            }
+            let turn = Turn::new(dims, order);
+            crew.pieces(target, turn.run(), (PIECE / turn.run()).max(1), |first, piece, _| {
+                turn.copy(elements, first, piece);
+                read_through(&source, piece);
+                chain.apply_to(first * turn.run(), width, piece);
+            });
         }
         Work::Strips { count, length, source: (from_step, from), target: (to_step, to) } => {
-            for (row, (source_row, target_row)) in rows.enumerate() {
-                for strip in 0..*count {
-                    let strip_out = &mut target_row[strip * to_step + to..][..*length];
-                    strip_out.copy_from_slice(&source_row[strip * from_step + from..][..*length]);
-                    read_through(&source, strip_out);
+            assert_eq!(width, count * to_step, "strips divide a row evenly");
+            crew.pieces(target, *to_step, (PIECE / to_step).max(1), |first, piece, _| {
+                for (position, unit) in piece.chunks_exact_mut(*to_step).enumerate() {
+                    let (row, strip) = ((first + position) / count, (first + position) % count);
+                    let stored = &elements[row * source_width + strip * from_step + from..][..*length];
+                    chain::read(&source, stored, &mut unit[*to..][..*length]);
                 }
-                if !chain.ops.is_empty() {
-                    chain.apply(row, 0, target_row);
-                }
-            }
+                chain.apply_to(first * to_step, width, piece);
+            });
         }
-        Work::Rms => {
-            for (from, to) in rows {
-                let squares: f64 = from.iter().map(|&d| f64::from(d) * f64::from(d)).sum();
-                to[0] = (squares / from.len() as f64).sqrt() as f32;
-            }
-        }
-        Work::Convolve { .. }
+        Work::Rms => crew.pieces(target, 1, 1, |row, to, _| {
+            let from = &elements[row * source_width..][..source_width];
+            let squares: f64 = from.iter().map(|&d| f64::from(d) * f64::from(d)).sum();
+            to[0] = (squares / from.len() as f64).sqrt() as f32;
+        }),
+        Work::Elementwise
+        | Work::Product { .. }
+        | Work::Convolve { .. }
         | Work::AveragePool { .. }
         | Work::MaxPool
         | Work::Winners
         | Work::Unpool { .. }
-        | Work::AlongAxis { .. } => unreachable!("interim"),
-        Work::Elementwise | Work::Product { .. } | Work::Lookup | Work::Start | Work::Measure(_) => {
-            for (row, (from, to)) in rows.enumerate() {
-                to.copy_from_slice(from);
-                finish(chain, &source, row, to);
+        | Work::AlongAxis { .. }
+        | Work::Lookup
+        | Work::Start
+        | Work::Measure(_) => crew.pieces(target, 1, PIECE, |first, piece, _| {
+            chain::read(&source, &elements[first..][..piece.len()], piece);
+            chain.apply_to(first, width, piece);
+        }),
+    }
+}
+
+/// A transposition of every row, by runs along the target's last axis.
+struct Turn {
+    /// The target's axes: extent, and distance in the source.
+    axes: Vec<(usize, usize)>,
+    width: usize,
+}
+
+impl Turn {
+    fn new(dims: &[usize], order: &[usize]) -> Self {
+        let distance = |axis: usize| dims[axis + 1..].iter().product();
+        let axes = order.iter().map(|&axis| (dims[axis], distance(axis))).collect();
+        Turn { axes, width: dims.iter().product() }
+    }
+
+    /// Elements along the target's last axis.
+    fn run(&self) -> usize {
+        self.axes.last().map_or(1, |(extent, _)| *extent)
+    }
+
+    /// Fills whole runs of the target, from run `first` on, counted over rows.
+    fn copy(&self, elements: &[f32], first: usize, target: &mut [f32]) {
+        let (run, runs_a_row) = (self.run(), self.width / self.run());
+        let distance = self.axes.last().map_or(1, |(_, distance)| *distance);
+        for (position, to) in target.chunks_exact_mut(run).enumerate() {
+            let (row, mut rest) = ((first + position) / runs_a_row, (first + position) % runs_a_row);
+            let mut from = row * self.width;
+            for &(extent, distance) in self.axes.iter().rev().skip(1) {
+                from += rest % extent * distance;
+                rest /= extent;
             }
+            to.iter_mut().zip(elements[from..].iter().step_by(distance)).for_each(|(to, from)| *to = *from);
         }
     }
 }
 
-fn finish(chain: &Chain<'_>, source: &Operand, row: usize, elements: &mut [f32]) {
-    read_through(source, elements);
-    chain.apply(row, 0, elements);
-}
-
-/// For each element of a transposed row, its position in the source row.
-fn transposed(dims: &[usize], order: &[usize]) -> Vec<usize> {
-    crate::tensor::Tensor::from_fn(dims, |position| position).transpose(order).into_data()
+/// Maps blocks of `[positions][after]` along their first axis; `taps` holds sources and weights of each position.
+pub(super) fn along_axis(
+    chain: &Chain<'_>,
+    source: &Operand,
+    (taps, after): (&[Vec<(usize, f32)>], usize),
+    (source_block, width): (usize, usize),
+    target: &mut [f32],
+    crew: Crew<'_>,
+) {
+    let elements = chain.memory.read(source.buffer);
+    let block = taps.len() * after;
+    crew.pieces(target, block, (PIECE / block).max(1), |first, piece, room| {
+        room.resize(room.len().max(source_block), 0.0);
+        let read = &mut room[..source_block];
+        for (position, to) in piece.chunks_exact_mut(block).enumerate() {
+            chain::read(source, &elements[(first + position) * source_block..][..source_block], read);
+            for (to, taps) in to.chunks_exact_mut(after).zip(taps) {
+                to.fill(0.0);
+                for &(from, weight) in taps {
+                    let from = &read[from * after..][..after];
+                    chain::zip(to, from, move |sum: f32, x: f32| sum + weight * x);
+                }
+            }
+        }
+        chain.apply_to(first * block, width, piece);
+    });
 }
 
 /// Rows of the table picked by `indices`.

@@ -123,11 +123,9 @@ impl Translator<'_> {
         let job = Job { step, parts, targets, epilogue: &epilogue, bindings: &bindings };
         let choices = match &step.work {
             Work::Product { .. } => self.products(&job)?,
-            Work::Convolve { .. }
-            | Work::AveragePool { .. }
-            | Work::MaxPool
-            | Work::Winners
-            | Work::Unpool { .. } => self.windows(&job)?,
+            Work::Convolve { .. } | Work::AveragePool { .. } | Work::MaxPool | Work::Winners | Work::Unpool { .. } => {
+                self.windows(&job)?
+            }
             Work::Start => vec![self.only(self.start(&job)?)],
             Work::Measure(_) | Work::Rms => vec![self.only(self.reduction(&job, source)?)],
             Work::Elementwise
@@ -282,11 +280,9 @@ impl Translator<'_> {
                 Ok(Some(Tensor::from_fn(dims.as_slice(), |position| position as u32).transpose(order).into_data()))
             }
             Work::AlongAxis { direction, .. } => Ok(Some(entries(self.axis_map(step)?, *direction))),
-            Work::Convolve { .. }
-            | Work::AveragePool { .. }
-            | Work::MaxPool
-            | Work::Winners
-            | Work::Unpool { .. } => self.window_table(step).map(Some),
+            Work::Convolve { .. } | Work::AveragePool { .. } | Work::MaxPool | Work::Winners | Work::Unpool { .. } => {
+                self.window_table(step).map(Some)
+            }
             Work::Product { .. }
             | Work::Elementwise
             | Work::Strips { .. }
@@ -428,11 +424,14 @@ impl Bindings<'_> {
         if let Some((_, columns)) = self.known.iter().find(|(known, _)| *known == parameter) {
             return *columns;
         }
-        let numbers = self.translator.parameters.period(&parameter);
+        let (numbers, targets) = self.translator.parameters.periods(&parameter);
+        let numbers = &numbers[..numbers.len() / targets];
         // Kernels read whole vectors where rows are made of them; a period that is not is repeated until it is.
-        let whole = if self.width.is_multiple_of(4) { (1..=4).find(|n| (n * numbers.len()).is_multiple_of(4)) } else { None };
+        let whole =
+            if self.width.is_multiple_of(4) { (1..=4).find(|n| (n * numbers.len()).is_multiple_of(4)) } else { None };
         let period = whole.unwrap_or(1) * numbers.len();
         let repeat = match period {
+            _ if targets > 1 => Repeat::EachTarget { is_whole: whole.is_some() },
             period if period == self.width => Repeat::Never,
             period if period == self.within => Repeat::EachRow,
             _ => Repeat::Period,
@@ -441,7 +440,10 @@ impl Bindings<'_> {
         self.places.push(Place { offset: self.parameters.len() as u32, period: period as u32 });
         // Four from any column on, and the next one begins at a whole vector.
         let count = if whole.is_some() { period } else { (period + 3).next_multiple_of(4) };
-        self.parameters.extend(numbers.iter().copied().cycle().take(count));
+        for target in 0..targets {
+            let numbers = self.translator.parameters.period(&parameter, target);
+            self.parameters.extend(numbers.iter().copied().cycle().take(count));
+        }
         self.known.push((parameter, columns));
         columns
     }

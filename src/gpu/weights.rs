@@ -56,7 +56,8 @@ impl Weights {
         let Layer::Dense(dense) = &node.layer else {
             return Err(Error::internal("only a dense layer is a product").into());
         };
-        let matrix = Matrix { positions: 1, rows: dense.outputs(), columns: dense.inputs(), data: dense.weight().data() };
+        let matrix =
+            Matrix { positions: 1, rows: dense.outputs(), columns: dense.inputs(), data: dense.weight().data() };
         let written = match direction {
             Direction::Forward => Axis::Rows,
             Direction::Backward => Axis::Columns,
@@ -116,8 +117,9 @@ impl Weights {
             return Err(Error::internal("only an average pool averages").into());
         };
         let weights = pool.weights(&network.shape(node.inputs[0]).dims()[1..])?;
-        let upload =
-            |device: &Device, _| filled(device, "weight", wgpu::BufferUsages::STORAGE, &[bytemuck::cast_slice(&weights)]);
+        let upload = |device: &Device, _| {
+            filled(device, "weight", wgpu::BufferUsages::STORAGE, &[bytemuck::cast_slice(&weights)])
+        };
         self.part((layer, None), device, whole(weights.len()), upload).await
     }
 

@@ -103,13 +103,7 @@ impl Translator<'_> {
         Ok(vec![self.only(windowed.dispatch()?)])
     }
 
-    fn convolution(
-        &self,
-        job: &Job<'_>,
-        conv: &Conv,
-        direction: Direction,
-        weight: WeightPart,
-    ) -> Result<Vec<Choice>> {
+    fn convolution(&self, job: &Job<'_>, conv: &Conv, direction: Direction, weight: WeightPart) -> Result<Vec<Choice>> {
         let (node, lattice) = self.windowed(job.step)?;
         let (depth, width) = match direction {
             Direction::Forward => (conv.fine_channels(), conv.coarse_channels()),

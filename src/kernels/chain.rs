@@ -34,6 +34,9 @@ pub(crate) enum Repeat {
     EachRow,
     /// After the period that the step is told.
     Period,
+    /// Likewise, with a period for each target of a sample, one after another: as whole vectors, or each followed by what
+    /// four from any column on read beyond it.
+    EachTarget { is_whole: bool },
 }
 
 /// What a chain reads of a buffer.
@@ -160,21 +163,28 @@ impl Writer {
     }
 
     fn call(&mut self, activation: Activation, suffix: &str, x: &str) -> String {
-        let name = match activation {
-            Activation::Relu => "relu",
-            Activation::LeakyRelu { slope } => {
-                return format!("leaky_relu{suffix}({x}, {})", self.number(slope));
-            }
-            Activation::Sigmoid => "sigmoid",
-            Activation::Tanh => "hyperbolic_tangent",
-            Activation::Gelu(GeluForm::Erf) => "gelu",
-            Activation::Gelu(GeluForm::Tanh) => "gelu_tanh",
-            Activation::Erf => "error_function",
-            Activation::Softplus { beta } => {
-                return format!("softplus{suffix}({x}, {})", self.number(beta));
-            }
+        let (name, numbers): (&str, &[f32]) = match &activation {
+            Activation::Relu => ("relu", &[]),
+            Activation::LeakyRelu { slope } => ("leaky_relu", &[*slope]),
+            Activation::Sigmoid => ("sigmoid", &[]),
+            Activation::Tanh => ("hyperbolic_tangent", &[]),
+            Activation::Gelu(GeluForm::Erf) => ("gelu", &[]),
+            Activation::Gelu(GeluForm::Tanh) => ("gelu_tanh", &[]),
+            Activation::Erf => ("error_function", &[]),
+            Activation::Softplus { beta } => ("softplus", &[*beta]),
+            Activation::Elu { alpha } => ("elu", &[*alpha]),
+            Activation::Selu { alpha, gamma } => ("selu", &[*alpha, *gamma]),
+            Activation::Celu { alpha } => ("celu", &[*alpha]),
+            Activation::Silu { beta } => ("silu", &[*beta]),
+            Activation::HardSigmoid { slope, offset } => ("hard_sigmoid", &[*slope, *offset]),
+            Activation::HardSwish => ("hard_swish", &[]),
+            Activation::Mish => ("mish", &[]),
+            Activation::Clip { low, high } => ("clip", &[*low, *high]),
+            Activation::ThresholdedRelu { threshold } => ("thresholded_relu", &[*threshold]),
+            Activation::Softsign => ("softsign", &[]),
         };
-        format!("{name}{suffix}({x})")
+        let arguments = numbers.iter().map(|&number| format!(", {}", self.number(number))).collect::<String>();
+        format!("{name}{suffix}({x}{arguments})")
     }
 
     fn parameter(&mut self, columns: Columns) -> String {
@@ -184,6 +194,11 @@ impl Writer {
             Repeat::Never => "at.column".to_owned(),
             Repeat::EachRow => "at.within".to_owned(),
             Repeat::Period => format!("at.column % {}", component("periods", index)),
+            Repeat::EachTarget { is_whole } => {
+                let period = component("periods", index);
+                let stride = if is_whole { period.clone() } else { format!("(({period} + 6u) / 4u * 4u)") };
+                format!("at.row % step.targets * {stride} + at.column % {period}")
+            }
         };
         format!("parameter({} + {column})", component("offsets", index))
     }

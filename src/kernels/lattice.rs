@@ -53,9 +53,8 @@ impl Lattice {
 
     /// Whether each target reads the source at its own position and nothing else, as a window of one position does.
     pub(crate) fn is_pointwise(&self) -> bool {
-        let is_pointwise = |reach: &Reach| {
-            (reach.stride, reach.start, reach.taps) == (1, 0, 1) && (reach.first, reach.step) == (0, 1)
-        };
+        let is_pointwise =
+            |reach: &Reach| (reach.stride, reach.start, reach.taps) == (1, 0, 1) && (reach.first, reach.step) == (0, 1);
         self.source == self.target && self.phases.iter().flatten().all(is_pointwise)
     }
 

@@ -1,0 +1,51 @@
+//! Who does the parts of a step: the thread that runs the chunk, or all of them.
+
+use std::sync::{Mutex, PoisonError};
+
+/// Memory of threads that rest, for the next part.
+pub(super) type Shelf = Mutex<Vec<Vec<f32>>>;
+
+/// Who does the parts of a step.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Crew<'a> {
+    /// How many threads share a step; 1 where each has chunks of its own.
+    pub(super) threads: usize,
+    pub(super) shelf: &'a Shelf,
+}
+
+impl Crew<'_> {
+    /// Does every part of a step, each with memory that parts before it have left in any state.
+    pub(super) fn each<T: Send>(&self, parts: impl IntoIterator<Item = T>, work: impl Fn(T, &mut Vec<f32>) + Sync) {
+        let work = |part: T| {
+            let shelf = || self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut room = shelf().pop().unwrap_or_default();
+            work(part, &mut room);
+            shelf().push(room);
+        };
+        #[cfg(feature = "threads")]
+        if self.threads > 1 {
+            use rayon::prelude::*;
+            let parts: Vec<T> = parts.into_iter().collect();
+            return parts.into_par_iter().with_max_len(1).for_each(work);
+        }
+        parts.into_iter().for_each(work);
+    }
+
+    /// Cuts `target` into pieces of whole units, enough for every thread and at most `most` units each, and does each;
+    /// `work` also gets the position of the piece's first unit.
+    pub(super) fn pieces(
+        &self,
+        target: &mut [f32],
+        unit: usize,
+        most: usize,
+        work: impl Fn(usize, &mut [f32], &mut Vec<f32>) + Sync,
+    ) {
+        if target.is_empty() {
+            return;
+        }
+        let count = target.len() / unit;
+        let units = most.min(count.div_ceil(self.threads)).max(1);
+        let pieces = target.chunks_mut(units * unit).enumerate();
+        self.each(pieces, |(position, piece), room| work(position * units, piece, room));
+    }
+}

@@ -1,0 +1,137 @@
+//! A convolution's weight as its kernels read it, and the phases that it is packed for.
+
+use super::gemm::PackedWeight;
+use super::lattice::{Extents, filled};
+use crate::layers::window::MOST_AXES;
+use crate::layers::{Conv, Reach};
+use crate::plan::Direction;
+use crate::rules::WeightPart;
+
+/// A group with fewer channels than this on either side fills too little of a panel.
+const FEW: usize = 8;
+
+/// The weight of a convolution, changed by a part and packed for one direction.
+#[derive(Debug)]
+pub(super) enum Filters {
+    /// For each phase and group, what [`multiply`](super::gemm::multiply) reads; summed are taps, then channels.
+    Panels(Vec<Vec<PackedWeight>>),
+    /// `[window position][channel of the group][target channel]`, for groups of few channels.
+    Direct(Vec<f32>),
+}
+
+/// One phase of targets along each axis, taps in the order of their sources.
+#[derive(Debug)]
+pub(super) struct Phase {
+    pub(super) axes: [Reach; MOST_AXES],
+}
+
+impl Phase {
+    fn new(reaches: &[Reach]) -> Self {
+        let single =
+            Reach { count: 1, first: 0, step: 1, stride: 1, start: 0, spread: 1, taps: 1, tap: 0, tap_step: 1 };
+        let mut axes = [single; MOST_AXES];
+        axes[MOST_AXES - reaches.len()..].copy_from_slice(reaches);
+        Phase { axes }
+    }
+
+    /// How many taps the window has here.
+    pub(super) fn taps(&self) -> usize {
+        self.axes.iter().map(|axis| axis.taps).product()
+    }
+
+    /// The source's offset along an axis at each of its taps, in the order that sums take them: rising.
+    pub(super) fn offset(&self, axis: usize, tap: usize) -> isize {
+        self.axes[axis].spread * self.turned(axis, tap) as isize
+    }
+
+    fn turned(&self, axis: usize, tap: usize) -> usize {
+        if self.axes[axis].spread < 0 { self.axes[axis].taps.saturating_sub(1 + tap) } else { tap }
+    }
+
+    /// The window's row-major position at each tap, in the order that sums take them.
+    fn positions(&self, kernel: Extents) -> Vec<usize> {
+        let along = |axis: usize| {
+            let Reach { taps, tap, tap_step, .. } = self.axes[axis];
+            (0..taps).map(move |t| tap + tap_step * self.turned(axis, t))
+        };
+        let middle = |outer: usize| along(1).map(move |middle| outer * kernel[1] + middle);
+        let inner = |line: usize| along(2).map(move |inner| line * kernel[2] + inner);
+        along(0).flat_map(middle).flat_map(inner).collect()
+    }
+}
+
+/// The phases of a direction; `input` and `output` are the layer's spatial extents.
+pub(super) fn phases(conv: &Conv, direction: Direction, input: &[usize], output: &[usize]) -> Vec<Phase> {
+    let reaches = match direction {
+        Direction::Forward => conv.forward(output),
+        Direction::Backward => conv.backward(input),
+    };
+    reaches.iter().map(|reaches| Phase::new(reaches)).collect()
+}
+
+/// Channels of a convolution as a direction sees them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Channels {
+    pub(super) source: usize,
+    pub(super) target: usize,
+    pub(super) groups: usize,
+}
+
+impl Channels {
+    pub(super) fn new(conv: &Conv, direction: Direction) -> Self {
+        let (source, target) = match direction {
+            Direction::Forward => (conv.inputs(), conv.outputs()),
+            Direction::Backward => (conv.outputs(), conv.inputs()),
+        };
+        Channels { source, target, groups: conv.groups() }
+    }
+
+    /// Source channels of a group.
+    pub(super) fn source_group(&self) -> usize {
+        self.source / self.groups
+    }
+
+    /// Target channels of a group.
+    pub(super) fn target_group(&self) -> usize {
+        self.target / self.groups
+    }
+}
+
+impl Filters {
+    pub(super) fn new(conv: &Conv, direction: Direction, part: WeightPart, phases: &[Phase]) -> Self {
+        let channels = Channels::new(conv, direction);
+        let (sources, targets) = (channels.source_group(), channels.target_group());
+        let positions = conv.window().positions();
+        let w = conv.weight().data();
+        // The weight is [coarse][fine of the group][position], and one of the grids is the target's.
+        let target_is_coarse = (direction == Direction::Forward) != conv.is_transposed();
+        let at = |group: usize, source: usize, target: usize, position: usize| {
+            let (coarse, fine, width) = match target_is_coarse {
+                true => (group * targets + target, source, sources),
+                false => (group * sources + source, target, targets),
+            };
+            (coarse * width + fine) * positions + position
+        };
+        if channels.groups > 1 && sources.min(targets) < FEW {
+            let element = |position: usize, source: usize, target: usize| {
+                part.of(w[at(target / targets, source, target % targets, position)])
+            };
+            let sources = |position| (0..sources).map(move |source| (position, source));
+            let of_source = |(position, source)| (0..channels.target).map(move |target| (position, source, target));
+            let all = (0..positions).flat_map(sources).flat_map(of_source);
+            return Filters::Direct(all.map(|(position, source, target)| element(position, source, target)).collect());
+        }
+        let kernel = filled(&conv.window().kernel());
+        let of_phase = |phase: &Phase| {
+            let taps = phase.positions(kernel);
+            let of_group = |group: usize| {
+                let step = at(group, 0, 1.min(targets - 1), 0) - at(group, 0, 0, 0);
+                let first: Vec<usize> =
+                    taps.iter().flat_map(|&tap| (0..sources).map(move |source| at(group, source, 0, tap))).collect();
+                PackedWeight::new(first.len(), targets, |k, n| part.of(w[first[k] + n * step]))
+            };
+            if taps.is_empty() { Vec::new() } else { (0..channels.groups).map(of_group).collect() }
+        };
+        Filters::Panels(phases.iter().map(of_phase).collect())
+    }
+}

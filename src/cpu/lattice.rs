@@ -1,0 +1,78 @@
+//! Which sources each target of a window reads, as tables along each axis.
+//!
+//! Fewer than three spatial axes are filled up in front with axes of one position, so that every loop has three.
+
+use crate::layers::Reach;
+use crate::layers::window::MOST_AXES;
+
+/// Extents of the three axes, outermost first.
+pub(super) type Extents = [usize; MOST_AXES];
+
+/// How targets read sources through a window.
+#[derive(Debug)]
+pub(super) struct Lattice {
+    /// For each axis and target, the sources inside and the window's positions there.
+    taps: [Vec<Vec<(usize, usize)>>; MOST_AXES],
+    pub(super) sources: Extents,
+    pub(super) targets: Extents,
+    kernel: Extents,
+}
+
+impl Lattice {
+    /// The tables of `phases`, which together make every target once, from spatial extents.
+    pub(super) fn new(phases: &[Vec<Reach>], sources: &[usize], targets: &[usize], kernel: &[usize]) -> Self {
+        let (sources, targets, kernel) = (filled(sources), filled(targets), filled(kernel));
+        let mut taps: [Vec<Vec<(usize, usize)>>; MOST_AXES] = targets.map(|extent| vec![Vec::new(); extent]);
+        for phase in phases {
+            let absent = MOST_AXES - phase.len();
+            taps[..absent].iter_mut().for_each(|taps| taps[0] = vec![(0, 0)]);
+            for ((taps, reach), &extent) in taps[absent..].iter_mut().zip(phase).zip(&sources[absent..]) {
+                for i in 0..reach.count {
+                    let inside = (0..reach.taps).filter_map(|tap| {
+                        let source = (reach.stride * i) as isize + reach.start + reach.spread * tap as isize;
+                        let source = usize::try_from(source).ok().filter(|source| *source < extent)?;
+                        Some((source, reach.tap + reach.tap_step * tap))
+                    });
+                    taps[reach.first + reach.step * i] = inside.collect();
+                }
+            }
+        }
+        Lattice { taps, sources, targets, kernel }
+    }
+
+    /// How many targets there are.
+    pub(super) fn count(&self) -> usize {
+        self.targets.iter().product()
+    }
+
+    /// How many sources there are.
+    pub(super) fn source_count(&self) -> usize {
+        self.sources.iter().product()
+    }
+
+    /// Calls `work` with each source of a target and the window's position there, in the window's order or against it.
+    pub(super) fn visit(&self, target: usize, mut work: impl FnMut(usize, usize)) {
+        let [outer, middle, inner] = coordinates(target, self.targets);
+        for &(outer, outer_tap) in &self.taps[0][outer] {
+            for &(middle, middle_tap) in &self.taps[1][middle] {
+                let source = (outer * self.sources[1] + middle) * self.sources[2];
+                let position = (outer_tap * self.kernel[1] + middle_tap) * self.kernel[2];
+                for &(inner, inner_tap) in &self.taps[2][inner] {
+                    work(source + inner, position + inner_tap);
+                }
+            }
+        }
+    }
+}
+
+/// Extents with axes of one position in front.
+pub(super) fn filled(extents: &[usize]) -> Extents {
+    let mut filled = [1; MOST_AXES];
+    filled[MOST_AXES - extents.len()..].copy_from_slice(extents);
+    filled
+}
+
+/// The coordinates of a row-major position.
+pub(super) fn coordinates(position: usize, [_, middle, inner]: Extents) -> Extents {
+    [position / inner / middle, position / inner % middle, position % inner]
+}

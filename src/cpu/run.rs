@@ -1,0 +1,170 @@
+//! Runs the steps of a plan on a chunk of samples.
+
+use super::chain::Chain;
+use super::crew::Crew;
+use super::memory::Memory;
+use super::tools::Tool;
+use super::{Chunk, Prepared, convolve, dense, moves, pools};
+use crate::error::{Error, Result};
+use crate::layers::Layer;
+use crate::network::Network;
+use crate::plan::{Measure, Rows, Step, Work};
+use crate::relevance::LayerSums;
+use crate::start::{Start, Targets};
+
+/// What every chunk of a batch shares.
+pub(super) struct Run<'a> {
+    pub(super) network: &'a Network,
+    pub(super) prepared: &'a Prepared,
+    pub(super) targets: &'a Targets,
+    pub(super) start: &'a Start,
+}
+
+impl Run<'_> {
+    pub(super) fn chunk(
+        &self,
+        chunk: Chunk<'_>,
+        slots: &mut Vec<Vec<f32>>,
+        crew: Crew<'_>,
+        forward_only: bool,
+    ) -> Result<Vec<LayerSums>> {
+        let plan = &self.prepared.plan;
+        let Chunk { first, samples, inputs, results, logits, targets } = chunk;
+        let mut sums = vec![Vec::new(); self.network.layers().len()];
+        let mut memory = Memory::new(plan, samples, &inputs, results, slots);
+        let steps = if forward_only { plan.forward } else { plan.steps.len() };
+        for (position, step) in plan.steps[..steps].iter().enumerate() {
+            if position == plan.forward {
+                self.choose_targets(first, memory.read(plan.logits), targets);
+            }
+            let mut taken = memory.take(step.target);
+            let known = &plan.buffers[step.target.index()];
+            let chain = Chain {
+                plan,
+                memory: &memory,
+                parameters: &self.prepared.parameters,
+                ops: &step.chain,
+                rows: known.rows,
+            };
+            let count = memory.rows(known.rows);
+            let target = &mut taken.elements()[..if known.width == 0 { 0 } else { count * known.width }];
+            let tool = &self.prepared.tools[position];
+            match (&step.work, tool) {
+                (Work::Start, _) => {
+                    self.start(first, memory.read(plan.logits), targets, target);
+                    chain.apply_to(0, known.width, target);
+                }
+                (Work::Measure(measure), _) => {
+                    let layer = step.layer.expect("a measure is of a layer");
+                    self.measure(&chain, step, *measure, &mut sums[layer.index()]);
+                }
+                (Work::Lookup, _) => {
+                    self.look_up(step, memory.indices(step.source.expect("a lookup reads an input").buffer), target)?;
+                    chain.apply_to(0, known.width, target);
+                }
+                (_, tool) => work(&chain, step, tool, target, crew),
+            }
+            memory.put_back(taken);
+        }
+        logits.copy_from_slice(memory.read(plan.logits));
+        Ok(sums.iter_mut().map(|rows: &mut Vec<LayerSums>| total_of(rows)).collect())
+    }
+
+    fn look_up(&self, step: &Step, indices: &[i64], target: &mut [f32]) -> Result<()> {
+        let node = self.network.layer(step.layer.expect("a lookup is a layer"));
+        let Layer::Lookup(lookup) = &node.layer else {
+            return Err(Error::internal("only a lookup layer looks up"));
+        };
+        moves::lookup(lookup, indices, target).map_err(|error| error.at(&node.name))
+    }
+
+    fn choose_targets(&self, first: usize, logits: &[f32], targets: &mut [usize]) {
+        let plan = &self.prepared.plan;
+        let outputs = plan.buffers[plan.logits.index()].width;
+        for (sample, targets) in targets.chunks_exact_mut(plan.targets).enumerate() {
+            let logits = widened(&logits[sample * outputs..][..outputs]);
+            targets.copy_from_slice(&self.targets.of_sample(first + sample, &logits));
+        }
+    }
+
+    fn start(&self, first: usize, logits: &[f32], targets: &[usize], relevance: &mut [f32]) {
+        let plan = &self.prepared.plan;
+        let outputs = plan.buffers[plan.logits.index()].width;
+        if let Start::Given(given) = self.start {
+            let from = first * plan.targets * outputs;
+            relevance.copy_from_slice(&given.data()[from..from + relevance.len()]);
+            return;
+        }
+        let of_sample = relevance.chunks_exact_mut(outputs * plan.targets).zip(targets.chunks_exact(plan.targets));
+        for ((relevance, targets), logits) in of_sample.zip(logits.chunks_exact(outputs)) {
+            let logits = widened(logits);
+            for (row, &target) in relevance.chunks_exact_mut(outputs).zip(targets) {
+                let start = self.start.of_sample(&logits, target, self.network.classes(), self.network.link());
+                row.iter_mut().zip(start).for_each(|(r, start)| *r = start as f32);
+            }
+        }
+    }
+
+    /// Adds a measure of each row of relevance to its sums.
+    fn measure(&self, chain: &Chain<'_>, step: &Step, measure: Measure, sums: &mut Vec<LayerSums>) {
+        let source = step.source.expect("a measure reads relevance");
+        let width = self.prepared.plan.buffers[source.buffer.index()].width;
+        let chain = Chain { rows: Rows::Target, ..*chain };
+        let rows = chain.memory.read(source.buffer).chunks_exact(width);
+        sums.resize(rows.len(), LayerSums::default());
+        let mut v = vec![0.0; width];
+        for (row, (elements, sums)) in rows.zip(sums).enumerate() {
+            v.copy_from_slice(elements);
+            chain.apply(row, 0, &mut v);
+            let sum: f64 = v.iter().copied().map(f64::from).sum();
+            match measure {
+                Measure::AtOutput => sums.at_output += sum,
+                Measure::AtInput => {
+                    sums.at_input += sum;
+                    sums.nonfinite += v.iter().filter(|v| !v.is_finite()).count() as u64;
+                }
+                Measure::Bias => sums.bias += sum,
+                Measure::Epsilon => sums.epsilon += sum,
+            }
+            if let Measure::AtOutput | Measure::AtInput = measure {
+                sums.size += v.iter().map(|v| f64::from(v.abs())).sum::<f64>();
+            }
+        }
+    }
+}
+
+/// Runs a step that reads rows and, where it has one, a tool.
+fn work(chain: &Chain<'_>, step: &Step, tool: &Tool, target: &mut [f32], crew: Crew<'_>) {
+    let width = chain.plan.buffers[step.target.index()].width;
+    match tool {
+        Tool::Product(weight) => dense::run(chain, step, weight, target, crew),
+        Tool::Convolve(conv) => crew.pieces(target, conv.channels.target, conv.block(), |first, piece, room| {
+            convolve::run(chain, step, conv, first, piece, room);
+        }),
+        Tool::Pool(pool) => crew.pieces(target, pool.channels, pools::BLOCK, |first, piece, _| {
+            pools::run(chain, step, pool, first, piece);
+        }),
+        Tool::AlongAxis(taps) => {
+            let (Work::AlongAxis { before, after, .. }, Some(source)) = (&step.work, &step.source) else {
+                unreachable!("the tool of another step")
+            };
+            let source_block = chain.plan.buffers[source.buffer.index()].width / before;
+            moves::along_axis(chain, source, (taps, *after), (source_block, width), target, crew);
+        }
+        Tool::Nothing => moves::apply(chain, step, width, target, crew),
+    }
+}
+
+/// The sums of a chunk, from those of its rows.
+fn total_of(rows: &mut [LayerSums]) -> LayerSums {
+    let mut total = LayerSums::default();
+    for row in rows {
+        row.close();
+        total.add(row);
+    }
+    total
+}
+
+fn widened(logits: &[f32]) -> Vec<f64> {
+    logits.iter().copied().map(f64::from).collect()
+}

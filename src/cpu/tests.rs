@@ -1,0 +1,174 @@
+//! Windows of every kind against the float64 reference, and the same bits however a batch is cut.
+
+use std::sync::Arc;
+
+use crate::explain::Options;
+use crate::layers::{Activation, AxisMap, AxisMapKind, Conv, Divisor, Layer, MaxPool, Window, WindowAxis};
+use crate::network::{Network, NetworkBuilder, ValueId};
+use crate::{Backend, Composite, Explainer, Input, Relevance, Request, Targets, Tensor};
+
+/// A reproducible stream of numbers (a 64-bit linear congruential generator).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as usize
+    }
+
+    /// One of `choices`.
+    fn pick(&mut self, choices: &[usize]) -> usize {
+        choices[self.next() % choices.len()]
+    }
+
+    fn tensor(&mut self, shape: &[usize]) -> Tensor {
+        Tensor::from_fn(shape, |_| self.next() as f32 / (1 << 23) as f32 - 1.0)
+    }
+}
+
+fn axis(numbers: &mut Numbers, kernels: &[usize]) -> WindowAxis {
+    let kernel = numbers.pick(kernels);
+    WindowAxis {
+        kernel,
+        stride: numbers.pick(&[1, 1, 2, 3]),
+        dilation: numbers.pick(&[1, 1, 2]),
+        before: numbers.pick(&[0, 1, 2]).min(kernel / 2),
+        after: numbers.pick(&[0, 1, 2]).min(kernel / 2),
+        overhang: 0,
+    }
+}
+
+fn window(numbers: &mut Numbers, axes: usize) -> Window {
+    Window::new((0..axes).map(|_| axis(numbers, &[1, 2, 3, 4])).collect()).unwrap()
+}
+
+fn conv(numbers: &mut Numbers, builder: &mut NetworkBuilder, x: ValueId) -> ValueId {
+    let shape = builder.shape(x).clone();
+    let (channels, axes) = (shape.dims()[0], shape.rank() - 1);
+    let window = window(numbers, axes);
+    let groups: Vec<usize> = [1, 2, channels].into_iter().filter(|groups| channels % groups == 0).collect();
+    let groups = numbers.pick(&groups);
+    let of_group = numbers.pick(&[1, 2, 9, 17, 35]);
+    let outputs = if groups == channels { groups * of_group.min(2) } else { groups * of_group };
+    let is_transposed = numbers.pick(&[0, 0, 1]) == 1;
+    let (first, second) = if is_transposed { (channels, outputs / groups) } else { (outputs, channels / groups) };
+    let weight = numbers.tensor(&[&[first, second], &window.kernel()[..]].concat());
+    let bias = Some(Arc::new(numbers.tensor(&[outputs])));
+    let layer = if is_transposed {
+        Conv::transposed(weight, bias, window, groups, vec![0; axes])
+    } else {
+        Conv::new(weight, bias, window, groups)
+    };
+    builder.layer("conv", Layer::Conv(layer.unwrap()), vec![x]).unwrap()
+}
+
+/// Where the axis of channels is kept and one axis of positions is changed, or the other way round.
+fn along_axis(numbers: &mut Numbers, builder: &mut NetworkBuilder, x: ValueId) -> ValueId {
+    let shape = builder.shape(x).clone();
+    let axis = numbers.next() % shape.rank();
+    let inputs = shape.dims()[axis];
+    let sources = (0..inputs + 2).map(|output| match output % 3 {
+        0 => vec![],
+        1 => vec![(output % inputs, 1.0)],
+        _ => vec![(output % inputs, 0.75), ((output + 1) % inputs, 0.25)],
+    });
+    let map = AxisMap::new(AxisMapKind::Resize, axis, inputs, sources.collect()).unwrap();
+    builder.layer("map", Layer::AxisMap(map), vec![x]).unwrap()
+}
+
+fn layer(numbers: &mut Numbers, builder: &mut NetworkBuilder, x: ValueId, kind: usize) -> ValueId {
+    let axes = builder.shape(x).rank() - 1;
+    match kind {
+        0 => {
+            let divisors = [Divisor::Inside, Divisor::InsidePadded, Divisor::One];
+            let divisor = divisors[numbers.next() % 3];
+            let window = window(numbers, axes);
+            builder.average_pool("average", x, window, divisor).unwrap()
+        }
+        1 => {
+            let window = window(numbers, axes);
+            builder.layer("greatest", Layer::MaxPool(MaxPool::new(window)), vec![x]).unwrap()
+        }
+        2 => builder.global_average_pool("global", x).unwrap(),
+        3 => along_axis(numbers, builder, x),
+        _ => conv(numbers, builder, x),
+    }
+}
+
+/// An input, a convolution, an activation, the layer in question, and a dense layer behind it.
+fn network(seed: u64) -> Network {
+    let mut numbers = Numbers(seed);
+    let mut builder = Network::builder();
+    let axes = numbers.pick(&[1, 2, 2, 3]);
+    let extents: Vec<usize> = (0..axes).map(|_| numbers.pick(if axes == 3 { &[5, 6] } else { &[7, 8, 13] })).collect();
+    let channels = numbers.pick(&[1, 3, 4]);
+    let x = builder.input("x", [&[channels], &extents[..]].concat());
+    let outputs = numbers.pick(&[4, 18]);
+    let weight = numbers.tensor(&[&[outputs, channels], &vec![1; axes][..]].concat());
+    let window = Window::new(vec![WindowAxis::new(1); axes]).unwrap();
+    let first = Conv::new(weight, None, window, 1).unwrap();
+    let z = builder.layer("first", Layer::Conv(first), vec![x]).unwrap();
+    let activation = [Activation::Relu, Activation::LeakyRelu { slope: 0.1 }, Activation::Tanh][numbers.next() % 3];
+    let a = builder.activation("activation", z, activation).unwrap();
+    let y = layer(&mut numbers, &mut builder, a, (seed % 8) as usize);
+    let a = builder.relu("relu", y).unwrap();
+    let flat = builder.shape(a).count();
+    let rows = builder.reshape("flat", a, [flat]).unwrap();
+    let logits = builder.dense("head", rows, numbers.tensor(&[3, flat]), None).unwrap();
+    builder.build(logits).unwrap()
+}
+
+fn explain(network: &Arc<Network>, composite: &str, options: Options, x: &Tensor) -> Relevance {
+    let composite = Composite::preset(composite).unwrap();
+    let explainer = Explainer::with_options(Arc::clone(network), &composite, options).unwrap();
+    let request = Request::new(Targets::Top(2)).report(true);
+    explainer.explain_with(&[Input::from(x)], &request).unwrap()
+}
+
+fn samples(network: &Network, count: usize, seed: u64) -> Tensor {
+    let shape = network.shape(network.inputs()[0].value).prepend(count);
+    Numbers(seed).tensor(shape.dims())
+}
+
+fn assert_close(found: &Tensor, exact: &Tensor, what: &str) {
+    assert_eq!(found.shape(), exact.shape(), "{what}");
+    for row in 0..exact.rows() {
+        let size = exact.row(row).iter().fold(0.0_f32, |size, x| size.max(x.abs()));
+        for (found, exact) in found.row(row).iter().zip(exact.row(row)) {
+            assert!((found - exact).abs() <= 2e-5 * size + 1e-7, "{what}, row {row}: {found} is not {exact}");
+        }
+    }
+}
+
+#[test]
+fn windows_of_every_kind_agree_with_the_reference() {
+    for seed in 0..160 {
+        let network = Arc::new(network(seed));
+        let x = samples(&network, 3, seed);
+        let composite = ["epsilon", "gamma", "epsilon-plus-flat", "epsilon-alpha2-beta1"][(seed / 8 % 4) as usize];
+        let on = |backend| explain(&network, composite, Options { backend, ..Options::default() }, &x);
+        let (found, exact) = (on(Backend::Cpu), on(Backend::Reference));
+        let what = format!("seed {seed}, {composite}, {:?}", network.layers()[2].layer);
+        assert_close(&found.logits, &exact.logits, &what);
+        assert_close(found.input(), exact.input(), &what);
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_neighbours_threads_or_chunks() {
+    for seed in 0..40 {
+        let network = Arc::new(network(seed));
+        let x = samples(&network, 7, seed);
+        let on = |threads, batch_size, x: &Tensor| {
+            let options = Options { backend: Backend::Cpu, threads: Some(threads), batch_size, ..Options::default() };
+            explain(&network, "epsilon-plus", options, x)
+        };
+        let all = on(1, None, &x);
+        assert!(all.input().data().iter().any(|r| *r != 0.0), "seed {seed}");
+        for (threads, batch_size) in [(1, Some(1)), (2, None), (3, Some(4))] {
+            assert_eq!(on(threads, batch_size, &x).input(), all.input(), "seed {seed}, {threads} threads");
+        }
+        let last = Tensor::new(network.shape(network.inputs()[0].value).prepend(1), x.row(6).to_vec()).unwrap();
+        assert_eq!(on(2, None, &last).input().row(0), all.input().row(6), "seed {seed}");
+    }
+}

@@ -1,0 +1,171 @@
+//! What steps read beside data: packed weights and the geometry of windows.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::convolve::Convolution;
+use super::filters::{Channels, Filters, phases};
+use super::gemm::PackedWeight;
+use super::lattice::Lattice;
+use super::pools::Pool;
+use crate::error::{Error, Result};
+use crate::layers::{AveragePool, Conv, Dense, Layer, MaxPool};
+use crate::network::{LayerId, LayerNode, Network};
+use crate::plan::{Direction, Step, Work};
+use crate::rules::WeightPart;
+
+/// What a step reads beside data.
+#[derive(Debug)]
+pub(super) enum Tool {
+    Nothing,
+    Product(Arc<PackedWeight>),
+    Convolve(Convolution),
+    Pool(Pool),
+    /// For each target position along the axis, sources and their weights.
+    AlongAxis(Vec<Vec<(usize, f32)>>),
+}
+
+impl Tool {
+    /// Columns of the products that a step is made of; none where it is not.
+    pub(super) fn columns(&self) -> Option<usize> {
+        match self {
+            Tool::Product(weight) => Some(weight.columns()),
+            Tool::Convolve(conv) => Some(conv.channels.target),
+            Tool::Pool(_) | Tool::AlongAxis(_) | Tool::Nothing => None,
+        }
+    }
+}
+
+/// Packed weights, shared between plans.
+#[derive(Debug, Default)]
+pub(super) struct Weights {
+    dense: Mutex<HashMap<Key, Arc<PackedWeight>>>,
+    filters: Mutex<HashMap<Key, Arc<Filters>>>,
+}
+
+type Key = (LayerId, Direction, [u32; 3]);
+
+fn key(layer: LayerId, direction: Direction, part: WeightPart) -> Key {
+    let bits = match part {
+        WeightPart::Scaled { positive, negative } => [0, positive.to_bits(), negative.to_bits()],
+        WeightPart::Squared => [1, 0, 0],
+        WeightPart::One => [2, 0, 0],
+    };
+    (layer, direction, bits)
+}
+
+fn shared<T>(known: &Mutex<HashMap<Key, Arc<T>>>, key: Key, make: impl FnOnce() -> T) -> Arc<T> {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(known.entry(key).or_insert_with(|| Arc::new(make())))
+}
+
+impl Weights {
+    /// What a step of a plan reads.
+    pub(super) fn tool(&self, network: &Network, step: &Step) -> Result<Tool> {
+        let Some(id) = step.layer else { return Ok(Tool::Nothing) };
+        let node = network.layer(id);
+        Ok(match (&step.work, &node.layer) {
+            (Work::Product { direction, weight }, Layer::Dense(dense)) => {
+                Tool::Product(self.packed(dense, key(id, *direction, *weight), *direction, *weight))
+            }
+            (Work::Convolve { direction, weight }, Layer::Conv(conv)) => {
+                Tool::Convolve(self.convolution(Extents::of(network, node), conv, id, *direction, *weight))
+            }
+            (Work::AveragePool { direction, weight }, Layer::AveragePool(pool)) => {
+                Tool::Pool(average(&Extents::of(network, node), pool, *direction, *weight)?)
+            }
+            (Work::MaxPool | Work::Winners, Layer::MaxPool(pool)) => {
+                Tool::Pool(greatest(&Extents::of(network, node), pool, Direction::Forward))
+            }
+            (Work::Unpool { .. }, Layer::MaxPool(pool)) => {
+                Tool::Pool(greatest(&Extents::of(network, node), pool, Direction::Backward))
+            }
+            (Work::AlongAxis { direction, .. }, Layer::AxisMap(map)) => Tool::AlongAxis(match direction {
+                Direction::Forward => map.sources().to_vec(),
+                Direction::Backward => map.targets(),
+            }),
+            (
+                Work::Product { .. }
+                | Work::Convolve { .. }
+                | Work::AveragePool { .. }
+                | Work::MaxPool
+                | Work::Winners
+                | Work::Unpool { .. }
+                | Work::AlongAxis { .. },
+                _,
+            ) => return Err(Error::internal("a step works on another kind of layer")),
+            (
+                Work::Elementwise
+                | Work::Transpose { .. }
+                | Work::Strips { .. }
+                | Work::Lookup
+                | Work::Start
+                | Work::Rms
+                | Work::Measure(_),
+                _,
+            ) => Tool::Nothing,
+        })
+    }
+
+    fn packed(&self, dense: &Dense, key: Key, direction: Direction, part: WeightPart) -> Arc<PackedWeight> {
+        let (inputs, outputs, w) = (dense.inputs(), dense.outputs(), dense.weight().data());
+        shared(&self.dense, key, || match direction {
+            Direction::Forward => PackedWeight::new(inputs, outputs, |k, n| part.of(w[n * inputs + k])),
+            Direction::Backward => PackedWeight::new(outputs, inputs, |k, n| part.of(w[k * inputs + n])),
+        })
+    }
+
+    fn convolution(
+        &self,
+        extents: Extents<'_>,
+        conv: &Conv,
+        id: LayerId,
+        direction: Direction,
+        part: WeightPart,
+    ) -> Convolution {
+        let Extents { input, output, .. } = extents;
+        let kernel = conv.window().kernel();
+        let lattice = match direction {
+            Direction::Forward => Lattice::new(&conv.forward(output), input, output, &kernel),
+            Direction::Backward => Lattice::new(&conv.backward(input), output, input, &kernel),
+        };
+        let phases = phases(conv, direction, input, output);
+        let filters = shared(&self.filters, key(id, direction, part), || Filters::new(conv, direction, part, &phases));
+        Convolution { channels: Channels::new(conv, direction), lattice, phases, filters }
+    }
+}
+
+/// The extents of a layer with windows.
+struct Extents<'a> {
+    channels: usize,
+    input: &'a [usize],
+    output: &'a [usize],
+}
+
+impl<'a> Extents<'a> {
+    fn of(network: &'a Network, node: &LayerNode) -> Self {
+        let (input, output) = (network.shape(node.inputs[0]).dims(), network.shape(node.output).dims());
+        Extents { channels: input[0], input: &input[1..], output: &output[1..] }
+    }
+}
+
+fn average(extents: &Extents<'_>, pool: &AveragePool, direction: Direction, part: WeightPart) -> Result<Pool> {
+    let Extents { channels, input, output } = *extents;
+    let kernel = pool.window().kernel();
+    let lattice = match direction {
+        Direction::Forward => Lattice::new(&[pool.forward(output)], input, output, &kernel),
+        Direction::Backward => Lattice::new(&pool.backward(input), output, input, &kernel),
+    };
+    let weights = pool.weights(input)?.into_iter().map(|weight| part.of(weight)).collect();
+    Ok(Pool { lattice, weights, channels })
+}
+
+fn greatest(extents: &Extents<'_>, pool: &MaxPool, direction: Direction) -> Pool {
+    let Extents { channels, input, output } = *extents;
+    let (window, kernel) = (pool.window(), pool.window().kernel());
+    let lattice = match direction {
+        Direction::Forward => Lattice::new(&[window.to_coarse(output)], input, output, &kernel),
+        Direction::Backward => Lattice::new(&window.to_fine(input), output, input, &kernel),
+    };
+    Pool { lattice, weights: Vec::new(), channels }
+}
