@@ -168,4 +168,3 @@ fn total_of(rows: &mut [LayerSums]) -> LayerSums {
 fn widened(logits: &[f32]) -> Vec<f64> {
     logits.iter().copied().map(f64::from).collect()
 }
-
