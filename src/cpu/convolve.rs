@@ -93,8 +93,7 @@ fn multiply(
     let stride = conv.channels.source;
     let a = &chain.memory.read(source.buffer)[first * stride..];
     let starts: Vec<usize> = (0..targets.len()).step_by(conv.channels.target).collect();
-    for from in (0..stride).step_by(gemm::slice_depth()) {
-        let to = stride.min(from + gemm::slice_depth());
+    for Range { start: from, end: to } in gemm::slices(stride) {
         let slice = Slice { a: &a[from..], stride, b: weight, from, to, goes_on: from > 0 };
         gemm::multiply_slice(slice, targets, &starts);
     }
@@ -151,8 +150,7 @@ impl Block<'_> {
         for (group, weight) in panels.iter().enumerate() {
             let starts: Vec<usize> =
                 self.places.iter().map(|place| place.start + group * self.conv.channels.target_group()).collect();
-            for from in (0..weight.depth()).step_by(gemm::slice_depth()) {
-                let to = weight.depth().min(from + gemm::slice_depth());
+            for Range { start: from, end: to } in gemm::slices(weight.depth()) {
                 let stride = to - from + LINE;
                 room.resize(room.len().max(self.places.len() * stride), 0.0);
                 self.gather(group, from..to, stride, room);

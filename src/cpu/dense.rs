@@ -10,12 +10,10 @@ use crate::plan::{Direction, Step};
 use crate::rules::WeightPart;
 use crate::tensor::Tensor;
 
-/// Elements of a weight in place that are packed at once, in whichever shape reads the longest runs of memory.
-const PACKED: usize = 1 << 14;
-/// Columns that lie apart, each along the summed axis.
-const COLUMNS_APART: usize = 64;
-/// Columns that lie beside each other.
-const COLUMNS_BESIDE: usize = 256;
+/// Columns and summed elements of a weight in place that are packed at once, where columns lie apart, each along the
+/// summed axis, and where they lie beside each other: long runs of memory are read either way.
+const APART: (usize, usize) = (64, 256);
+const BESIDE: (usize, usize) = (256, 64);
 
 /// A weight as a product reads it.
 #[derive(Debug)]
@@ -60,11 +58,11 @@ impl InPlace {
         }
     }
 
-    /// Columns that a part of a step makes.
-    fn width(&self) -> usize {
+    /// Columns that a part of a step makes, and how many summed elements are packed at once.
+    fn packed_at_once(&self) -> (usize, usize) {
         match self.direction {
-            Direction::Forward => COLUMNS_APART,
-            Direction::Backward => COLUMNS_BESIDE,
+            Direction::Forward => APART,
+            Direction::Backward => BESIDE,
         }
     }
 
@@ -95,7 +93,7 @@ impl InPlace {
     /// Some columns of the product; the rows of `a` begin at multiples of `stride`.
     fn multiply(&self, a: &[f32], stride: usize, columns: Range<usize>, c: &mut [f32]) {
         let starts: Vec<usize> = (0..a.len() / stride).map(|row| row * columns.len()).collect();
-        let depth = gemm::slice_depth().min(PACKED / self.width());
+        let (_, depth) = self.packed_at_once();
         for from in (0..self.depth()).step_by(depth) {
             let summed = from..self.depth().min(from + depth);
             let b = &self.packed(summed.clone(), columns.clone());
@@ -134,7 +132,8 @@ fn in_place(chain: &Chain<'_>, step: &Step, weight: &InPlace, target: &mut [f32]
     let stride = depth + LINE;
     let mut a = vec![0.0; rows * stride];
     read(chain, step, 0..rows, depth, &mut a);
-    let ranges = || (0..columns).step_by(weight.width()).map(|first| first..columns.min(first + weight.width()));
+    let (width, _) = weight.packed_at_once();
+    let ranges = || (0..columns).step_by(width).map(|first| first..columns.min(first + width));
     let mut parts: Vec<Vec<f32>> = ranges().map(|range| vec![0.0; rows * range.len()]).collect();
     crew.each(ranges().zip(&mut parts), |(range, part), _| weight.multiply(&a, stride, range, part));
     for (range, part) in ranges().zip(&parts) {
@@ -151,5 +150,40 @@ fn read(chain: &Chain<'_>, step: &Step, rows: Range<usize>, depth: usize, a: &mu
     let stored = chain.memory.read(source.buffer)[rows.start * depth..rows.end * depth].chunks_exact(depth);
     for (from, to) in stored.zip(a.chunks_exact_mut(depth + LINE)) {
         chain::read(&source, from, &mut to[..depth]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weight_in_place_gives_the_bits_of_a_packed_one() {
+        let number = |index: usize| (index.wrapping_mul(2_654_435_761) % 1009) as f32 / 504.5 - 1.0;
+        let weight = Arc::new(Tensor::from_fn([300, 530], number));
+        let scaled = WeightPart::Scaled { positive: 1.5, negative: 0.25 };
+        for part in [WeightPart::WHOLE, scaled, WeightPart::Squared] {
+            for direction in [Direction::Forward, Direction::Backward] {
+                let in_place = InPlace { weight: Arc::clone(&weight), direction, part };
+                let w = |output: usize, input: usize| part.of(weight.data()[output * 530 + input]);
+                let packed = match direction {
+                    Direction::Forward => PackedWeight::new(530, 300, |k, n| w(n, k)),
+                    Direction::Backward => PackedWeight::new(300, 530, w),
+                };
+                let rows = 7;
+                let a: Vec<f32> = (0..rows * packed.stride()).map(number).collect();
+                let mut whole = vec![0.0; rows * packed.columns()];
+                gemm::multiply(&a, &packed, &mut whole);
+                let (width, _) = in_place.packed_at_once();
+                for first in (0..packed.columns()).step_by(width) {
+                    let range = first..packed.columns().min(first + width);
+                    let mut part = vec![f32::NAN; rows * range.len()];
+                    in_place.multiply(&a, packed.stride(), range.clone(), &mut part);
+                    for (part, whole) in part.chunks(range.len()).zip(whole.chunks(packed.columns())) {
+                        assert_eq!(part, &whole[range.clone()], "{direction:?}, {part:?}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -6,6 +6,8 @@
 //! benches/README.md compares it with the `gemm` and `rten-gemm` crates. The body is safe Rust over arrays of fixed
 //! size, which the compiler keeps in vector registers. It does so only where a tile is a function of its own.
 
+use std::ops::Range;
+
 use super::simd::{self, Level, Loop};
 
 /// Rows of the largest tile of any level.
@@ -52,15 +54,24 @@ pub(super) fn row_block() -> usize {
     100 / tile * tile
 }
 
-/// Elements of the summed axis that a slice holds at most.
-pub(super) fn slice_depth() -> usize {
-    Blocking::of_level(Level::widest()).depth
+/// Slices of the summed axis, of about one length.
+pub(super) fn slices(depth: usize) -> impl Iterator<Item = Range<usize>> {
+    slices_of(Level::widest(), depth)
+}
+
+fn slices_of(level: Level, depth: usize) -> impl Iterator<Item = Range<usize>> {
+    let slices = depth.div_ceil(Blocking::of_level(level).depth).max(1);
+    let length = depth.div_ceil(slices).max(1);
+    (0..depth).step_by(length).map(move |from| from..depth.min(from + length))
 }
 
 /// A weight as the kernels read it: panels of some columns, each with one row of columns a summed element.
 #[derive(Debug)]
 pub(super) struct PackedWeight {
-    panels: Vec<f32>,
+    elements: Vec<f32>,
+    /// The first element of the first panel: it begins a cache line, so that no row of a panel lies in one line more
+    /// than it fills.
+    first: usize,
     /// Columns of a panel.
     panel: usize,
     depth: usize,
@@ -89,10 +100,12 @@ impl PackedWeight {
 
     fn filled_for(level: Level, depth: usize, columns: usize, fill: impl Fn(usize, usize, &mut [f32])) -> Self {
         let width = Blocking::of_level(level).panel;
-        let mut panels = vec![0.0; columns.div_ceil(width) * depth * width];
-        let of_panels = panels.chunks_exact_mut(depth * width).enumerate();
+        let length = columns.div_ceil(width) * depth * width;
+        let mut elements = vec![0.0; length + LINE];
+        let first = elements.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        let of_panels = elements[first..][..length].chunks_exact_mut(depth * width).enumerate();
         of_panels.for_each(|(panel, packed)| fill(panel * width, width, packed));
-        PackedWeight { panels, panel: width, depth, columns }
+        PackedWeight { elements, first, panel: width, depth, columns }
     }
 
     /// The length of a row of C.
@@ -113,8 +126,11 @@ impl PackedWeight {
 
     /// Rows `from..to` of a panel; nothing behind the last.
     fn slice(&self, panel: usize, from: usize, to: usize) -> &[f32] {
-        let first = panel * self.depth;
-        self.panels.get((first + from) * self.panel..(first + to) * self.panel).unwrap_or_default()
+        if panel * self.panel >= self.columns {
+            return &[];
+        }
+        let first = self.first + panel * self.depth * self.panel;
+        &self.elements[first + from * self.panel..first + to * self.panel]
     }
 }
 
@@ -124,7 +140,7 @@ pub(super) fn multiply(a: &[f32], b: &PackedWeight, c: &mut [f32]) {
 }
 
 fn multiply_at(level: Level, a: &[f32], b: &PackedWeight, c: &mut [f32]) {
-    let Blocking { tile, depth, .. } = Blocking::of_level(level);
+    let tile = Blocking::of_level(level).tile;
     let rows = a.len() / b.stride();
     assert_eq!(a.len(), rows * b.stride(), "rows of A are as long as B is deep, and padded");
     assert_eq!(c.len(), rows * b.columns, "C has a row for each row of A");
@@ -132,8 +148,7 @@ fn multiply_at(level: Level, a: &[f32], b: &PackedWeight, c: &mut [f32]) {
     // A weight that stays in cache is swept once for each tile, so that rows of C are written from end to end.
     let rows = if b.depth * b.columns <= SMALL { tile } else { rows };
     for (a, starts) in a.chunks(rows * b.stride()).zip(starts.chunks(rows)) {
-        for from in (0..b.depth).step_by(depth) {
-            let to = b.depth.min(from + depth);
+        for Range { start: from, end: to } in slices_of(level, b.depth) {
             let slice = Slice { a: &a[from..], stride: b.stride(), b, from, to, goes_on: from > 0 };
             multiply_slice_at(level, slice, c, starts);
         }
@@ -153,7 +168,7 @@ pub(super) struct Slice<'a> {
     pub(super) goes_on: bool,
 }
 
-/// Adds a slice of A B, no longer than [`slice_depth`], to C, whose rows begin at `starts`.
+/// Adds a slice of A B, one of [`slices`], to C, whose rows begin at `starts`.
 pub(super) fn multiply_slice(slice: Slice<'_>, c: &mut [f32], starts: &[usize]) {
     multiply_slice_at(Level::widest(), slice, c, starts);
 }

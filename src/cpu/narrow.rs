@@ -76,8 +76,7 @@ fn multiply(
         for (from, to) in rows.zip(a.chunks_exact_mut(weight.stride())).take(starts.len()) {
             chain::read(&source, from, &mut to[..channels]);
         }
-        for from in (0..channels).step_by(gemm::slice_depth()) {
-            let to = channels.min(from + gemm::slice_depth());
+        for Range { start: from, end: to } in gemm::slices(channels) {
             let slice = Slice { a: &a[from..], stride: channels + LINE, b: weight, from, to, goes_on: from > 0 };
             gemm::multiply_slice(slice, products, &starts);
         }
