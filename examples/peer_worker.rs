@@ -6,10 +6,12 @@
 
 use std::io::BufRead as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use relprop::canonical::{self, canonicalize};
 use relprop::output::{Precision, write_npy};
+use relprop::rules::Bounds;
 use relprop::{Composite, Explainer, Input, Options, Relevance, Targets, Tensor};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,7 +25,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (backend, adapter) = backend.split_once(':').unwrap_or((backend, ""));
     let mut options = Options { backend: backend.parse()?, threads: Some(threads.parse()?), ..Options::default() };
     options.device.adapter = (!adapter.is_empty()).then(|| adapter.to_owned());
-    let explainer = Explainer::with_options(network, &Composite::preset(composite)?, options)?;
+    // The box rule's bounds, as network_worker.py has them; other rules do not look at them.
+    let bound = |value: f32| Arc::new(Tensor::scalar(value));
+    let composite = Composite::preset(composite)?.with_input_bounds(Bounds { low: bound(-3.0), high: bound(3.0) });
+    let explainer = Explainer::with_options(network, &composite, options)?;
     let samples = relprop::input::read_npy(Path::new(input))?.into_f32();
     println!("ready");
 

@@ -16,6 +16,39 @@ fn fetch(row: u32, column: u32) -> vec4<f32> {
 fn fetch(row: u32, column: u32) -> vec4<f32> {
     return vec4(0.0);
 }
+{% elif work == "along" %}
+@group(0) @binding(4) var<storage, read> source: array<{{ lib.element_type(quads) }}>;
+// For each position, where its entries begin, and where the last one's end; each entry is a position of the source and a weight's bits.
+@group(0) @binding(6) var<storage, read> table: array<u32>;
+
+fn read(element: u32) -> vec4<f32> {
+    let x = {% if quads %}source[element / 4u]{% else %}vec4(source[element]){% endif %};
+    return {{ through }};
+}
+
+// The sum at a column, or at four of them that are at one position.
+fn at_column(row: u32, column: u32) -> vec4<f32> {
+    let blocks = step.geometry[0];
+    let position = column % blocks.x / blocks.z;
+    let first = row * step.depth + column / blocks.x * blocks.y + column % blocks.z;
+    var sum = vec4(0.0);
+    for (var entry = table[position]; entry < table[position + 1u]; entry += 2u) {
+        sum = fma(read(first + table[entry] * blocks.z), vec4(bitcast<f32>(table[entry + 1u])), sum);
+    }
+    return sum;
+}
+
+fn fetch(row: u32, column: u32) -> vec4<f32> {
+{% if quads %}
+    return at_column(row, column);
+{% else %}
+    var v = vec4(0.0);
+    for (var i = 0u; i < min(4u, step.columns - column); i++) {
+        v[i] = at_column(row, column + i).x;
+    }
+    return v;
+{% endif %}
+}
 {% else %}
 {% if work == "lookup" %}
 @group(0) @binding(4) var<storage, read> indices: array<i32>;

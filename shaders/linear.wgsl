@@ -14,18 +14,7 @@
 {{ lib.chain("prologue", prologue) }}
 {{ lib.chain("epilogue", epilogue) }}
 {{ lib.store(3, aligned) }}
-// W̃ of four weights.
-fn part(w: vec4<f32>) -> vec4<f32> {
-{% if weight == "scaled" %}
-    return select(step.negative * w, step.positive * w, w > vec4(0.0));
-{% elif weight == "squared" %}
-    return w * w;
-{% elif weight == "one" %}
-    return vec4(1.0);
-{% else %}
-    return w;
-{% endif %}
-}
+{% include "lib/part.wgsl" %}
 
 // Four elements of a source row from `k` on; zeros beyond its end, whatever lies there.
 fn source4(row: u32, k: u32) -> vec4<f32> {
@@ -40,7 +29,20 @@ fn source4(row: u32, k: u32) -> vec4<f32> {
 {% endif %}
 }
 
-{% include "linear_block.wgsl" %}
+// What the loop over k keeps of a row.
+fn lead(row: u32) -> u32 {
+    return row;
+}
 
+fn depth() -> u32 {
+    return step.depth;
+}
 
+{% include "block.wgsl" %}
+
+fn block(n: u32, k: u32) -> mat4x4<f32> {
+    return block_of(n, k, 0u);
+}
+
+{% include "lib/tile.wgsl" %}
 {% include body %}

@@ -2,6 +2,7 @@
 //!
 //! ```toml
 //! base = "epsilon-plus"          # optional: a preset whose entries follow the file's own
+//! dialect = "zennit"             # optional: whose formulas the rules' names stand for; zennit, captum, innvestigate
 //!
 //! [[entry]]                      # the first entry that is for a layer gives it its rule
 //! first = true                   # linear layers reached from an input without passing another
@@ -76,11 +77,15 @@ const KEYS: [&str; 14] = [
     "bias",
 ];
 
+/// Kinds and groups of kinds whose layers are z = W x + b.
+const LINEAR_KINDS: [&str; 6] = ["dense", "sum", "average-pool", "convolution", "conv", "conv-transpose"];
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     name: Option<String>,
     base: Option<Spanned<String>>,
+    dialect: Option<Spanned<String>>,
     #[serde(default)]
     entry: Vec<Spanned<Table>>,
 }
@@ -90,7 +95,7 @@ struct File {
 /// # Errors
 /// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::Malformed`] or [`ErrorKind::Argument`] naming the line if
 /// it is no composite.
-pub fn read(path: &Path, options: PresetOptions) -> Result<Composite> {
+pub fn read(path: &Path, mut options: PresetOptions) -> Result<Composite> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Error::new(ErrorKind::Io, format!("{}: cannot be read: {error}", path.display()))
             .help("check the path; presets are named without .toml")
@@ -102,10 +107,13 @@ pub fn read(path: &Path, options: PresetOptions) -> Result<Composite> {
     };
     let file: File = toml::from_str(&text).map_err(|error| {
         Error::new(ErrorKind::Malformed, format!("{}: {}", at(error.span()), error.message()))
-            .help("README.md shows what a composite's file may hold: name, base and [[entry]]")
+            .help("README.md shows what a composite's file may hold: name, base, dialect and [[entry]]")
     })?;
+    if let Some(dialect) = &file.dialect {
+        options.dialect = dialect.get_ref().parse().map_err(|error: Error| error.context(at(Some(dialect.span()))))?;
+    }
     let stem = || path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let mut composite = Composite::new(file.name.unwrap_or_else(stem));
+    let mut composite = Composite::new(file.name.unwrap_or_else(stem)).made_with(options);
     for table in &file.entry {
         let origin = at(Some(table.span()));
         let mut entry =
@@ -124,17 +132,24 @@ pub fn read(path: &Path, options: PresetOptions) -> Result<Composite> {
         composite = entry.uses.into_iter().fold(composite, Composite::with_use_of);
         composite = composite.with_from(origin, selector.described(), rule, bounds);
     }
-    match file.base {
+    let composite = match file.base {
         None if file.entry.is_empty() => {
-            Err(Error::new(ErrorKind::Malformed, format!("{}: holds neither entries nor a base", path.display()))
-                .help("add an [[entry]] with a rule, or base = \"epsilon-plus\""))
+            return Err(Error::new(
+                ErrorKind::Malformed,
+                format!("{}: holds neither entries nor a base", path.display()),
+            )
+            .help("add an [[entry]] with a rule, or base = \"epsilon-plus\""));
         }
-        None => Ok(composite),
+        None => composite,
         Some(base) => {
             let preset = Composite::preset_with(base.get_ref(), options);
-            Ok(composite.followed_by(preset.map_err(|error| error.context(at(Some(base.span()))))?))
+            composite.followed_by(preset.map_err(|error| error.context(at(Some(base.span()))))?)
         }
-    }
+    };
+    Ok(match file.dialect {
+        None => composite,
+        Some(_) => composite.without_use_of(Parameter::Dialect),
+    })
 }
 
 /// The layers that an entry is for.
@@ -187,7 +202,7 @@ impl Entry<'_> {
             let names: Vec<&str> =
                 names.ok_or_else(|| wrong("kind", &value, "a text, or several as [\"dense\", \"sum\"]"))?;
             let mut kinds = names.iter().map(|name| Selector::known_kind(name)).collect::<Result<Vec<_>>>()?;
-            let linear = |name: &&str| matches!(*name, "dense" | "sum" | "convolution");
+            let linear = |name: &&str| LINEAR_KINDS.contains(name);
             is_linear = Some(names.iter().all(linear));
             conditions.push(if kinds.len() == 1 { kinds.remove(0) } else { Selector::Any(kinds) });
         }
@@ -259,15 +274,16 @@ impl Entry<'_> {
     }
 
     fn linear(&mut self, name: &str) -> Result<Option<LinearRule>> {
-        Ok(Some(match name {
+        let dialect = self.options.dialect;
+        let rule = match name {
             "epsilon" => {
-                let epsilon = self.stabilizer("epsilon", Parameter::Epsilon, self.options.epsilon)?;
-                LinearRule::epsilon(epsilon)
+                let given = self.options.resolved_epsilon();
+                LinearRule::epsilon(self.stabilizer("epsilon", Parameter::Epsilon, given)?)
             }
-            "zero" => LinearRule::zero(),
+            "zero" => dialect.zero(),
             "norm" => LinearRule::norm(self.others()?),
-            "gamma" => LinearRule::gamma(self.gamma()?, self.others()?),
-            "gamma-original" => LinearRule::gamma_original(self.gamma()?, self.others()?),
+            "gamma" => dialect.gamma(self.gamma()?, self.others()?)?,
+            "gamma-original" => dialect.gamma_original(self.gamma()?, self.others()?)?,
             "alpha-beta" => {
                 let (alpha, beta) = (self.number("alpha")?, self.number("beta")?);
                 let alpha = alpha.or(beta.map(|beta| beta + 1.0)).unwrap_or(2.0);
@@ -276,15 +292,17 @@ impl Entry<'_> {
                     let message = format!("alpha − beta is {}, not 1", alpha - beta);
                     return Err(Error::new(ErrorKind::Malformed, message).help("give one of them; the other follows"));
                 }
-                LinearRule::alpha_beta(alpha, self.others()?)
+                dialect.alpha_beta(alpha, self.others()?)?
             }
-            "alpha-beta-x" => LinearRule::alpha_beta_x(self.pair("alpha")?, self.pair("beta")?, self.others()?),
-            "z-plus" => LinearRule::z_plus(self.others()?),
-            "box" => LinearRule::zbox_unbounded(self.others()?),
-            "w-square" => LinearRule::w_square(self.others()?),
-            "flat" => LinearRule::flat(self.others()?),
+            "alpha-beta-x" => dialect.alpha_beta_x(self.pair("alpha")?, self.pair("beta")?, self.others()?)?,
+            "z-plus" => dialect.z_plus(self.others()?),
+            "box" => dialect.zbox(self.others()?)?,
+            "w-square" => dialect.w_square(self.others()?)?,
+            "flat" => dialect.flat(self.others()?)?,
             _ => return Ok(None),
-        }))
+        };
+        self.uses.push(Parameter::Dialect);
+        Ok(Some(rule))
     }
 
     fn number(&mut self, key: &'static str) -> Result<Option<f32>> {
@@ -310,7 +328,7 @@ impl Entry<'_> {
     }
 
     fn others(&mut self) -> Result<Stabilizer> {
-        self.stabilizer("stabilizer", Parameter::Stabilizer, self.options.stabilizer)
+        self.stabilizer("stabilizer", Parameter::Stabilizer, self.options.resolved_stabilizer())
     }
 
     fn stabilizer(&mut self, key: &'static str, parameter: Parameter, given: Stabilizer) -> Result<Stabilizer> {

@@ -3,13 +3,18 @@
 //! Operators are already free of opset differences ([`Op`]), but nothing is simplified yet, and an operator that
 //! relprop does not know is kept as [`Op::Unsupported`], so that it only matters where it is needed.
 
+mod op;
+mod sliding;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::layers::Activation;
 use crate::tensor::{Shape, Tensor};
+
+pub use op::{Arithmetic, Op, PadMode, Reduction};
+pub use sliding::{Coordinates, Interpolation, Padding, Policy, Resize, Rounding, Scales, Sliding};
 
 /// A value's position in [`Graph::values`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,6 +114,8 @@ pub struct Value {
     pub dims: Option<Vec<Dim>>,
     /// Its elements, if they are part of the model.
     pub constant: Option<Constant>,
+    /// The least and the greatest integer that its type holds, if it is a constant of integers of at most 32 bits.
+    pub range: Option<(i64, i64)>,
 }
 
 /// One operator of the model.
@@ -135,164 +142,6 @@ impl Node {
     pub fn place(&self) -> String {
         let domain = if self.domain.is_empty() { String::new() } else { format!("{}.", self.domain) };
         format!("{} ({domain}{}, opset {})", self.name, self.op_type, self.opset)
-    }
-}
-
-/// An elementwise operation of two values with NumPy's broadcasting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arithmetic {
-    /// a + b.
-    Add,
-    /// a − b.
-    Sub,
-    /// a · b.
-    Mul,
-    /// a / b; integers are cut towards zero.
-    Div,
-}
-
-/// What a node computes, with attributes in one form for all opsets.
-///
-/// What ONNX moved from attributes to inputs over time (axes, slices) is always an input here.
-#[derive(Debug, Clone)]
-pub enum Op {
-    /// α A′ B′ + β C, with A′ and B′ transposed on demand.
-    Gemm {
-        /// The factor of the product.
-        alpha: f32,
-        /// The factor of C.
-        beta: f32,
-        /// Whether A is transposed first.
-        trans_a: bool,
-        /// Whether B is transposed first.
-        trans_b: bool,
-    },
-    /// NumPy's matmul.
-    MatMul,
-    /// An elementwise operation of two values.
-    Arithmetic(Arithmetic),
-    /// a to the power b, element by element.
-    Pow,
-    /// The sum of any number of values, with broadcasting.
-    Sum,
-    /// −x.
-    Neg,
-    /// An elementwise non-linear function.
-    Activation(Activation),
-    /// Softmax or its logarithm.
-    Softmax {
-        /// The axis; negative counts from the end.
-        axis: i64,
-        /// Whether it runs over all axes from `axis` to the last at once, as before opset 13.
-        to_end: bool,
-        /// Whether it is the logarithm of softmax.
-        log: bool,
-    },
-    /// (x − offset) · scale along the last axis.
-    Scaler {
-        /// What is subtracted: one number, or one a feature.
-        offset: Arc<Tensor>,
-        /// The factor: one number, or one a feature.
-        scale: Arc<Tensor>,
-    },
-    /// (x − mean) / √(variance + ε) · scale + bias along axis 1, with scale, bias, mean and variance in inputs 1 to 4.
-    BatchNormalization {
-        /// ε.
-        epsilon: f32,
-    },
-    /// x itself (also dropout, which does nothing at inference).
-    Identity,
-    /// x as another element type.
-    Cast(ElementType),
-    /// x as a matrix, split before `axis`.
-    Flatten {
-        /// The first axis of the columns; negative counts from the end.
-        axis: i64,
-    },
-    /// Input 0 under the shape in input 1.
-    Reshape {
-        /// Whether 0 in the shape means the input's extent (else an empty axis).
-        zero_copies: bool,
-    },
-    /// Input 0 without the axes in input 1, or without any axis of 1.
-    Squeeze,
-    /// Input 0 with axes of 1 at the positions in input 1.
-    Unsqueeze,
-    /// Axes reordered.
-    Transpose {
-        /// Axis `i` of the output is axis `order[i]` of the input; reversed if none.
-        order: Option<Vec<i64>>,
-    },
-    /// Values joined along an axis.
-    Concat {
-        /// The axis; negative counts from the end.
-        axis: i64,
-    },
-    /// Slices of input 0 along `axis` at the positions in input 1.
-    Gather {
-        /// The axis; negative counts from the end.
-        axis: i64,
-    },
-    /// Input 0 from the starts in input 1 to the ends in 2, along the axes in 3, by the steps in 4.
-    Slice,
-    /// Input 0 repeated to the shape in input 1.
-    Expand,
-    /// The extents of a value.
-    Shape {
-        /// The first axis that is reported.
-        start: i64,
-        /// The axis before which the report ends; all if none.
-        end: Option<i64>,
-    },
-    /// The number of elements of a value.
-    Size,
-    /// Numbers from input 0 to input 1 by input 2.
-    Range,
-    /// A tensor of the shape in input 0, filled with one number.
-    ConstantOfShape(Constant),
-    /// The product over all or some axes (input 1); used on shapes.
-    ReduceProd {
-        /// Whether the axes stay as axes of 1.
-        keep_axes: bool,
-    },
-    /// Probabilities turned into a dictionary by class name.
-    ZipMap,
-    /// What relprop does not know.
-    Unsupported {
-        /// Why, in words; empty if the operator as such is unknown.
-        reason: String,
-    },
-}
-
-impl Op {
-    /// The most inputs that a node of this operator can have.
-    pub fn max_inputs(&self) -> usize {
-        match self {
-            Op::Neg
-            | Op::Activation(_)
-            | Op::Softmax { .. }
-            | Op::Scaler { .. }
-            | Op::Cast(_)
-            | Op::Flatten { .. }
-            | Op::Transpose { .. }
-            | Op::Shape { .. }
-            | Op::Size
-            | Op::ConstantOfShape(_)
-            | Op::ZipMap => 1,
-            Op::MatMul
-            | Op::Arithmetic(_)
-            | Op::Pow
-            | Op::Reshape { .. }
-            | Op::Squeeze
-            | Op::Unsqueeze
-            | Op::Gather { .. }
-            | Op::Expand
-            | Op::ReduceProd { .. } => 2,
-            // Dropout, which is read as the identity, has a ratio and a mode.
-            Op::Gemm { .. } | Op::Range | Op::Identity => 3,
-            Op::Slice | Op::BatchNormalization { .. } => 5,
-            Op::Sum | Op::Concat { .. } | Op::Unsupported { .. } => usize::MAX,
-        }
     }
 }
 
@@ -335,7 +184,13 @@ impl Graph {
             return id;
         }
         let id = ValueId(self.values.len());
-        self.values.push(Value { name: name.to_owned(), element: ElementType::Unknown, dims: None, constant: None });
+        self.values.push(Value {
+            name: name.to_owned(),
+            element: ElementType::Unknown,
+            dims: None,
+            constant: None,
+            range: None,
+        });
         self.names.insert(name.to_owned(), id);
         id
     }

@@ -3,6 +3,7 @@
 // The README's Rust is tested as documentation is.
 #![cfg_attr(all(doctest, feature = "onnx", feature = "files"), doc = include_str!("../README.md"))]
 
+pub mod attribution;
 pub mod batch;
 pub mod canonical;
 pub mod chain;
@@ -26,16 +27,20 @@ pub mod onnx;
 #[cfg(feature = "files")]
 pub mod output;
 mod parameters;
+mod patches;
 pub mod plan;
+mod random;
 pub mod reference;
 pub mod relevance;
 pub mod rules;
 pub mod start;
 pub mod tensor;
+mod variants;
 
+pub use attribution::Attributor;
 pub use composite::Composite;
 pub use error::{Error, ErrorKind, Result};
-pub use explain::{Backend, Explainer, Input, Options, Request};
+pub use explain::{Backend, Condition, Explainer, Input, Options, Request};
 pub use network::{Network, NetworkBuilder};
 pub use relevance::Relevance;
 pub use start::{Start, Targets};

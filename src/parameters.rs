@@ -6,7 +6,7 @@ use crate::composite::Assignment;
 use crate::error::{Error, Result};
 use crate::layers::Layer;
 use crate::network::{LayerId, Network};
-use crate::plan::{Beside, Layout, Op, Parameter, Plan};
+use crate::plan::{Beside, ChannelMask, Layout, Op, Parameter, Plan};
 use crate::rules::{BiasPart, Group, InputPart, LinearRule, Rule, WeightPart};
 use crate::tensor::{Shape, Tensor};
 use windows::Extents;
@@ -18,8 +18,10 @@ pub(crate) struct Parameters(Vec<Resolved>);
 #[derive(Debug)]
 struct Resolved {
     parameter: Parameter,
-    /// Column c of a row stands beside element c modulo the length.
+    /// Column c of a row stands beside element c modulo the length of a period.
     columns: Vec<f32>,
+    /// How many periods there are: one, or one for each target of a sample.
+    periods: usize,
     /// The root mean square over the columns.
     rms: f32,
 }
@@ -34,9 +36,13 @@ impl Parameters {
         for parameter in plan.steps.iter().flat_map(|step| &step.chain).filter_map(Op::parameter) {
             if resolved.iter().all(|known| known.parameter != parameter) {
                 let columns = resolve(network, rules, plan, &parameter)?;
+                let periods = match parameter {
+                    Parameter::Mask(mask) => plan.masks[mask].channels.len(),
+                    _ => 1,
+                };
                 let squares: f64 = columns.iter().map(|&p| f64::from(p) * f64::from(p)).sum();
                 let rms = (squares / columns.len() as f64).sqrt() as f32;
-                resolved.push(Resolved { parameter, columns, rms });
+                resolved.push(Resolved { parameter, columns, periods, rms });
             }
         }
         Ok(Parameters(resolved))
@@ -48,9 +54,18 @@ impl Parameters {
     }
 
     /// What stands beside column c of a row is element c modulo the length, which divides the row's width: one number
-    /// for each channel, where rows hold many positions of each.
-    pub(crate) fn period(&self, parameter: &Parameter) -> &[f32] {
-        &self.find(parameter).columns
+    /// for each channel, where rows hold many positions of each. `target` is the row's among those of its sample.
+    pub(crate) fn period(&self, parameter: &Parameter, target: usize) -> &[f32] {
+        let Resolved { columns, periods, .. } = self.find(parameter);
+        let length = columns.len() / periods;
+        &columns[target % periods * length..][..length]
+    }
+
+    /// All periods of a parameter, one after another, and how many there are: one, or one for each target.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn periods(&self, parameter: &Parameter) -> (&[f32], usize) {
+        let Resolved { columns, periods, .. } = self.find(parameter);
+        (columns, *periods)
     }
 
     /// The root mean square over a parameter's columns.
@@ -72,6 +87,7 @@ fn resolve(network: &Network, rules: &Assignment, plan: &Plan, parameter: &Param
         }
         Parameter::Low(layer) => return bound_as_read(network, rules, plan, layer, InputPart::Low),
         Parameter::High(layer) => return bound_as_read(network, rules, plan, layer, InputPart::High),
+        Parameter::Mask(mask) => return Ok(masks(network, plan, &plan.masks[mask])),
         Parameter::Evenly(layer) => (layer, evenly(network, layer)?),
         Parameter::Constant { layer, group, beside } => {
             (layer, narrow(constant(network, rules, layer, group, beside)?))
@@ -97,6 +113,21 @@ fn laid_out(columns: Vec<f32>, shape: &Shape, layout: Layout) -> Vec<f32> {
         columns.truncate(last);
     }
     columns
+}
+
+/// 1 at the channels that pass and 0 elsewhere, one period for each list of channels.
+fn masks(network: &Network, plan: &Plan, mask: &ChannelMask) -> Vec<f32> {
+    let (shape, layout) = (network.shape(mask.value), plan.layouts[mask.value.index()]);
+    let positions = shape.count() / shape.dims().first().copied().unwrap_or(1);
+    let whole: Vec<Vec<f32>> = (mask.channels.iter())
+        .map(|channels| {
+            let passes = |at: usize| f32::from(u8::from(channels.contains(&(at / positions))));
+            laid_out((0..shape.count()).map(passes).collect(), shape, layout)
+        })
+        .collect();
+    // One list may repeat sooner than another; all take the longest period.
+    let length = whole.iter().map(Vec::len).max().unwrap_or(0);
+    whole.iter().flat_map(|period| period.iter().copied().cycle().take(length)).collect()
 }
 
 /// A parameter of a layer broadcast over its first input.

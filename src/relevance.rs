@@ -66,6 +66,18 @@ pub struct Run {
     pub steps: Vec<f64>,
 }
 
+impl Run {
+    /// Adds another batch's work; steps of different plans are no longer told apart, and fall.
+    pub(crate) fn add(&mut self, other: &Run) {
+        self.chunks += other.chunks;
+        self.dispatches += other.dispatches;
+        self.upload += other.upload;
+        self.compute = self.compute.zip(other.compute).map(|(own, other)| own + other);
+        self.download += other.download;
+        self.steps.clear();
+    }
+}
+
 /// What each layer did with the relevance that arrived, over all samples and targets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {

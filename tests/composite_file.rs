@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use relprop::composite::{Composite, Parameter, PresetOptions};
 use relprop::composite_file::{RULES, read};
+use relprop::rules::Dialect;
 use relprop::{ErrorKind, Network, Result, Tensor};
 
 struct File(tempfile::TempDir);
@@ -52,8 +53,8 @@ fn the_example_of_the_readme_gives_its_rules_and_says_why() {
     let found = rules(&composite);
     let names: Vec<&str> = found.iter().map(|(rule, _)| rule.as_str()).collect();
     assert_eq!(names, ["box", "pass", "gamma(0.5), bias left out"]);
-    assert!(found[0].1.ends_with("mine.toml, line 3: first linear layer after an input"), "{found:?}");
-    assert!(found[2].1.contains("line 9: name matches `/layers/*`, kind is dense or kind is sum, depth is 2 to 3"));
+    assert!(found[0].1.ends_with("mine.toml, line 4: first linear layer after an input"), "{found:?}");
+    assert!(found[2].1.contains("line 10: name matches `/layers/*`, kind is dense or kind is sum, depth is 2 to 3"));
     assert!(composite.uses(Parameter::Epsilon), "by its base");
     assert!(!composite.uses(Parameter::Gamma) && !composite.uses(Parameter::Bounds), "told");
 }
@@ -105,6 +106,50 @@ fn every_rule_takes_its_parameters() {
 }
 
 #[test]
+fn a_dialect_gives_every_rule_of_the_file_and_its_base_the_tools_own_terms() {
+    let of = |dialect: &str, rule: &str| {
+        let text = format!("dialect = \"{dialect}\"\nbase = \"epsilon\"\n[[entry]]\nfirst = true\nrule = \"{rule}\"");
+        let found = rules(&parsed(&text).unwrap());
+        [found[0].0.clone(), found[2].0.clone()]
+    };
+    let cases = [
+        ("zennit", "z-plus", ["z-plus", "epsilon(1e-6)"]),
+        ("captum", "z-plus", ["captum's z-plus", "epsilon(1e-9)"]),
+        ("captum", "gamma", ["captum's gamma(0.25)", "epsilon(1e-9)"]),
+        ("captum", "gamma_original", ["captum's gamma(0.25)", "epsilon(1e-9)"]),
+        ("captum", "alpha-beta\"\nalpha = 1\nbias = \"left-out", ["captum's z-plus, bias left out", "epsilon(1e-9)"]),
+        ("captum", "norm", ["norm(1e-9)", "epsilon(1e-9)"]),
+        ("innvestigate", "epsilon", ["epsilon(1e-7)", "epsilon(1e-7)"]),
+        ("innvestigate", "zero", ["innvestigate's zero", "epsilon(1e-7)"]),
+        ("innvestigate", "norm", ["norm(clip:1e-7)", "epsilon(1e-7)"]),
+        ("innvestigate", "alpha-beta", ["innvestigate's alpha-beta(2)", "epsilon(1e-7)"]),
+        (
+            "innvestigate",
+            "alpha-beta-x\"\nalpha = [2, 0]\nbeta = [1, 0]\nstabilizer = \"1e-3",
+            ["innvestigate's alpha-beta-x(2, 0; 1, 0)", "epsilon(1e-7)"],
+        ),
+        ("innvestigate", "z-plus", ["z-plus, bias left out", "epsilon(1e-7)"]),
+        ("innvestigate", "w-square", ["w-square, bias left out", "epsilon(1e-7)"]),
+        ("innvestigate", "flat", ["flat", "epsilon(1e-7)"]),
+    ];
+    for (dialect, rule, expected) in cases {
+        assert_eq!(of(dialect, rule), expected, "{dialect}, {rule}");
+    }
+
+    let entry =
+        "[[entry]]\nfamily = \"linear\"\nrule = \"epsilon\"\n[[entry]]\nfamily = \"pointwise\"\nrule = \"pass\"";
+    let fixed = parsed(&format!("dialect = \"captum\"\n{entry}")).unwrap();
+    assert!(!fixed.uses(Parameter::Dialect), "the file says whose");
+    assert_eq!(fixed.options().resolved_epsilon().to_string(), "1e-9");
+    let open = File::new(entry);
+    assert!(read(&open.path(), PresetOptions::default()).unwrap().uses(Parameter::Dialect));
+    let asked = PresetOptions { dialect: Dialect::Innvestigate, ..PresetOptions::default() };
+    assert_eq!(rules(&read(&open.path(), asked).unwrap())[0].0, "epsilon(1e-7)");
+    let told = File::new(&format!("dialect = \"captum\"\n{entry}"));
+    assert_eq!(rules(&read(&told.path(), asked).unwrap())[0].0, "epsilon(1e-9)", "the file wins");
+}
+
+#[test]
 fn arrays_beside_the_file_bound_the_box() {
     let file = File::new("base = \"epsilon\"\n[[entry]]\nfirst = true\nrule = \"box\"\nlow = \"low.npy\"\nhigh = 9");
     let low = Tensor::from_fn([3, 2, 2], |i| -(i as f32));
@@ -151,6 +196,17 @@ fn what_is_wrong_is_named_with_its_line_and_the_way_out() {
         (entry("family = \"conv\"\nrule = \"zero\""), "family = \"conv\"", "pointwise"),
         (entry("depth = [3, 2]\nrule = \"zero\""), "depth = [3, 2]", "from 1 on"),
         (entry("name = \"fc\"\nrule = \"gradient\""), "the rule gradient is of every family", "family ="),
+        ("dialect = \"capttum\"".to_owned(), "line 1: there is no dialect `capttum`", "`captum`"),
+        (
+            format!("dialect = \"captum\"\n{}", entry("first = true\nrule = \"flat\"")),
+            "line 4: captum has no rule flat",
+            "z-plus",
+        ),
+        (
+            "dialect = \"captum\"\nbase = \"epsilon-plus-flat\"".to_owned(),
+            "line 2: captum has no rule flat",
+            "leave the dialect out",
+        ),
         (entry("name = \"[\"\nrule = \"zero\""), "no pattern of layer names", "one of several"),
     ];
     for (text, message, help) in cases {

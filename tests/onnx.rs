@@ -99,21 +99,42 @@ fn apply_unnamed_softmax(stem: &str, network: &Network, outputs: &mut Vec<f64>) 
     assert!(network.link().is_none() && note(network));
 }
 
+/// Operators without a layer: their fixtures must be refused by name.
+const REFUSED: [&str; 4] = ["instance_norm", "instance_norm_1d", "lrn", "lrn_defaults"];
+
+/// How far from onnxruntime an output may be, beside the greatest one.
+fn tolerance(graph: &Graph, stem: &str) -> f64 {
+    let half = graph.values.iter().any(|value| value.name.contains("float16"));
+    match stem {
+        // The rounding to 8 bits is left out.
+        stem if stem.starts_with("qdq") => 2e-2,
+        "float16_throughout" => 5e-3,
+        _ if half => 5e-3,
+        _ => 5e-6,
+    }
+}
+
 fn check(path: &Path) -> Result<(), String> {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let graph = onnx::load(path).map_err(|error| format!("load: {error}"))?;
     let recorded = recorded(path);
     let Some((_, want)) = explained(&graph, &recorded) else { return Err("no output is recorded".to_owned()) };
-    let network = canonicalize(&graph, &Options::default()).map_err(|error| format!("canonicalize: {error}"))?;
+    let network = match canonicalize(&graph, &Options::default()) {
+        Ok(_) if REFUSED.contains(&stem.as_ref()) => return Err("it is not refused".to_owned()),
+        Ok(network) => network,
+        Err(error) if REFUSED.contains(&stem.as_ref()) && error.node().is_some() && error.advice().is_some() => {
+            return Ok(());
+        }
+        Err(error) => return Err(format!("canonicalize: {error}")),
+    };
     let (count, inputs) = samples(&network, &recorded);
     let mut got = evaluate::batch(&network, count, &inputs);
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     apply_unnamed_softmax(&stem, &network, &mut got);
     if got.len() != want.data.len() {
         return Err(format!("{} outputs, not {}", got.len(), want.data.len()));
     }
     let scale = want.data.iter().fold(1e-3_f64, |scale, x| scale.max(x.abs()));
-    let half = graph.values.iter().any(|value| value.name.contains("float16"));
-    let tolerance = if half || path.to_string_lossy().contains("float16_throughout") { 5e-3 } else { 5e-6 };
+    let tolerance = tolerance(&graph, &stem);
     for (index, (got, want)) in got.iter().zip(&want.data).enumerate() {
         if !abs_diff_eq!(got, want, epsilon = tolerance * scale) {
             return Err(format!("output {index} is {got}, not {want}\n{:#?}", network.notes()));
@@ -136,7 +157,7 @@ fn every_fixture_computes_what_onnxruntime_computed() {
 /// Import as the user sees it: the batch, the layers' kinds, and a word of the notes where there are any.
 #[test]
 fn fixtures_become_the_layers_that_their_authors_meant() {
-    let cases: [(&str, BatchAxis, &str, &str); 15] = [
+    let cases: [(&str, BatchAxis, &str, &str); 29] = [
         ("tutorial_dynamo", BatchAxis::Absent, "dense relu dense", ""),
         ("tutorial_legacy", BatchAxis::Absent, "dense relu dense", ""),
         ("mlp_gelu_erf_legacy", BatchAxis::Leading, "dense gelu dense gelu dense", ""),
@@ -152,6 +173,20 @@ fn fixtures_become_the_layers_that_their_authors_meant() {
         ("gemm_c_every_sample", BatchAxis::Fixed(3), "dense affine relu dense", "gemm_h"),
         ("float16_throughout", BatchAxis::Leading, "dense relu dense", "in float16; relprop computes in float32"),
         ("double_throughout", BatchAxis::Leading, "dense relu dense", "in double; relprop computes in float32"),
+        ("batch_norm_after_conv_opset17", BatchAxis::Leading, "conv relu", ""),
+        ("batch_norm_after_conv_transpose", BatchAxis::Leading, "conv-transpose", ""),
+        ("conv2d_bias_added", BatchAxis::Leading, "conv", ""),
+        ("scale_shift_after_conv_1c11", BatchAxis::Leading, "conv relu", ""),
+        ("pad_zero", BatchAxis::Leading, "conv", ""),
+        ("quantized_weights_channels", BatchAxis::Leading, "conv relu conv", ""),
+        ("split_one_unused", BatchAxis::Leading, "conv relu slice slice affine sum", ""),
+        ("depth_to_space_dcr", BatchAxis::Leading, "conv reshape transpose reshape conv", ""),
+        ("reduce_mean_input_dropped", BatchAxis::Leading, "average-pool reshape", ""),
+        ("resize_linear", BatchAxis::Leading, "conv resize resize conv", ""),
+        ("residual_block", BatchAxis::Leading, "conv relu conv relu conv sum relu", ""),
+        ("qdq_conv", BatchAxis::Leading, "conv relu conv average-pool reshape", "rounding"),
+        ("scale_negative_before_max_pool", BatchAxis::Leading, "conv max-pool", ""),
+        ("conv2d_valid", BatchAxis::Leading, "conv", ""),
     ];
     for (name, batch, kinds, note) in cases {
         let graph = onnx::load(folder().join(format!("{name}.onnx"))).unwrap();

@@ -15,9 +15,10 @@ fn list_behind(text: &str, start: &str, end: char) -> BTreeSet<String> {
     line.split(end).next().unwrap().split(',').map(|name| name.trim().to_owned()).collect()
 }
 
-/// The operators that the table in `src/onnx/operators.rs` names in its patterns.
+/// The operators that the tables of `src/onnx` name in their patterns.
 fn operators_that_are_read() -> BTreeSet<String> {
-    let source = text("src/onnx/operators.rs");
+    let tables = ["operators", "activations", "spatial"].map(|name| text(&format!("src/onnx/{name}.rs")));
+    let source = tables.concat();
     let patterns =
         source.lines().filter_map(|line| line.trim().strip_prefix(['"', '('])?.split_once("=>").map(|_| line));
     let patterns = patterns.filter_map(|line| line.split("=>").next());
@@ -31,7 +32,10 @@ fn the_operators_of_the_readme_are_those_that_are_read() {
     let mut listed = list_behind(&readme, "| with activations | ", '|');
     listed.extend(list_behind(&readme, "| in shapes and constants, or as part of GELU | ", '|'));
     let read = operators_that_are_read();
-    assert!(read.contains("Gemm") && read.contains("LogSoftmax") && read.contains("Scaler"), "{read:?}");
+    assert!(
+        read.contains("Gemm") && read.contains("Upsample") && read.contains("LogSoftmax") && read.contains("Scaler"),
+        "{read:?}"
+    );
     assert_eq!(listed, read);
 }
 

@@ -1,7 +1,17 @@
 #!/bin/sh
-# Times relprop beside PyTorch, zennit and captum on the same network and batch; arguments go to compare.py.
+# Times relprop beside PyTorch, zennit and captum: `run.sh mlp` on a perceptron, `run.sh networks` on VGG16, ResNet-18,
+# ResNet-50 and MobileNetV2, `run.sh` on both. Further arguments go to compare.py or compare_networks.py (--help).
 set -eu
 cd "$(dirname "$0")"
+work=${1:-both}
+[ $# = 0 ] || shift
+case $work in
+mlp | networks | both) ;;
+*)
+    echo "usage: run.sh [mlp | networks | both] [arguments]" >&2
+    exit 2
+    ;;
+esac
 if [ ! -x .venv/bin/python ]; then
     python3 -m venv .venv
 fi
@@ -9,4 +19,5 @@ fi
 # zennit 1.0.0 asks for Python 3.11.11; without the flag, older ones get 0.5.1, which computes other numbers.
 .venv/bin/pip install --quiet --ignore-requires-python zennit==1.0.0
 cargo build --release --example peer_worker --manifest-path ../../Cargo.toml
-exec .venv/bin/python compare.py "$@"
+[ "$work" = networks ] || .venv/bin/python compare.py "$@"
+[ "$work" = mlp ] || .venv/bin/python compare_networks.py "$@"

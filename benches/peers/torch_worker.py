@@ -1,23 +1,18 @@
 """One peer in a process of its own: torch_worker.py TOOL MODEL.onnx INPUT.npy COMPOSITE THREADS
 
-Prints `ready`, then answers each line of stdin with one line:
-    forward         seconds for one batch of inference
-    explain         seconds for one batch of relevance, its forward pass included
-    save PATH ROWS  writes the first ROWS of the last relevance as .npy; `saved`
-    peak            the process's greatest resident size in bytes
-    probe           GFLOP/s of a 2048 x 2048 x 2048 product, best of 30
-    quit
+Answers the lines of serving.py.
 """
 
 import importlib.metadata
 import sys
-import time
 
 import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
 from torch import nn
+
+from serving import serve
 
 VERSIONS = {"torch": "2.15.0", "zennit": "1.0.0", "captum": "0.9.0"}
 
@@ -97,22 +92,6 @@ class Captum:
         return self.lrp.attribute(self.x.detach().requires_grad_(), target=self.target).detach()
 
 
-def timed(call):
-    begin = time.perf_counter()
-    result = call()
-    return time.perf_counter() - begin, result
-
-
-def high_water_mark():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
-
-
-def product_rate():
-    a, b = torch.rand(2048, 2048), torch.rand(2048, 2048)
-    return 2 * 2048**3 / min(timed(lambda: a @ b)[0] for _ in range(30)) / 1e9
-
-
 def main():
     tool, model, source, composite, threads = sys.argv[1:]
     for name, wanted in VERSIONS.items():
@@ -133,28 +112,7 @@ def main():
         with torch.inference_mode():
             return plain(x)
 
-    relevance = None
-    print("ready", flush=True)
-    for line in sys.stdin:
-        match line.split():
-            case ["forward"]:
-                answer = timed(forward)[0]
-            case ["explain"]:
-                # The last result is let go first, or two would be alive at the peak.
-                relevance = None
-                answer, relevance = timed(worker.explain)
-            case ["save", path, rows]:
-                np.save(path, relevance[: int(rows)].numpy())
-                answer = "saved"
-            case ["peak"]:
-                answer = high_water_mark()
-            case ["probe"]:
-                answer = product_rate()
-            case ["quit"]:
-                return
-            case _:
-                sys.exit(f"unknown line: {line!r}")
-        print(answer, flush=True)
+    serve(forward, worker.explain)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,7 @@ fn {{ o.name }}(at: Place) -> vec4<f32> {
 {% macro parameters(binding, aligned) %}
 @group(0) @binding({{ binding }}) var<storage, read> parameters: array<{{ element_type(aligned) }}>;
 
-fn parameter(offset: u32, at: Place) -> vec4<f32> {
-    let element = offset + at.column;
+fn parameter(element: u32) -> vec4<f32> {
     return {{ four("parameters", aligned) }};
 }
 {% endmacro %}
@@ -56,14 +55,14 @@ fn {{ name }}(at: Place, given: vec4<f32>) -> vec4<f32> {
 {% endmacro %}
 
 {# Columns count from the first of this dispatch; those beyond its last are dropped. #}
-{% macro store(binding, aligned) %}
+{% macro store(binding, aligned, first="step.first", dropped="") %}
 @group(0) @binding({{ binding }}) var<storage, read_write> destination: array<{{ element_type(aligned) }}>;
 
 fn finish(row: u32, column: u32, given: vec4<f32>) {
-    if column >= step.columns {
+    if column >= step.columns{{ dropped }} {
         return;
     }
-    let at = place(row, step.first + column, step.width);
+    let at = place(row, {{ first }} + column, step.width);
     let v = epilogue(at, given);
 {% if aligned %}
     destination[at.element / 4u] = v;

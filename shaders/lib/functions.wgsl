@@ -22,20 +22,41 @@ fn leaky_relu_slope(x: vec4<f32>, slope: f32) -> vec4<f32> {
     return select(vec4(slope), vec4(1.0), x > vec4(0.0));
 }
 
-// eˣ; at the ends of float32's range it stays finite and positive.
-fn exponential(given: vec4<f32>) -> vec4<f32> {
+// x within the range of float32's exponential.
+fn exponential_range(given: vec4<f32>) -> vec4<f32> {
     let above = select(given, vec4(-87.0), given < vec4(-87.0));
-    let x = select(above, vec4(88.0), above > vec4(88.0));
-    let n = round(x * 1.44269504);
+    return select(above, vec4(88.0), above > vec4(88.0));
+}
+
+// e^(x − n ln 2) − 1.
+fn exponential_rest(x: vec4<f32>, n: vec4<f32>) -> vec4<f32> {
     let r = fma(n, vec4(2.12194440e-4), fma(n, vec4(-0.693359375), x));
     var series = fma(vec4(1.9875691e-4), r, vec4(1.3981999e-3));
     series = fma(series, r, vec4(8.3334519e-3));
     series = fma(series, r, vec4(4.1665796e-2));
     series = fma(series, r, vec4(0.16666665));
     series = fma(series, r, vec4(0.5));
-    let fraction = fma(series * r, r, r) + 1.0;
-    // The power of two is put together from its bits. NaN has no integer; its fraction is NaN already.
-    return fraction * bitcast<vec4<f32>>((vec4<i32>(n) + 127) << vec4(23u));
+    return fma(series * r, r, r);
+}
+
+// 2ⁿ, put together from its bits. NaN has no integer; what it is multiplied with is NaN already.
+fn power_of_two(n: vec4<f32>) -> vec4<f32> {
+    return bitcast<vec4<f32>>((vec4<i32>(n) + 127) << vec4(23u));
+}
+
+// eˣ; at the ends of float32's range it stays finite and positive.
+fn exponential(given: vec4<f32>) -> vec4<f32> {
+    let x = exponential_range(given);
+    let n = round(x * 1.44269504);
+    return (exponential_rest(x, n) + 1.0) * power_of_two(n);
+}
+
+// eˣ − 1 without the cancellation near zero, where the power of two is 1.
+fn exponential_minus_one(given: vec4<f32>) -> vec4<f32> {
+    let x = exponential_range(given);
+    let n = round(x * 1.44269504);
+    let power = power_of_two(n);
+    return fma(exponential_rest(x, n), power, power - 1.0);
 }
 
 fn sigmoid(x: vec4<f32>) -> vec4<f32> {
@@ -172,6 +193,103 @@ fn softplus(x: vec4<f32>, beta: f32) -> vec4<f32> {
 
 fn softplus_slope(x: vec4<f32>, beta: f32) -> vec4<f32> {
     return sigmoid(beta * x);
+}
+
+// x above zero, α(eˣ − 1) below.
+fn elu(x: vec4<f32>, alpha: f32) -> vec4<f32> {
+    return select(alpha * exponential_minus_one(x), x, x > vec4(0.0));
+}
+
+fn elu_slope(x: vec4<f32>, alpha: f32) -> vec4<f32> {
+    return select(alpha * exponential(x), vec4(1.0), x > vec4(0.0));
+}
+
+fn selu(x: vec4<f32>, alpha: f32, gamma: f32) -> vec4<f32> {
+    return gamma * elu(x, alpha);
+}
+
+fn selu_slope(x: vec4<f32>, alpha: f32, gamma: f32) -> vec4<f32> {
+    return gamma * elu_slope(x, alpha);
+}
+
+// x above zero, α(e^(x/α) − 1) below.
+fn celu(x: vec4<f32>, alpha: f32) -> vec4<f32> {
+    return select(alpha * exponential_minus_one(x / alpha), x, x > vec4(0.0));
+}
+
+fn celu_slope(x: vec4<f32>, alpha: f32) -> vec4<f32> {
+    return select(exponential(x / alpha), vec4(1.0), x > vec4(0.0));
+}
+
+fn silu(x: vec4<f32>, beta: f32) -> vec4<f32> {
+    return x * sigmoid(beta * x);
+}
+
+fn silu_slope(x: vec4<f32>, beta: f32) -> vec4<f32> {
+    let z = beta * x;
+    return sigmoid(z) * (1.0 + z * sigmoid(-z));
+}
+
+// x, at least `low` and at most `high`.
+fn clip(x: vec4<f32>, low: f32, high: f32) -> vec4<f32> {
+    let above = select(x, vec4(low), x < vec4(low));
+    return select(above, vec4(high), above > vec4(high));
+}
+
+// 1 between the bounds, both excluded, 0 elsewhere.
+fn clip_slope(x: vec4<f32>, low: f32, high: f32) -> vec4<f32> {
+    return select(vec4(0.0), vec4(1.0), (x > vec4(low)) & (x < vec4(high)));
+}
+
+fn hard_sigmoid(x: vec4<f32>, slope: f32, offset: f32) -> vec4<f32> {
+    return clip(slope * x + offset, 0.0, 1.0);
+}
+
+fn hard_sigmoid_slope(x: vec4<f32>, slope: f32, offset: f32) -> vec4<f32> {
+    return slope * clip_slope(slope * x + offset, 0.0, 1.0);
+}
+
+// By (x + 3) / 6, so that nothing cancels near −3.
+fn hard_swish(x: vec4<f32>) -> vec4<f32> {
+    return x * clip((x + 3.0) * 0.166666667, 0.0, 1.0);
+}
+
+fn hard_swish_slope(x: vec4<f32>) -> vec4<f32> {
+    let above = select(x * 0.333333333 + 0.5, vec4(1.0), x >= vec4(3.0));
+    return select(above, vec4(0.0), x <= vec4(-3.0));
+}
+
+// tanh(ln(1 + eˣ)) as a quotient of sums of positive terms in e^−|x|.
+fn softplus_tangent(x: vec4<f32>) -> vec4<f32> {
+    let u = exponential(-abs(x));
+    let numerator = select(1.0 + 2.0 * u, u * (u + 2.0), x < vec4(0.0));
+    return numerator / (numerator + select(2.0 * u * u, vec4(2.0), x < vec4(0.0)));
+}
+
+fn mish(x: vec4<f32>) -> vec4<f32> {
+    return x * softplus_tangent(x);
+}
+
+fn mish_slope(x: vec4<f32>) -> vec4<f32> {
+    let t = softplus_tangent(x);
+    return t + x * (1.0 - t * t) * sigmoid(x);
+}
+
+fn thresholded_relu(x: vec4<f32>, threshold: f32) -> vec4<f32> {
+    return select(x, vec4(0.0), x <= vec4(threshold));
+}
+
+fn thresholded_relu_slope(x: vec4<f32>, threshold: f32) -> vec4<f32> {
+    return select(vec4(0.0), vec4(1.0), x > vec4(threshold));
+}
+
+fn softsign(x: vec4<f32>) -> vec4<f32> {
+    return x / (1.0 + abs(x));
+}
+
+fn softsign_slope(x: vec4<f32>) -> vec4<f32> {
+    let size = 1.0 + abs(x);
+    return 1.0 / (size * size);
 }
 
 // sign(d), with sign(0) = +1.

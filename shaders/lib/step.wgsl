@@ -11,9 +11,11 @@ struct Step {
     positive: f32,                // c₊, the coefficient of positive weights
     negative: f32,                // c₋
     entries: u32,                 // of a lookup's table
-    unused: u32,
+    units: u32,                   // phases · groups of a convolution, each with tiles of its own
     geometry: array<vec4<u32>, 2>, // what a move or a start is told beside
+    window: array<vec4<i32>, 7>,  // how a window's targets reach their sources
     offsets: array<vec4<u32>, 4>, // where each parameter begins
+    periods: array<vec4<u32>, 4>, // after how many columns each parameter repeats
     numbers: array<vec4<f32>, 8>, // factors, slopes and ε of the chain
 }
 
@@ -35,17 +37,21 @@ fn rows() -> u32 {
 struct Place {
     element: u32,
     of_sample: u32,
-    column: u32,
+    column: u32, // in the buffer's row
+    within: u32, // among the columns of one of the rows that lie side by side
     row: u32,
     sample: u32,
 }
 
+{% if not lattice %}
 fn place(row: u32, column: u32, width: u32) -> Place {
     var at: Place;
     at.element = row * width + column;
+    at.within = column;
     at.row = row{% if parts %} / step.parts{% endif %};
     at.column = column{% if parts %} + row % step.parts * width{% endif %};
     at.sample = at.row{% if several %} / step.targets{% endif %};
     at.of_sample = {% if several %}at.sample * width{% if parts %} * step.parts{% endif %} + at.column{% else %}at.element{% endif %};
     return at;
 }
+{% endif %}

@@ -1,17 +1,21 @@
-//! Pass 5: elementwise factors and offsets are merged into the dense layer before them.
+//! Pass 5: elementwise factors and offsets are merged into the dense layer or convolution before them.
 //!
-//! A bias that the model adds by itself, or a batch norm after a dense layer, is part of that layer's
+//! A bias that the model adds by itself, or a batch norm after a linear layer, is part of that layer's
 //! z = W x + b: rules need the whole bias in the denominator, and a layer of its own would pass relevance past it.
+//! The field's tools do the same (zennit's canonizers: W·s and (b − μ)·s + β).
 //! What stands in front of the first linear layer (mean and standard deviation at the door) is not merged into it:
-//! its relevance then belongs to the normalised input, as in the tools of the field. Nothing is merged over a value
+//! its relevance then belongs to the normalised input, as in those tools. Nothing is merged over a value
 //! that has a second reader, and two layers that mix inputs are never merged: that would change the relevance.
+//!
+//! Reshapes and transposes in between only change where a factor stands. A max pool lets a positive factor through,
+//! with any offset, where both are the same for its whole window: max(s x + o) = s max(x) + o.
 
 use std::sync::Arc;
 
 use super::draft::{Draft, StepOp};
 use super::lower::constants;
-use crate::error::{Error, Result};
-use crate::layers::{Affine, Dense, Layer};
+use crate::error::Result;
+use crate::layers::{Affine, Conv, ConvWay, Dense, Layer};
 use crate::tensor::{Shape, Tensor};
 
 /// Merges every affine layer that can be merged.
@@ -45,21 +49,45 @@ fn merge(draft: &mut Draft, index: usize, counts: &[usize]) -> Result<bool> {
     let StepOp::Layer(Layer::Affine(affine)) = &draft.steps[index].op else { return Ok(false) };
     let affine = affine.clone();
     let mut value = draft.steps[index].inputs[0];
-    let shape = draft.values[value].shape.clone();
+    let mut moved = Moved::new(&affine, &draft.values[value].shape)?;
     while counts[value] == 1 {
         let Some((maker, layer)) = draft.layer_before(value) else { return Ok(false) };
+        let before = &draft.values[draft.steps[maker].inputs[0]].shape;
+        let shape = &draft.values[value].shape;
         let merged = match layer {
             Layer::Reshape(_) => {
+                moved = moved.before_reshape(shape, before)?;
+                value = draft.steps[maker].inputs[0];
+                continue;
+            }
+            Layer::Transpose(transpose) => {
+                moved = moved.before_transpose(transpose.order());
+                value = draft.steps[maker].inputs[0];
+                continue;
+            }
+            Layer::MaxPool(_) => {
+                let Some(passed) = moved.before_max_pool(shape, before)? else { return Ok(false) };
+                moved = passed;
                 value = draft.steps[maker].inputs[0];
                 continue;
             }
             Layer::Affine(first) if value == draft.steps[index].inputs[0] => Layer::Affine(chain(first, &affine)?),
-            Layer::Dense(dense) => {
-                let rows = draft.values[value].shape.clone();
-                let Some(merged) = into_dense(dense, &affine, &shape, &rows)? else { return Ok(false) };
-                Layer::Dense(merged)
-            }
-            _ => return Ok(false),
+            Layer::Dense(dense) => match moved.of_axis(shape, shape.rank() - 1)? {
+                Some((scale, offset)) => Layer::Dense(into_dense(dense, &scale, &offset)?),
+                None => return Ok(false),
+            },
+            Layer::Conv(conv) => match moved.of_axis(shape, 0)? {
+                Some((scale, offset)) => Layer::Conv(into_conv(conv, &scale, &offset)?),
+                None => return Ok(false),
+            },
+            Layer::AveragePool(_)
+            | Layer::Sum(_)
+            | Layer::Affine(_)
+            | Layer::Activation(_)
+            | Layer::Concat(_)
+            | Layer::AxisMap(_)
+            | Layer::Multiply(_)
+            | Layer::Lookup(_) => return Ok(false),
         };
         draft.steps[maker].op = StepOp::Layer(merged);
         return Ok(true);
@@ -74,39 +102,115 @@ fn chain(first: &Affine, second: &Affine) -> Result<Affine> {
     Ok(Affine::new(scale, constants::zip(&offset, second.offset(), |a, b| a + b)?))
 }
 
-/// s ⊙ (W x + b) + o as one layer, if s and o are the same for each row of the dense layer's output.
-fn into_dense(dense: &Dense, affine: &Affine, shape: &Shape, rows: &Shape) -> Result<Option<Dense>> {
-    let outputs = dense.outputs();
-    let scale = per_output(affine.scale(), shape, rows, outputs)?;
-    let offset = per_output(affine.offset(), shape, rows, outputs)?;
-    let (Some(scale), Some(offset)) = (scale, offset) else { return Ok(None) };
-    let bias = match dense.bias() {
-        Some(bias) => bias.data().iter().zip(&scale).zip(&offset).map(|((b, s), o)| b * s + o).collect(),
-        None => offset,
-    };
-    let weight = if scale.iter().all(|&s| s == 1.0) {
-        Arc::clone(dense.weight())
-    } else {
-        let inputs = dense.inputs();
-        let mut weight = Tensor::clone(dense.weight());
-        for (row, s) in weight.data_mut().chunks_exact_mut(inputs).zip(&scale) {
-            row.iter_mut().for_each(|w| *w *= s);
-        }
-        Arc::new(weight)
-    };
-    Dense::new(weight, Some(Arc::new(Tensor::vector(bias)))).map(Some)
+/// A factor and an offset on their way to the layer that takes them; each with as many axes as the value, or none.
+struct Moved {
+    scale: Tensor,
+    offset: Tensor,
 }
 
-/// A factor or offset of a sample of `shape` as one number a dense output, if all `rows` agree.
-fn per_output(tensor: &Tensor, shape: &Shape, rows: &Shape, outputs: usize) -> Result<Option<Vec<f32>>> {
+impl Moved {
+    fn new(affine: &Affine, shape: &Shape) -> Result<Self> {
+        let aligned = |tensor: &Tensor| match tensor.data() {
+            [only] => Ok(Tensor::scalar(*only)),
+            _ => {
+                let lead = vec![1; shape.rank() - tensor.shape().rank()];
+                tensor.clone().reshape([&lead[..], tensor.shape().dims()].concat())
+            }
+        };
+        Ok(Moved { scale: aligned(affine.scale())?, offset: aligned(affine.offset())? })
+    }
+
+    fn each(self, f: impl Fn(Tensor) -> Result<Tensor>) -> Result<Self> {
+        let changed = |tensor: Tensor| if tensor.shape().rank() == 0 { Ok(tensor) } else { f(tensor) };
+        Ok(Moved { scale: changed(self.scale)?, offset: changed(self.offset)? })
+    }
+
+    fn before_reshape(self, after: &Shape, before: &Shape) -> Result<Self> {
+        self.each(|tensor| tensor.broadcast_to(after)?.reshape(before.clone()))
+    }
+
+    fn before_transpose(self, order: &[usize]) -> Self {
+        let mut inverse = vec![0; order.len()];
+        for (axis, &from) in order.iter().enumerate() {
+            inverse[from] = axis;
+        }
+        let turned = |tensor: Tensor| if tensor.shape().rank() == 0 { tensor } else { tensor.transpose(&inverse) };
+        Moved { scale: turned(self.scale), offset: turned(self.offset) }
+    }
+
+    /// In front of a max pool from `before` to `after`; none where the pool does not let them through.
+    fn before_max_pool(self, after: &Shape, before: &Shape) -> Result<Option<Self>> {
+        let Some((scale, offset)) = self.of_axis(after, 0)? else { return Ok(None) };
+        if scale.iter().any(|&s| s <= 0.0) {
+            return Ok(None);
+        }
+        let mut shape = vec![1; before.rank()];
+        shape[0] = scale.len();
+        Ok(Some(Moved { scale: Tensor::new(shape.clone(), scale)?, offset: Tensor::new(shape, offset)? }))
+    }
+
+    /// Factor and offset as one number for each position along `axis`, if all that share a position agree.
+    fn of_axis(&self, shape: &Shape, axis: usize) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
+        let (scale, offset) = (of_axis(&self.scale, shape, axis)?, of_axis(&self.offset, shape, axis)?);
+        Ok(scale.zip(offset))
+    }
+}
+
+fn of_axis(tensor: &Tensor, shape: &Shape, axis: usize) -> Result<Option<Vec<f32>>> {
+    let extent = shape.dims()[axis];
     if let [only] = tensor.data() {
-        return Ok(Some(vec![*only; outputs]));
+        return Ok(Some(vec![*only; extent]));
     }
-    if shape.count() != rows.count() {
-        return Err(Error::internal(format!("a reshape from {rows} to {shape} changes the count")));
+    if tensor.count() == extent && tensor.shape().dims()[axis] == extent {
+        return Ok(Some(tensor.data().to_vec()));
     }
-    let full = tensor.broadcast_to(shape)?.into_data();
-    let (first, rest) = full.split_at(outputs);
-    let agree = rest.chunks_exact(outputs).all(|row| row == first);
-    Ok(agree.then(|| first.to_vec()))
+    let full = tensor.broadcast_to(shape)?;
+    let inner: usize = shape.dims()[axis + 1..].iter().product();
+    let first: Vec<f32> = full.data().iter().step_by(inner).take(extent).copied().collect();
+    let agree = |(index, run): (usize, &[f32])| run.iter().all(|element| *element == first[index % extent]);
+    Ok(full.data().chunks_exact(inner).enumerate().all(agree).then_some(first))
+}
+
+/// s ⊙ (W x + b) + o as one layer.
+fn into_dense(dense: &Dense, scale: &[f32], offset: &[f32]) -> Result<Dense> {
+    let inputs = dense.inputs();
+    Dense::new(scaled(dense.weight(), inputs, scale), bias(dense.bias(), scale, offset))
+}
+
+fn into_conv(conv: &Conv, scale: &[f32], offset: &[f32]) -> Result<Conv> {
+    let weight = conv.weight();
+    let dims = weight.shape().dims();
+    let kernel: usize = dims[2..].iter().product();
+    let weight = match conv.way() {
+        ConvWay::Plain => scaled(weight, dims[1] * kernel, scale),
+        ConvWay::Transposed { .. } => {
+            // The weight has the outputs of a group behind each input of the group.
+            let (inputs, outputs) = (dims[0] / conv.groups(), dims[1]);
+            let of_row = |row: usize| scale[row / outputs / inputs * outputs + row % outputs];
+            scaled(weight, kernel, &(0..dims[0] * outputs).map(of_row).collect::<Vec<_>>())
+        }
+    };
+    conv.with_parameters(weight, bias(conv.bias(), scale, offset))
+}
+
+/// A weight with each run of `width` elements times its factor.
+fn scaled(weight: &Arc<Tensor>, width: usize, factors: &[f32]) -> Arc<Tensor> {
+    if factors.iter().all(|&s| s == 1.0) {
+        return Arc::clone(weight);
+    }
+    let mut weight = Tensor::clone(weight);
+    for (run, s) in weight.data_mut().chunks_exact_mut(width).zip(factors) {
+        run.iter_mut().for_each(|w| *w *= s);
+    }
+    Arc::new(weight)
+}
+
+/// s b + o; none if that is nothing.
+fn bias(bias: Option<&Arc<Tensor>>, scale: &[f32], offset: &[f32]) -> Option<Arc<Tensor>> {
+    let merged: Vec<f32> = match bias {
+        Some(bias) => bias.data().iter().zip(scale).zip(offset).map(|((b, s), o)| b * s + o).collect(),
+        None if offset.iter().all(|&o| o == 0.0) => return None,
+        None => offset.to_vec(),
+    };
+    Some(Arc::new(Tensor::vector(merged)))
 }

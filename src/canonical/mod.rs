@@ -2,18 +2,22 @@
 //!
 //! Passes run in a fixed order, one file each:
 //! 1. `prune`: keep only what the explained output depends on.
-//! 2. `gelu`: find GELU spelled out in elementary operators.
+//! 2. `gelu`, `self_gated`: find GELU, and SiLU and its kin, spelled out in elementary operators.
 //! 3. `lower`: fold constants and shape computations, prove the batch axis, and turn nodes into layers.
 //! 4. `final_link`: leave out a last softmax or sigmoid.
-//! 5. `fold_affine`: merge elementwise factors and offsets into the dense layer before them.
+//! 5. `fold_affine`: merge elementwise factors and offsets into the linear layer before them.
+//! 6. `fold_pad`: merge zeros around a value into the padding of the layer behind them.
 
 mod draft;
 mod extent;
 mod final_link;
 mod fold_affine;
+mod fold_pad;
 mod gelu;
 mod lower;
 mod prune;
+mod self_gated;
+mod spelling;
 
 use crate::error::{Error, Result, unknown};
 use crate::graph::{Dim, Graph, Node, ValueId};
@@ -63,7 +67,8 @@ pub fn canonicalize(graph: &Graph, options: &Options) -> Result<Network> {
     check_dims(graph, options)?;
     let output = prune::choose_output(graph, options.output.as_deref())?;
     let mut nodes = prune::needed(graph, &graph.nodes, output)?;
-    if gelu::find(graph, &mut nodes) {
+    let (has_gelu, is_gated) = (gelu::find(graph, &mut nodes), self_gated::find(graph, &mut nodes));
+    if has_gelu || is_gated {
         nodes = prune::needed(graph, &nodes, output)?;
     }
     let inputs = lower::needed_inputs(graph, &nodes, output);
@@ -98,6 +103,7 @@ fn draft(graph: &Graph, nodes: &[Node], output: ValueId, options: &Options, mode
     let mut draft = lower::lower(graph, nodes, output, options, mode)?;
     final_link::leave_out(&mut draft);
     fold_affine::fold(&mut draft)?;
+    fold_pad::fold(&mut draft)?;
     Ok(draft)
 }
 

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use relprop::Condition;
 use relprop::Result;
 use relprop::output::Precision;
 
+use super::attributor::AttributorArguments;
 use super::console::{Console, thousands};
 use super::engine::EngineArguments;
 use super::heatmap::HeatmapArguments;
@@ -25,6 +27,9 @@ Examples:
       Pictures, prepared as PyTorch's models expect them, and a drawing of the result.
   relprop explain model.onnx two_inputs.npz -o relevance.npz --keep /fc1/Gemm
       A model of several inputs; also the relevance of an inner layer.
+  relprop explain model.onnx cat.png -o relevance.npy --attributor integrated-gradients --steps 50 --baseline black
+  relprop explain model.onnx cat.png -o relevance.npy --attributor occlusion --window 16 --stride 8
+      Other methods than LRP: the gradient along a path from black, and what a covered window costs.
   relprop explain model.onnx digits.npy -o relevance.npy --report report.json
       Also what each layer did with its relevance: what bias and stabiliser absorbed.";
 
@@ -74,6 +79,14 @@ pub struct Arguments {
     #[command(flatten)]
     pub target: TargetArguments,
 
+    /// Let relevance pass only these channels of a layer or value; `;` stands between several layers. Given once it is for
+    /// every target, given once for each target each has its own: --target 3,3 --condition conv2=0 --condition conv2=5
+    #[arg(long, value_name = "NAME=1,2,…", help_heading = "Targets")]
+    pub condition: Vec<Condition>,
+
+    #[command(flatten)]
+    pub attributor: AttributorArguments,
+
     #[command(flatten)]
     pub pixels: PixelArguments,
 
@@ -115,7 +128,8 @@ impl ElementName {
 ///
 /// # Errors
 /// If anything does not fit, or a file cannot be read or written.
-pub fn run(arguments: Arguments) -> Result<()> {
+pub fn run(mut arguments: Arguments) -> Result<()> {
+    arguments.attributor.choose_composite(&mut arguments.model)?;
     let console = Console::new(arguments.quiet);
     let job = Job::prepare(&arguments, console)?;
     let adapter = job.adapter();

@@ -8,7 +8,7 @@ use relprop::composite::Parameter;
 use relprop::network::InputKind;
 use relprop::output::{JsonLines, write_json};
 use relprop::rules::Bounds;
-use relprop::{Backend, Composite, Explainer, Relevance, Request, Result, Start, Targets};
+use relprop::{Attributor, Backend, Composite, Explainer, Relevance, Request, Result, Start, Targets};
 
 use super::console::Console;
 use super::explain::Arguments;
@@ -31,6 +31,7 @@ const REFERENCE_SAMPLES: usize = 32;
 pub struct Job<'a> {
     arguments: &'a Arguments,
     explainer: Explainer,
+    attributor: Attributor,
     source: Source,
     targets: Targets,
     /// K.
@@ -69,12 +70,16 @@ impl<'a> Job<'a> {
         let per_sample = targets.per_sample(explainer.outputs());
         let output = network.shape(network.output());
         let choice = arguments.target.start.as_ref();
-        let start = resolve_start(choice, model.default_start(), source.samples, per_sample, output)?;
+        let default = arguments.attributor.default_start(model.default_start());
+        let start = resolve_start(choice, default, source.samples, per_sample, output)?;
         let plan = explainer.plan(&request(arguments, &targets, &start))?;
         check_layout(arguments, &source)?;
         let columns = columns(arguments, &explainer, &source)?;
         let width: usize = columns.iter().map(|column| column.shape.count() * per_sample).sum();
         let read: usize = source.doors.iter().map(|door| door.sample.count()).sum();
+        let bytes = (read + width) * size_of::<f32>();
+        let attributor = arguments.attributor.resolve(&source, arguments.engine.half_of_memory(), bytes)?;
+        attributor.check(&explainer, &request(arguments, &targets, &start))?;
         let axis = targets.is_several().then_some(per_sample);
         let results = Results::create(&arguments.output, columns, &source, axis, arguments.dtype.precision())?;
         let lines = arguments.samples.as_deref().map(JsonLines::create).transpose()?;
@@ -85,7 +90,7 @@ impl<'a> Job<'a> {
         let dispatches = if explainer.backend() == Backend::Cpu { plan.steps.len() } else { 0 };
         let report = ReportFile {
             model: ModelPart::new(&arguments.model.path, &model),
-            composite: CompositePart::new(&composite, arguments.model.options(), &start),
+            composite: CompositePart::new(&composite, &start),
             target: describe(&arguments.target.target),
             backend: explainer.backend().to_string(),
             adapter: explainer.adapter(),
@@ -94,8 +99,21 @@ impl<'a> Job<'a> {
             totals: Totals::default(),
             layers: Vec::new(),
         };
-        let block = block(arguments, &source, (read + width) * size_of::<f32>(), is_reference);
-        Ok(Job { arguments, explainer, source, targets, per_sample, start, block, results, lines, page, report })
+        let block = block(arguments, &source, bytes, attributor.passes(&explainer), is_reference);
+        Ok(Job {
+            arguments,
+            explainer,
+            attributor,
+            source,
+            targets,
+            per_sample,
+            start,
+            block,
+            results,
+            lines,
+            page,
+            report,
+        })
     }
 
     /// What computes, in words.
@@ -121,7 +139,7 @@ impl<'a> Job<'a> {
             let start = start_of(&self.start, first..next, self.per_sample * self.explainer.outputs());
             // NaN and infinity were looked for when the block was read.
             let request = request(self.arguments, &targets, &start).allow_nonfinite(true);
-            let relevance = self.explainer.explain_with(&inputs, &request)?;
+            let relevance = self.attributor.explain(&self.explainer, &inputs, &request)?;
             self.write(&relevance, &values, first)?;
             tally.add(&relevance, &start, self.explainer.network().link());
             self.report.dispatches += relevance.run.dispatches;
@@ -192,7 +210,8 @@ fn bounded(model: &Model, arguments: &Arguments, source: &Source) -> Result<Comp
 
 fn request(arguments: &Arguments, targets: &Targets, start: &Start) -> Request {
     let request = Request::new(targets.clone()).start(start.clone()).report(arguments.report.is_some());
-    arguments.keep.iter().fold(request, |request, name| request.keep(name))
+    let request = arguments.keep.iter().fold(request, |request, name| request.keep(name));
+    arguments.condition.iter().fold(request, |request, condition| request.condition(condition.clone()))
 }
 
 /// `--layout` that nothing heeds is a mistake.
@@ -226,11 +245,11 @@ fn columns(arguments: &Arguments, explainer: &Explainer, source: &Source) -> Res
     Ok(columns)
 }
 
-/// How many samples are in memory at a time.
-fn block(arguments: &Arguments, source: &Source, bytes_a_sample: usize, is_reference: bool) -> usize {
+/// How many samples are in memory at a time, of which each takes some passes.
+fn block(arguments: &Arguments, source: &Source, bytes_a_sample: usize, passes: usize, is_reference: bool) -> usize {
     let bytes = arguments.engine.half_of_memory().unwrap_or(BLOCK_BYTES);
     let most = if is_reference { REFERENCE_SAMPLES } else { BLOCK_SAMPLES };
-    let most = most.max(arguments.engine.batch_size.unwrap_or(1));
+    let most = most.max(arguments.engine.batch_size.unwrap_or(1)).div_ceil(passes);
     (bytes / bytes_a_sample.max(1)).clamp(1, most).min(source.samples)
 }
 
@@ -242,7 +261,8 @@ fn check_distinct(arguments: &Arguments) -> Result<()> {
         arguments.report.as_deref(),
         arguments.heatmap.heatmap.as_deref(),
     ];
-    let read = arguments.inputs.iter().chain(arguments.model.files()).chain(arguments.target.files());
+    let read = arguments.inputs.iter().chain(arguments.model.files());
+    let read = read.chain(arguments.target.files()).chain(arguments.attributor.file());
     // A link's own place counts, and that of the file it leads to.
     let mut taken: Vec<PathBuf> =
         read.flat_map(|path| [place(path), path.canonicalize().unwrap_or_default()]).collect();

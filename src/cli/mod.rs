@@ -2,6 +2,7 @@
 
 mod adapters;
 mod agreement;
+mod attributor;
 mod backends;
 mod bench;
 mod console;
@@ -13,6 +14,7 @@ mod engine;
 #[cfg(feature = "gpu")]
 mod environment;
 mod explain;
+mod fill;
 mod fit;
 mod heatmap;
 mod inspect;

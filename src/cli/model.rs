@@ -9,7 +9,7 @@ use relprop::canonical::{self, canonicalize};
 use relprop::composite::{Parameter, PresetOptions};
 use relprop::graph::Graph;
 use relprop::input::read_npy;
-use relprop::rules::{Bounds, Stabilizer};
+use relprop::rules::{Bounds, Dialect, Stabilizer};
 use relprop::{Composite, Error, Network, Result, Start, Tensor, composite_file, onnx};
 
 use super::interrupt;
@@ -27,24 +27,32 @@ pub struct ModelArguments {
     /// The rules: a preset's name; `epsilon-plus` unless told
     ///
     /// A composite gives each layer its rule. Presets: epsilon, gamma, epsilon-plus, epsilon-plus-flat,
-    /// epsilon-alpha2-beta1, epsilon-alpha2-beta1-flat, epsilon-gamma-box, excitation-backprop, deconvnet,
+    /// epsilon-alpha2-beta1, epsilon-alpha2-beta1-flat, epsilon-gamma-box, sequential-preset-a, sequential-preset-a-flat,
+    /// sequential-preset-b, sequential-preset-b-flat, deep-taylor, deep-taylor-box, excitation-backprop, deconvnet,
     /// guided-backprop, beta-smooth, zero, gradient, gradient-x-input. On dense layers `epsilon-plus` is the epsilon rule.
     ///
     /// A file that ends in .toml holds a composite of your own: a table from layers to rules (README.md, "Your own rules").
     #[arg(long, value_name = "NAME|FILE.toml", value_parser = composite_choice, help_heading = "Rules")]
     pub composite: Option<CompositeChoice>,
 
-    /// The epsilon rule's own stabiliser: X, clip:X or rms:X; 1e-6 unless told
+    /// The epsilon rule's own stabiliser: X, clip:X or rms:X; unless told 1e-6, or the preset's or dialect's own
     #[arg(long, value_name = "X", help_heading = "Rules")]
     pub epsilon: Option<Stabilizer>,
 
-    /// Every other denominator's stabiliser: X, clip:X or rms:X; 1e-6 unless told
+    /// Every other denominator's stabiliser: X, clip:X or rms:X; unless told 1e-6, or the dialect's own
     #[arg(long, value_name = "X", help_heading = "Rules")]
     pub stabilizer: Option<Stabilizer>,
 
     /// The gamma rule's γ; 0.25 unless told
     #[arg(long, value_name = "X", value_parser = gamma, allow_negative_numbers = true, help_heading = "Rules")]
     pub gamma: Option<f32>,
+
+    /// Whose formulas the rules' names stand for: zennit, captum or innvestigate; zennit unless told
+    ///
+    /// Tools give one name to different formulas and small numbers. A rule that the tool does not have is refused; the
+    /// default has them all.
+    #[arg(long, value_name = "TOOL", help_heading = "Rules")]
+    pub dialect: Option<Dialect>,
 
     /// The lowest value that the model's input can take, for the box rule: a number, one a channel, or an array
     ///
@@ -118,12 +126,13 @@ impl ModelArguments {
     }
 
     /// The parameters of presets, as they were given.
-    pub fn options(&self) -> PresetOptions {
+    fn options(&self) -> PresetOptions {
         let defaults = PresetOptions::default();
         PresetOptions {
-            epsilon: self.epsilon.unwrap_or(defaults.epsilon),
-            stabilizer: self.stabilizer.unwrap_or(defaults.stabilizer),
+            epsilon: self.epsilon,
+            stabilizer: self.stabilizer,
             gamma: self.gamma.unwrap_or(defaults.gamma),
+            dialect: self.dialect.unwrap_or(defaults.dialect),
         }
     }
 
@@ -137,6 +146,7 @@ impl ModelArguments {
             (self.epsilon.is_some(), "--epsilon", Parameter::Epsilon),
             (self.stabilizer.is_some(), "--stabilizer", Parameter::Stabilizer),
             (self.gamma.is_some(), "--gamma", Parameter::Gamma),
+            (self.dialect.is_some(), "--dialect", Parameter::Dialect),
             (self.low.is_some(), "--low", Parameter::Bounds),
         ];
         if let Some((_, flag, _)) = flags.into_iter().find(|(given, _, used)| *given && !composite.uses(*used)) {

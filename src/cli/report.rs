@@ -1,6 +1,5 @@
 //! `--report` and `--samples` as JSON.
 
-use relprop::composite::PresetOptions;
 use relprop::relevance::{LayerReport, LayerSums};
 use relprop::{Composite, Relevance, Start, network::Link};
 use serde::Serialize;
@@ -74,6 +73,8 @@ pub struct CompositePart {
     pub stabilizer: String,
     /// The gamma rule's γ.
     pub gamma: f32,
+    /// Whose formulas the rules' names stand for.
+    pub dialect: &'static str,
     /// Where relevance starts.
     pub start: String,
 }
@@ -168,12 +169,14 @@ impl ModelPart {
 
 impl CompositePart {
     /// The part of a composite with its start.
-    pub fn new(composite: &Composite, options: PresetOptions, start: &Start) -> Self {
+    pub fn new(composite: &Composite, start: &Start) -> Self {
+        let options = composite.options();
         CompositePart {
             name: composite.name().to_owned(),
-            epsilon: options.epsilon.to_string(),
-            stabilizer: options.stabilizer.to_string(),
+            epsilon: options.resolved_epsilon().to_string(),
+            stabilizer: options.resolved_stabilizer().to_string(),
             gamma: options.gamma,
+            dialect: options.dialect.name(),
             start: start.to_string(),
         }
     }

@@ -1,6 +1,6 @@
 //! Which factor of a product is a gate.
 
-use crate::layers::{Activation, Layer};
+use crate::layers::Layer;
 use crate::network::{LayerNode, Network, ValueId};
 use crate::rules::BilinearRule;
 
@@ -20,7 +20,7 @@ fn is_gate(network: &Network, value: ValueId) -> bool {
     let Some(producer) = network.producer(value) else { return false };
     let node = network.layer(producer);
     match &node.layer {
-        Layer::Activation(activation) => matches!(activation, Activation::Sigmoid),
+        Layer::Activation(activation) => activation.is_gate(),
         Layer::Reshape(_) | Layer::Transpose(_) | Layer::AxisMap(_) => is_gate(network, node.inputs[0]),
         Layer::Dense(_)
         | Layer::Conv(_)

@@ -42,6 +42,7 @@ pub struct Composite {
     finish: Finish,
     uses: Vec<Parameter>,
     bounds: Option<Bounds>,
+    options: PresetOptions,
 }
 
 /// A line of a composite: the layers that it is for, and their rule.
@@ -87,6 +88,8 @@ pub enum Parameter {
     Stabilizer,
     /// [`PresetOptions::gamma`].
     Gamma,
+    /// [`PresetOptions::dialect`].
+    Dialect,
     /// The bounds of the model's input, [`Composite::with_input_bounds`].
     Bounds,
 }
@@ -94,7 +97,14 @@ pub enum Parameter {
 impl Composite {
     /// A composite without entries.
     pub fn new(name: impl Into<String>) -> Self {
-        Composite { name: name.into(), entries: Vec::new(), finish: Finish::Relevance, uses: Vec::new(), bounds: None }
+        Composite {
+            name: name.into(),
+            entries: Vec::new(),
+            finish: Finish::Relevance,
+            uses: Vec::new(),
+            bounds: None,
+            options: PresetOptions::default(),
+        }
     }
 
     /// Adds an entry after the ones there are.
@@ -130,19 +140,36 @@ impl Composite {
         self
     }
 
-    /// Adds another composite's entries after the ones there are, and takes over its finish.
+    /// Adds another composite's entries after the ones there are, and takes over its finish and options.
     #[must_use]
     pub fn followed_by(mut self, base: Composite) -> Self {
         self.entries.extend(base.entries);
         self.uses.extend(base.uses);
         self.finish = base.finish;
+        self.options = base.options;
         self
+    }
+
+    pub(crate) fn made_with(mut self, options: PresetOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The options that it was made with.
+    pub fn options(&self) -> PresetOptions {
+        self.options
     }
 
     /// Says that the composite was made with a parameter, or reads it.
     #[must_use]
     pub fn with_use_of(mut self, parameter: Parameter) -> Self {
         self.uses.push(parameter);
+        self
+    }
+
+    /// Forgets a parameter that was fixed where the composite was read from.
+    pub(crate) fn without_use_of(mut self, parameter: Parameter) -> Self {
+        self.uses.retain(|used| *used != parameter);
         self
     }
 
@@ -424,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn presets_give_each_layer_zennits_rule_and_note_what_no_layer_takes() {
+    fn presets_give_each_layer_its_tools_rule_and_note_what_no_layer_takes() {
         let expected = [
             ("gamma", ["gamma(0.25)", "pass"], 0, Start::Logit),
             ("epsilon-plus", ["epsilon(1e-6)", "pass"], 1, Start::Logit),
@@ -432,6 +459,11 @@ mod tests {
             ("epsilon-alpha2-beta1", ["epsilon(1e-6)", "pass"], 1, Start::Logit),
             ("epsilon-alpha2-beta1-flat", ["flat", "pass"], 1, Start::Logit),
             ("epsilon-gamma-box", ["epsilon(1e-6)", "pass"], 2, Start::Logit),
+            ("sequential-preset-a", ["epsilon(1e-1)", "pass"], 1, Start::Logit),
+            ("sequential-preset-a-flat", ["flat", "pass"], 1, Start::Logit),
+            ("sequential-preset-b", ["epsilon(1e-1)", "pass"], 1, Start::Logit),
+            ("sequential-preset-b-flat", ["flat", "pass"], 1, Start::Logit),
+            ("deep-taylor", ["z-plus", "pass"], 0, Start::Logit),
             ("excitation-backprop", ["z-plus", "gradient"], 0, Start::Logit),
             ("deconvnet", ["gradient", "deconvnet"], 0, Start::One),
             ("guided-backprop", ["gradient", "guided-backprop"], 0, Start::One),
@@ -479,9 +511,9 @@ mod tests {
     #[test]
     fn bounds_of_the_input_reach_the_box_rule_through_factors() {
         let bound = |value: f32| std::sync::Arc::new(Tensor::scalar(value));
-        let composite = Composite::preset("epsilon")
+        assert!(Composite::preset("deep-taylor-box").unwrap().assign(&two_layers()).is_err());
+        let composite = Composite::preset("deep-taylor-box")
             .unwrap()
-            .with_first(Selector::First, Rule::Linear(LinearRule::zbox_unbounded(Stabilizer::DEFAULT)))
             .with_input_bounds(Bounds { low: bound(-1.0), high: bound(3.0) });
         let assignment = composite.assign(&two_layers()).unwrap();
         let Some(Rule::Linear(rule)) = assignment.rule(LayerId(1)) else { panic!("a linear rule") };

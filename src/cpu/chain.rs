@@ -25,10 +25,10 @@ impl Chain<'_> {
             match op {
                 Op::Scale(factor) => v.iter_mut().for_each(|v| *v *= factor),
                 Op::AddParameter(parameter) => {
-                    repeat(v, self.parameters.period(parameter), from, |v: f32, p: f32| v + p);
+                    repeat(v, self.parameters.period(parameter, row % self.plan.targets), from, |v: f32, p: f32| v + p);
                 }
                 Op::MultiplyParameter(parameter) => {
-                    repeat(v, self.parameters.period(parameter), from, |v: f32, p: f32| v * p);
+                    repeat(v, self.parameters.period(parameter, row % self.plan.targets), from, |v: f32, p: f32| v * p);
                 }
                 Op::Activate(activation) => functions::with_value(*activation, InPlace(v)),
                 Op::Part(part) => through(None, *part, InPlace(v)),
@@ -103,11 +103,12 @@ impl Chain<'_> {
     fn beside_parameter(
         &self,
         parameter: &Parameter,
+        row: usize,
         from: usize,
         v: &mut [f32],
         mut work: impl FnMut(&mut [f32], &[f32]),
     ) {
-        let period = self.parameters.period(parameter);
+        let period = self.parameters.period(parameter, row % self.plan.targets);
         let first = from % period.len();
         let (head, rest) = v.split_at_mut((period.len() - first).min(v.len()));
         work(head, &period[first..][..head.len()]);
@@ -124,7 +125,7 @@ impl Chain<'_> {
     ) {
         match by {
             Denominator::Buffer(buffer) => work(v, self.beside(*buffer, row, from, v.len())),
-            Denominator::Parameter(parameter) => self.beside_parameter(parameter, from, v, work),
+            Denominator::Parameter(parameter) => self.beside_parameter(parameter, row, from, v, work),
         }
     }
 

@@ -41,10 +41,20 @@ pub(super) fn with_value(activation: Activation, work: impl WithFunction) {
         Activation::Gelu(GeluForm::Tanh) => work.run(GeluTanh),
         Activation::Erf => work.run(Erf),
         Activation::Softplus { beta } => work.run(Softplus(beta)),
+        Activation::Elu { alpha } => work.run(Elu(1.0, alpha, 1.0)),
+        Activation::Selu { alpha, gamma } => work.run(Elu(gamma, gamma * alpha, 1.0)),
+        Activation::Celu { alpha } => work.run(Elu(1.0, alpha, alpha.recip())),
+        Activation::Silu { beta } => work.run(Silu(beta)),
+        Activation::HardSigmoid { slope, offset } => work.run(HardSigmoid(slope, offset)),
+        Activation::HardSwish => work.run(HardSwish),
+        Activation::Mish => work.run(Mish),
+        Activation::Clip { low, high } => work.run(Clip(low, high)),
+        Activation::ThresholdedRelu { threshold } => work.run(ThresholdedRelu(threshold)),
+        Activation::Softsign => work.run(Softsign),
     }
 }
 
-/// f′ of an activation; at a kink the derivative from below, as PyTorch has it.
+/// f′ of an activation; at a kink the derivative that PyTorch has, as in `reference::derivative`.
 #[inline]
 pub(super) fn with_derivative(activation: Activation, work: impl WithFunction) {
     match activation {
@@ -56,19 +66,29 @@ pub(super) fn with_derivative(activation: Activation, work: impl WithFunction) {
         Activation::Gelu(GeluForm::Tanh) => work.run(GeluTanhSlope),
         Activation::Erf => work.run(ErfSlope),
         Activation::Softplus { beta } => work.run(SoftplusSlope(beta)),
+        Activation::Elu { alpha } => work.run(EluSlope(1.0, alpha, 1.0)),
+        Activation::Selu { alpha, gamma } => work.run(EluSlope(gamma, gamma * alpha, 1.0)),
+        Activation::Celu { alpha } => work.run(EluSlope(1.0, 1.0, alpha.recip())),
+        Activation::Silu { beta } => work.run(SiluSlope(beta)),
+        Activation::HardSigmoid { slope, offset } => work.run(HardSigmoidSlope(slope, offset)),
+        Activation::HardSwish => work.run(HardSwishSlope),
+        Activation::Mish => work.run(MishSlope),
+        Activation::Clip { low, high } => work.run(ClipSlope(low, high)),
+        Activation::ThresholdedRelu { threshold } => work.run(ThresholdedReluSlope(threshold)),
+        Activation::Softsign => work.run(SoftsignSlope),
     }
 }
 
 macro_rules! functions {
-    ($($(#[$doc:meta])* $name:ident $(($field:ident))? = |$x:ident| $body:expr;)+) => {$(
+    ($($(#[$doc:meta])* $name:ident $(($($field:ident),+))? = |$x:ident| $body:expr;)+) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy)]
-        pub(super) struct $name $((functions!(@float $field)))?;
+        pub(super) struct $name $(($(functions!(@float $field)),+))?;
 
         impl Function for $name {
             #[inline(always)]
             fn of(self, $x: f32) -> f32 {
-                $(let $field = self.0;)?
+                $(let $name($($field),+) = self;)?
                 $body
             }
         }
@@ -117,6 +137,59 @@ functions! {
     Softplus(beta) = |x| softplus(beta * x) / beta;
     /// σ(βx).
     SoftplusSlope(beta) = |x| sigmoid(beta * x);
+    /// A line above zero; below, what tends to −`below` at a rate: ELU and its kin.
+    Elu(above, below, rate) = |x| if x > 0.0 { above * x } else { below * exp_m1(rate * x) };
+    /// The slope of the line above zero; that of the exponential elsewhere.
+    EluSlope(above, below, rate) = |x| if x > 0.0 { above } else { below * exp(rate * x) };
+    /// x·σ(βx).
+    Silu(beta) = |x| x * sigmoid(beta * x);
+    /// σ(z)(1 + z(1 − σ(z))) with z = βx.
+    SiluSlope(beta) = |x| sigmoid(beta * x) * (1.0 + beta * x * sigmoid(-beta * x));
+    /// A line between 0 and 1.
+    HardSigmoid(slope, offset) = |x| within(slope * x + offset, 0.0, 1.0);
+    /// Its slope where it is between them.
+    HardSigmoidSlope(slope, offset) = |x| slope * inside(slope * x + offset, 0.0, 1.0);
+    /// x times its hard sigmoid, as (x + 3) / 6 so that nothing cancels near −3.
+    HardSwish = |x| x * within((x + 3.0) * (1.0 / 6.0), 0.0, 1.0);
+    /// 0 up to −3, a line up to 3, then 1.
+    HardSwishSlope = |x| {
+        let line = x * (1.0 / 3.0) + 0.5;
+        let above = if x >= 3.0 { 1.0 } else { line };
+        if x <= -3.0 { 0.0 } else { above }
+    };
+    /// x·tanh(ln(1 + eˣ)).
+    Mish = |x| x * tanh_softplus(x);
+    /// t + x(1 − t²)σ(x) with t = tanh(ln(1 + eˣ)).
+    MishSlope = |x| {
+        let t = tanh_softplus(x);
+        t + x * (1.0 - t * t) * sigmoid(x)
+    };
+    /// x between two bounds.
+    Clip(low, high) = |x| within(x, low, high);
+    /// 1 between the bounds, 0 elsewhere.
+    ClipSlope(low, high) = |x| inside(x, low, high);
+    /// x above the threshold, 0 elsewhere.
+    ThresholdedRelu(threshold) = |x| if x <= threshold { 0.0 } else { x };
+    /// 1 above the threshold, 0 elsewhere.
+    ThresholdedReluSlope(threshold) = |x| if x > threshold { 1.0 } else { 0.0 };
+    /// x / (1 + |x|).
+    Softsign = |x| x / (1.0 + x.abs());
+    /// 1 / (1 + |x|)².
+    SoftsignSlope = |x| 1.0 / ((1.0 + x.abs()) * (1.0 + x.abs()));
+}
+
+/// x, at least `low` and at most `high`; NaN stays.
+#[inline(always)]
+fn within(x: f32, low: f32, high: f32) -> f32 {
+    let above = if x < low { low } else { x };
+    if above > high { high } else { above }
+}
+
+/// 1 between `low` and `high`, both excluded, 0 elsewhere.
+#[inline(always)]
+fn inside(x: f32, low: f32, high: f32) -> f32 {
+    let above = if x > low { 1.0 } else { 0.0 };
+    if x < high { above } else { 0.0 }
 }
 
 /// Σ cᵢ xⁿ⁻ⁱ by Horner's scheme.
@@ -125,9 +198,9 @@ fn polynomial<const N: usize>(coefficients: [f32; N], x: f32) -> f32 {
     coefficients.iter().fold(0.0, |sum, c| sum * x + c)
 }
 
-/// eˣ; at the ends of float32's range it stays finite and positive.
+/// eˣ as 2ⁿ and e^(x − n ln 2) − 1; at the ends of float32's range it stays finite and positive.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+fn power_and_rest(x: f32) -> (f32, f32) {
     const LOWEST: f32 = -87.0;
     const HIGHEST: f32 = 88.0;
     // Adding 1.5·2²³ rounds to an integer, which then stands in the low bits of the sum.
@@ -139,10 +212,32 @@ fn exp(x: f32) -> f32 {
     let rounded = x * LOG2_E + ROUND;
     let n = rounded - ROUND;
     let r = x - n * LN_2_HIGH - n * LN_2_LOW;
-    let fraction =
-        polynomial([1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5], r) * r * r + r + 1.0;
-    let power = f32::from_bits((rounded.to_bits() << 23).wrapping_add(0x3f80_0000));
-    fraction * power
+    let rest = polynomial([1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5], r) * r * r + r;
+    (f32::from_bits((rounded.to_bits() << 23).wrapping_add(0x3f80_0000)), rest)
+}
+
+/// eˣ.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    let (power, rest) = power_and_rest(x);
+    (rest + 1.0) * power
+}
+
+/// eˣ − 1 without the cancellation near zero, where the power is 1.
+#[inline(always)]
+fn exp_m1(x: f32) -> f32 {
+    let (power, rest) = power_and_rest(x);
+    rest * power + (power - 1.0)
+}
+
+/// tanh(ln(1 + eˣ)) as a quotient of sums of positive terms in e^−|x|.
+#[inline(always)]
+fn tanh_softplus(x: f32) -> f32 {
+    let u = exp(-x.abs());
+    let (above, below) = (1.0 + 2.0 * u, u * (u + 2.0));
+    let numerator = if x < 0.0 { below } else { above };
+    let rest = if x < 0.0 { 2.0 } else { 2.0 * u * u };
+    numerator / (numerator + rest)
 }
 
 #[inline(always)]
@@ -265,7 +360,7 @@ mod tests {
         }
     }
 
-    const ALL: [Activation; 9] = [
+    const ALL: [Activation; 21] = [
         Activation::Relu,
         Activation::LeakyRelu { slope: 0.01 },
         Activation::Sigmoid,
@@ -275,6 +370,18 @@ mod tests {
         Activation::Gelu(GeluForm::Tanh),
         Activation::Softplus { beta: 1.0 },
         Activation::Softplus { beta: 10.0 },
+        Activation::Elu { alpha: 1.0 },
+        Activation::Selu { alpha: 1.673_263_2, gamma: 1.050_701 },
+        Activation::Celu { alpha: 0.5 },
+        Activation::Silu { beta: 1.0 },
+        Activation::Silu { beta: 1.702 },
+        Activation::HardSigmoid { slope: 0.25, offset: 0.5 },
+        Activation::HardSwish,
+        Activation::Mish,
+        Activation::Clip { low: 0.0, high: 6.0 },
+        Activation::Clip { low: -1.0, high: f32::INFINITY },
+        Activation::ThresholdedRelu { threshold: 1.0 },
+        Activation::Softsign,
     ];
 
     fn points() -> Vec<f32> {
@@ -302,6 +409,7 @@ mod tests {
                     Activation::Gelu(_) => 0.1 * f64::from(x.abs()).min(1.0),
                     // βx is rounded before its exponential is taken: |βx| / 2 units more.
                     Activation::Softplus { beta } => exact.max(1e-6) * (1.0 + f64::from((beta * x).abs()) / 16.0),
+                    Activation::Silu { beta } => exact.abs().max(1e-6) * (1.0 + f64::from((beta * x).abs()) / 16.0),
                     _ => 1e-6,
                 };
                 assert!(close(value, exact, tail), "{activation:?}({x}) is {value}, not {exact}");

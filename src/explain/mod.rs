@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result, unknown};
 use crate::gpu::Gpu;
 use crate::layers::Layer;
 use crate::network::{InputKind, Network, ValueId};
-use crate::plan::{self, Ask, Plan};
+use crate::plan::{self, Ask, ChannelMask, Plan};
 use crate::reference;
 use crate::relevance::{LayerReport, LayerSums, Relevance, Report, Run};
 use crate::start::{Start, Targets};
@@ -26,7 +26,7 @@ use batch::{Checked, Filled};
 use engine::Engine;
 #[cfg(feature = "gpu")]
 pub use request::Reload;
-pub use request::{Backend, Input, Options, Request};
+pub use request::{Backend, Condition, Input, Options, Request};
 
 /// A network under a composite on a backend. Immutable: share it between threads.
 ///
@@ -193,7 +193,7 @@ impl Explainer {
     /// As [`explain`](Self::explain).
     pub fn forward(&self, inputs: &[Input<'_>]) -> Result<Tensor> {
         let batch = self.check(inputs, true)?;
-        let ask = Ask::default();
+        let ask = Ask { forward_only: true, ..Ask::default() };
         let mut filled = Filled::new(self, &batch, &ask);
         match &self.engine {
             Engine::Reference => {
@@ -203,7 +203,7 @@ impl Explainer {
                 }
             }
             _ => {
-                filled.results.iter_mut().for_each(Vec::clear);
+                filled.results.clear();
                 let work = filled.batch(inputs, batch.samples, &Targets::ArgMax, &Start::Logit);
                 self.run_plan(&ask, work, true)?;
             }
@@ -225,7 +225,29 @@ impl Explainer {
         if targets == 0 {
             return Err(Error::argument("at least one target is needed").help("name an output"));
         }
-        Ok(Ask { targets, keep, report: request.report, facts: request.facts })
+        let masks = self.masks(&request.conditions, targets)?;
+        Ok(Ask { targets, keep, masks, report: request.report, forward_only: false, facts: request.facts })
+    }
+
+    /// The conditions of a request, value by value.
+    fn masks(&self, conditions: &[Condition], targets: usize) -> Result<Vec<ChannelMask>> {
+        let mut masks: Vec<ChannelMask> = Vec::new();
+        if ![0, 1, targets].contains(&conditions.len()) {
+            let message = format!("{} conditions do not fit {targets} targets a sample", conditions.len());
+            return Err(Error::argument(message).help("give one condition for every target, or one a target"));
+        }
+        for (position, condition) in conditions.iter().enumerate() {
+            for (name, channels) in &condition.channels {
+                let value = self.kept_value(name)?;
+                let all = || (0..self.network.shape(value).dims().first().copied().unwrap_or(1)).collect();
+                let known = masks.iter().position(|mask| mask.value == value).unwrap_or_else(|| {
+                    masks.push(ChannelMask { value, channels: vec![all(); conditions.len()] });
+                    masks.len() - 1
+                });
+                masks[known].channels[position].clone_from(channels);
+            }
+        }
+        Ok(masks)
     }
 
     fn kept_value(&self, name: &str) -> Result<ValueId> {
@@ -299,7 +321,10 @@ impl Explainer {
                     }
                     _ => start.of_sample(logits, target, self.network.classes(), self.network.link()),
                 };
-                let explained = reference::explain(&self.network, &self.rules, &borrow(&data), &start)?;
+                let masks: Vec<(ValueId, &[usize])> = (ask.masks.iter())
+                    .map(|mask| (mask.value, mask.channels[k % mask.channels.len()].as_slice()))
+                    .collect();
+                let explained = reference::explain_through(&self.network, &self.rules, &borrow(&data), &start, &masks)?;
                 for (result, value) in filled.results.iter_mut().zip(&filled.values) {
                     let relevance = explained.at(*value);
                     let out = &mut result[row * relevance.len()..][..relevance.len()];

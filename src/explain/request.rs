@@ -119,7 +119,7 @@ impl<'a> From<&'a Tensor<i64>> for Input<'a> {
 }
 
 impl Input<'_> {
-    pub(super) fn shape(&self) -> &Shape {
+    pub(crate) fn shape(&self) -> &Shape {
         match self {
             Input::Float(tensor) => tensor.shape(),
             Input::Integer(tensor) => tensor.shape(),
@@ -127,15 +127,54 @@ impl Input<'_> {
     }
 }
 
+/// Channels that relevance passes, as concept relevance propagation conditions it (Achtibat et al. 2023,
+/// arXiv:2206.03208): at each named value or layer only relevance of the given channels goes on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Condition {
+    pub(super) channels: Vec<(String, Vec<usize>)>,
+}
+
+impl Condition {
+    /// A condition that lets everything pass.
+    pub fn new() -> Self {
+        Condition::default()
+    }
+
+    /// Also asks that only `channels` pass at a value or layer, counted along the first axis of a sample.
+    #[must_use]
+    pub fn only(mut self, name: impl Into<String>, channels: impl Into<Vec<usize>>) -> Self {
+        self.channels.push((name.into(), channels.into()));
+        self
+    }
+}
+
+impl FromStr for Condition {
+    type Err = Error;
+
+    /// `NAME=1,2` or several of them with `;` between.
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || {
+            Error::argument(format!("`{text}` is no condition"))
+                .help("give a layer and its channels: NAME=1,2, with ; between several layers")
+        };
+        text.split(';').try_fold(Condition::new(), |condition, part| {
+            let (name, channels) = part.rsplit_once('=').ok_or_else(wrong)?;
+            let channels: std::result::Result<Vec<usize>, _> = channels.split(',').map(|c| c.trim().parse()).collect();
+            Ok(condition.only(name.trim(), channels.map_err(|_| wrong())?))
+        })
+    }
+}
+
 /// What is asked of an [`Explainer`](crate::Explainer) beside the inputs.
 #[derive(Debug, Clone)]
 pub struct Request {
-    pub(super) targets: Targets,
-    pub(super) start: Option<Start>,
-    pub(super) keep: Vec<String>,
-    pub(super) report: bool,
-    pub(super) allow_nonfinite: bool,
-    pub(super) facts: Facts,
+    pub(crate) targets: Targets,
+    pub(crate) start: Option<Start>,
+    pub(crate) keep: Vec<String>,
+    pub(crate) conditions: Vec<Condition>,
+    pub(crate) report: bool,
+    pub(crate) allow_nonfinite: bool,
+    pub(crate) facts: Facts,
 }
 
 impl Request {
@@ -145,6 +184,7 @@ impl Request {
             targets,
             start: None,
             keep: Vec::new(),
+            conditions: Vec::new(),
             report: false,
             allow_nonfinite: false,
             facts: Facts::default(),
@@ -162,6 +202,15 @@ impl Request {
     #[must_use]
     pub fn keep(mut self, name: impl Into<String>) -> Self {
         self.keep.push(name.into());
+        self
+    }
+
+    /// Lets relevance pass only some channels. Called once, the condition is for every target; called once for each
+    /// target, the targets have a condition each: `Targets::Classes(vec![3, 3])` with two conditions explains class 3
+    /// twice, and both share the forward pass.
+    #[must_use]
+    pub fn condition(mut self, condition: Condition) -> Self {
+        self.conditions.push(condition);
         self
     }
 

@@ -13,6 +13,7 @@ mod prepared;
 mod run;
 mod steps;
 mod weights;
+mod windows;
 
 use crate::batch::Batch;
 use crate::composite::Assignment;
@@ -217,11 +218,26 @@ impl Gpu {
     }
 }
 
-/// The most rows that a product has for each sample: tokens, where a layer works on each.
+/// How often each weight is used for a sample, on average: the rows of a product over which a multiply-add is found.
+///
+/// The first convolutions of an image network have thousands of rows a sample and its last ones a few dozen, with as much work in
+/// each. So many samples that this many rows make a chunk fill a device in both.
 fn rows_a_sample(network: &Network) -> usize {
-    let of_layer = |node: &crate::network::LayerNode| match &node.layer {
-        Layer::Dense(dense) => network.shape(node.output).count() / dense.outputs(),
-        Layer::Conv(conv) => network.shape(node.output).count() / conv.outputs(),
+    let (mut products, mut weights) = (0, 0);
+    let mut add = |rows: usize, weight: usize| {
+        products += rows * weight;
+        weights += weight;
+    };
+    network.layers().iter().for_each(|node| match &node.layer {
+        Layer::Dense(dense) => {
+            add(network.shape(node.output).count() / dense.outputs(), dense.inputs() * dense.outputs());
+        }
+        Layer::Conv(conv) => {
+            let coarse = if conv.is_transposed() { node.inputs[0] } else { node.output };
+            let pixels = network.shape(coarse).count() / conv.coarse_channels();
+            let fine = conv.fine_channels() / conv.groups();
+            add(pixels, conv.coarse_channels() * fine * conv.window().positions());
+        }
         Layer::Sum(_)
         | Layer::AveragePool(_)
         | Layer::Affine(_)
@@ -232,7 +248,7 @@ fn rows_a_sample(network: &Network) -> usize {
         | Layer::MaxPool(_)
         | Layer::AxisMap(_)
         | Layer::Multiply(_)
-        | Layer::Lookup(_) => 1,
-    };
-    network.layers().iter().map(of_layer).max().unwrap_or(1)
+        | Layer::Lookup(_) => {}
+    });
+    (products / weights.max(1)).max(1)
 }

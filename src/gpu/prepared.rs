@@ -14,7 +14,6 @@ use crate::kernels::{Access, Batch, Dispatch, Grid, Step as StepUniform, Tile, b
 use crate::network::{LayerId, Network, ValueId};
 use crate::parameters::Parameters;
 use crate::plan::{BufferId, Measure, Plan, Role, Rows, Slot, Step, Work};
-use crate::tensor::Tensor;
 
 /// How many chunks are on their way at a time: while one computes, the next is filled and the one before read.
 const IN_FLIGHT: usize = 2;
@@ -148,6 +147,10 @@ impl Preparation<'_> {
             (Work::Product { direction, .. }, Some(layer)) => {
                 self.weights.dense(self.device, self.network, layer, *direction).await
             }
+            (Work::Convolve { direction, .. }, Some(layer)) => {
+                self.weights.convolution(self.device, self.network, layer, *direction).await
+            }
+            (Work::AveragePool { .. }, Some(layer)) => self.weights.averages(self.device, self.network, layer).await,
             (Work::Lookup, Some(layer)) => self.weights.table(self.device, self.network, layer).await,
             _ => Ok(Arc::default()),
         }
@@ -169,10 +172,12 @@ impl Preparation<'_> {
         for (position, (step, of_step)) in plan.steps.iter().zip(bound).enumerate() {
             let parameters = bytemuck::cast_slice(&of_step.parameters);
             let parameters = filled(self.device, "parameters", wgpu::BufferUsages::STORAGE, &[parameters])?;
-            let table = match &step.work {
-                Work::Transpose { dims, order } => Some(positions(self.device, dims, order)?),
-                Work::Lookup => Some(weights[position][0].buffer.clone()),
-                _ => None,
+            let table = match (&step.work, &of_step.table) {
+                (Work::Lookup, _) => Some(weights[position][0].buffer.clone()),
+                (_, Some(table)) => {
+                    Some(filled(self.device, "table", wgpu::BufferUsages::STORAGE, &[bytemuck::cast_slice(table)])?)
+                }
+                (_, None) => None,
             };
             let records = memory.records * measure;
             measure += u64::from(matches!(step.work, Work::Measure(_)));
@@ -186,7 +191,10 @@ impl Preparation<'_> {
                     let buffer = match binding {
                         binding::STEP => return Ok(uniforms.resource(recorded.len())),
                         binding::BATCH => &memory.batch,
-                        binding::WEIGHT => &weights[position][part].buffer,
+                        binding::WEIGHT => match step.work {
+                            Work::Unpool { winners } => memory.buffer(plan, winners)?,
+                            _ => &weights[position][part].buffer,
+                        },
                         binding::TARGET if matches!(step.work, Work::Measure(_)) => {
                             return Ok(range(&memory.sums, records, memory.records));
                         }
@@ -223,12 +231,6 @@ fn measure_of(step: &Step) -> Option<(LayerId, Measure)> {
         (Work::Measure(measure), Some(layer)) => Some((layer, *measure)),
         _ => None,
     }
-}
-
-/// For each element of a transposed row, its position in the source row.
-fn positions(device: &Device, dims: &[usize], order: &[usize]) -> Result<wgpu::Buffer, Refusal> {
-    let positions = Tensor::from_fn(dims, |position| position as u32).transpose(order).into_data();
-    filled(device, "positions", wgpu::BufferUsages::STORAGE, &[bytemuck::cast_slice(&positions)])
 }
 
 fn range(buffer: &wgpu::Buffer, offset: u64, size: u64) -> wgpu::BindingResource<'_> {

@@ -1,16 +1,19 @@
 //! A plan's step → a kernel's dispatch: which buffers it binds, and what it is told.
 
+use std::ops::Range;
+
 use crate::chain;
 use crate::error::{Error, Result};
 use crate::kernels::{
-    Beside, Columns, Direction, Dispatch, Elementwise, Move, Op, Operand, Product, Reduce, Reduction, Slot, Start,
-    Strips, Tile,
+    Beside, Columns, Direction, Dispatch, Elementwise, Move, Op, Operand, Place, Product, Reduce, Reduction, Repeat,
+    Slot, Start, Strips, Tile,
 };
-use crate::layers::Layer;
+use crate::layers::{AxisMap, Layer};
 use crate::network::Network;
 use crate::parameters::Parameters;
 use crate::plan::{self, BufferId, Denominator, Parameter, Plan, Rows, Step, Work};
-use crate::rules::{InputPart, Stabilizer};
+use crate::rules::{InputPart, Stabilizer, WeightPart};
+use crate::tensor::Tensor;
 
 /// A step as the device runs it: one dispatch, or one for each part that its weight was cut into.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(super) struct Bound {
     pub(super) operands: Vec<BufferId>,
     /// The numbers that stand beside rows, one parameter after another.
     pub(super) parameters: Vec<f32>,
+    /// What the kernels look up beside, where they do.
+    pub(super) table: Option<Vec<u32>>,
 }
 
 /// Dispatches that give the same bits, each the fastest for some number of rows.
@@ -68,22 +73,34 @@ pub(super) struct Translator<'a> {
 }
 
 /// The operands and parameters of one step.
-struct Bindings<'a> {
+pub(super) struct Bindings<'a> {
     translator: &'a Translator<'a>,
     /// Whether the step's rows are one a sample and target.
     rows: Rows,
-    /// Elements of a row.
+    /// Elements of a row, and of each of the kernel's rows that lie side by side in it.
     width: usize,
+    within: usize,
     buffers: Vec<BufferId>,
-    operands: Vec<Beside>,
-    known: Vec<Parameter>,
+    pub(super) operands: Vec<Beside>,
+    known: Vec<(Parameter, Columns)>,
     parameters: Vec<f32>,
-    offsets: Vec<u32>,
+    pub(super) places: Vec<Place>,
+}
+
+/// A step with everything that its kernels share.
+pub(super) struct Job<'a> {
+    pub(super) step: &'a Step,
+    /// The columns of each part that its weight was cut into.
+    pub(super) parts: &'a [Range<usize>],
+    /// K, where its rows are one a sample and target; 1 where they are one a sample.
+    pub(super) targets: usize,
+    pub(super) epilogue: &'a [Op],
+    pub(super) bindings: &'a Bindings<'a>,
 }
 
 impl Translator<'_> {
     /// Translates a step; `parts` are the columns of each part that its weight was cut into.
-    pub(super) fn bind(&self, step: &Step, parts: &[std::ops::Range<usize>]) -> Result<Bound> {
+    pub(super) fn bind(&self, step: &Step, parts: &[Range<usize>]) -> Result<Bound> {
         let target = &self.plan.buffers[step.target.index()];
         let measured = step.source.filter(|_| matches!(step.work, Work::Measure(_)));
         let rows = if measured.is_some() { Rows::Target } else { target.rows };
@@ -92,79 +109,93 @@ impl Translator<'_> {
             translator: self,
             rows,
             width,
+            within: width / self.side_by_side(step),
             buffers: Vec::new(),
             operands: Vec::new(),
             known: Vec::new(),
             parameters: Vec::new(),
-            offsets: Vec::new(),
+            places: Vec::new(),
         };
         let targets = if rows == Rows::Target { self.plan.targets } else { 1 };
         let source =
             step.source.filter(|_| reads_source_as_operand(&step.work)).map(|source| bindings.operand(&source));
         let epilogue: Vec<Op> = step.chain.iter().map(|op| bindings.op(op)).collect();
-        let parts = match &step.work {
-            Work::Product { .. } => self.products(step, parts, targets, &epilogue, &bindings)?,
-            Work::Convolve { .. }
-            | Work::AveragePool { .. }
-            | Work::MaxPool
-            | Work::Winners
-            | Work::Unpool { .. }
-            | Work::AlongAxis { .. } => unreachable!("interim"),
-            Work::Start => {
-                let start = Start {
-                    width: target.width,
-                    classes: self.network.classes(),
-                    targets: self.plan.targets,
-                    epilogue: &epilogue,
-                    operands: &bindings.operands,
-                    offsets: &bindings.offsets,
-                };
-                vec![self.only(start.dispatch()?)]
+        let job = Job { step, parts, targets, epilogue: &epilogue, bindings: &bindings };
+        let choices = match &step.work {
+            Work::Product { .. } => self.products(&job)?,
+            Work::Convolve { .. } | Work::AveragePool { .. } | Work::MaxPool | Work::Winners | Work::Unpool { .. } => {
+                self.windows(&job)?
             }
-            Work::Measure(_) | Work::Rms => {
-                let source = source.ok_or_else(|| Error::internal("a reduction reads rows"))?;
-                let width = self.plan.buffers[bindings.buffers[source.buffer.0].index()].width;
-                let reduction = match step.work {
-                    Work::Rms => Reduction::Rms,
-                    _ => Reduction::Sums,
-                };
-                let offsets = &bindings.offsets;
-                let operands = &bindings.operands;
-                let reduce =
-                    Reduce { reduction, source, width, rows: targets, targets, epilogue: &epilogue, operands, offsets };
-                vec![self.only(reduce.dispatch()?)]
-            }
-            Work::Elementwise | Work::Transpose { .. } | Work::Strips { .. } | Work::Lookup => {
-                vec![self.only(self.elementwise(step, source, targets, &epilogue, &bindings)?)]
-            }
+            Work::Start => vec![self.only(self.start(&job)?)],
+            Work::Measure(_) | Work::Rms => vec![self.only(self.reduction(&job, source)?)],
+            Work::Elementwise
+            | Work::Transpose { .. }
+            | Work::Strips { .. }
+            | Work::AlongAxis { .. }
+            | Work::Lookup => vec![self.only(self.elementwise(&job, source)?)],
         };
-        Ok(Bound { parts, operands: bindings.buffers, parameters: bindings.parameters })
+        let table = self.table(step)?;
+        Ok(Bound { parts: choices, operands: bindings.buffers, parameters: bindings.parameters, table })
     }
 
-    /// Rows of a product for each row of its target's buffer: tokens, where the layer works on each.
-    pub(super) fn parts(&self, step: &Step) -> Result<usize> {
-        let (Work::Product { direction, .. }, Some(layer)) = (&step.work, step.layer) else { return Ok(1) };
-        let Layer::Dense(dense) = &self.network.layer(layer).layer else {
-            return Err(Error::internal("only a dense layer is a product"));
+    fn start(&self, job: &Job<'_>) -> Result<Dispatch> {
+        let start = Start {
+            width: job.bindings.width,
+            classes: self.network.classes(),
+            targets: self.plan.targets,
+            epilogue: job.epilogue,
+            operands: &job.bindings.operands,
+            places: &job.bindings.places,
         };
-        let columns = match direction {
-            plan::Direction::Forward => dense.outputs(),
-            plan::Direction::Backward => dense.inputs(),
-        };
-        Ok(self.plan.buffers[step.target.index()].width / columns)
+        start.dispatch()
     }
 
-    fn products(
-        &self,
-        step: &Step,
-        parts: &[std::ops::Range<usize>],
-        targets: usize,
-        epilogue: &[Op],
-        bindings: &Bindings<'_>,
-    ) -> Result<Vec<Choice>> {
-        let (Work::Product { direction, weight }, Some(layer), Some(source)) = (&step.work, step.layer, step.source)
-        else {
-            return Err(Error::internal("a product is of a layer and reads rows"));
+    fn reduction(&self, job: &Job<'_>, source: Option<Operand>) -> Result<Dispatch> {
+        let source = source.ok_or_else(|| Error::internal("a reduction reads rows"))?;
+        let reduction = match job.step.work {
+            Work::Rms => Reduction::Rms,
+            _ => Reduction::Sums,
+        };
+        let reduce = Reduce {
+            reduction,
+            source,
+            width: self.plan.buffers[job.bindings.buffers[source.buffer.0].index()].width,
+            rows: job.targets,
+            targets: job.targets,
+            epilogue: job.epilogue,
+            operands: &job.bindings.operands,
+            places: &job.bindings.places,
+        };
+        reduce.dispatch()
+    }
+
+    /// Rows of the kernel that lie side by side in one row of the target's buffer: tokens or pixels.
+    fn side_by_side(&self, step: &Step) -> usize {
+        let width = self.plan.buffers[step.target.index()].width;
+        let Some(layer) = step.layer else { return 1 };
+        let node = self.network.layer(layer);
+        match (&step.work, &node.layer) {
+            (Work::Product { direction, .. }, Layer::Dense(dense)) => {
+                let columns = match direction {
+                    plan::Direction::Forward => dense.outputs(),
+                    plan::Direction::Backward => dense.inputs(),
+                };
+                width / columns
+            }
+            (Work::Convolve { direction, .. } | Work::AveragePool { direction, .. }, _) => match direction {
+                plan::Direction::Forward => width / self.network.shape(node.output).dims()[0],
+                plan::Direction::Backward => width / self.network.shape(node.inputs[0]).dims()[0],
+            },
+            (Work::MaxPool | Work::Winners | Work::Unpool { .. }, _) => {
+                width / self.network.shape(node.output).dims()[0]
+            }
+            _ => 1,
+        }
+    }
+
+    fn products(&self, job: &Job<'_>) -> Result<Vec<Choice>> {
+        let (Work::Product { direction, weight }, Some(layer)) = (&job.step.work, job.step.layer) else {
+            return Err(Error::internal("a product is of a layer"));
         };
         let Layer::Dense(dense) = &self.network.layer(layer).layer else {
             return Err(Error::internal("only a dense layer is a product"));
@@ -173,48 +204,68 @@ impl Translator<'_> {
             plan::Direction::Forward => (Direction::Forward, dense.inputs(), dense.outputs()),
             plan::Direction::Backward => (Direction::Backward, dense.outputs(), dense.inputs()),
         };
-        let side_by_side = self.parts(step)?;
-        let rows = side_by_side * targets;
-        let dispatch = |columns: &std::ops::Range<usize>, tile: Tile, tile_rows: usize| {
-            Product {
-                tile,
-                direction,
-                weight: *weight,
-                depth,
-                width,
-                first: columns.start,
-                columns: columns.len(),
-                rows,
-                tile_rows,
-                parts: side_by_side,
-                targets,
-                activation: source.activation,
-                part: source.part,
-                prologue: &[],
-                epilogue,
-                operands: &bindings.operands,
-                before: 0,
-                offsets: &bindings.offsets,
-            }
-            .dispatch()
+        self.dense(job, direction, *weight, [depth, width])
+    }
+
+    /// Rows of `depth` elements times a weight that makes rows of `width`.
+    pub(super) fn dense(
+        &self,
+        job: &Job<'_>,
+        direction: Direction,
+        weight: WeightPart,
+        [depth, width]: [usize; 2],
+    ) -> Result<Vec<Choice>> {
+        let source = job.source()?;
+        let parts = job.bindings.width / width;
+        let rows = parts * job.targets;
+        let choice = |columns: &Range<usize>| {
+            self.choice((rows, columns.len()), |tile, tile_rows| {
+                let product = Product {
+                    tile,
+                    direction,
+                    weight,
+                    depth,
+                    width,
+                    first: columns.start,
+                    columns: columns.len(),
+                    rows,
+                    tile_rows,
+                    parts,
+                    targets: job.targets,
+                    activation: source.activation,
+                    part: source.part,
+                    prologue: &[],
+                    epilogue: job.epilogue,
+                    operands: &job.bindings.operands,
+                    before: 0,
+                    places: &job.bindings.places,
+                };
+                product.dispatch()
+            })
         };
-        let choice = |columns: &std::ops::Range<usize>| {
-            let (chooser, chunk) = (self.chooser(Some((rows, columns.len()))), self.plan.chunk);
-            let mut variants: Vec<(Shape, Dispatch)> = Vec::new();
-            // Doubling passes every shape but for sizes near a border, which then take the next one.
-            let doubling = (0..usize::BITS).map(|power| 1_usize << power).take_while(|samples| *samples < chunk);
-            for shape in doubling.chain([chunk]).map(|samples| chooser.choose(samples)) {
-                if let ((Some(tile), tile_rows), true) = (shape, variants.iter().all(|(known, _)| *known != shape)) {
-                    variants.push((shape, dispatch(columns, tile, tile_rows)?));
-                }
+        job.parts.iter().map(choice).collect()
+    }
+
+    /// A dispatch for each shape of tile that the chunks' rows may call for: so many rows a sample, and columns.
+    pub(super) fn choice(
+        &self,
+        product: (usize, usize),
+        dispatch: impl Fn(Tile, usize) -> Result<Dispatch>,
+    ) -> Result<Choice> {
+        let (chooser, chunk) = (self.chooser(Some(product)), self.plan.chunk);
+        let mut variants: Vec<(Shape, Dispatch)> = Vec::new();
+        // Doubling passes every shape but for sizes near a border, which then take the next one.
+        let doubling = (0..usize::BITS).map(|power| 1_usize << power).take_while(|samples| *samples < chunk);
+        for shape in doubling.chain([chunk]).map(|samples| chooser.choose(samples)) {
+            if let ((Some(tile), tile_rows), true) = (shape, variants.iter().all(|(known, _)| *known != shape)) {
+                variants.push((shape, dispatch(tile, tile_rows)?));
             }
-            Ok(Choice { variants, chooser })
-        };
-        parts.iter().map(choice).collect()
+        }
+        Ok(Choice { variants, chooser })
     }
 
     /// The one way to run a step.
-    fn only(&self, dispatch: Dispatch) -> Choice {
+    pub(super) fn only(&self, dispatch: Dispatch) -> Choice {
         Choice { variants: vec![((None, 0), dispatch)], chooser: self.chooser(None) }
     }
 
@@ -222,14 +273,36 @@ impl Translator<'_> {
         Chooser { product, setting: self.setting, is_software: self.is_software, forced: self.tile }
     }
 
-    fn elementwise(
-        &self,
-        step: &Step,
-        source: Option<Operand>,
-        targets: usize,
-        epilogue: &[Op],
-        bindings: &Bindings<'_>,
-    ) -> Result<Dispatch> {
+    /// What a step's kernels look up: where elements come from.
+    fn table(&self, step: &Step) -> Result<Option<Vec<u32>>> {
+        match &step.work {
+            Work::Transpose { dims, order } => {
+                Ok(Some(Tensor::from_fn(dims.as_slice(), |position| position as u32).transpose(order).into_data()))
+            }
+            Work::AlongAxis { direction, .. } => Ok(Some(entries(self.axis_map(step)?, *direction))),
+            Work::Convolve { .. } | Work::AveragePool { .. } | Work::MaxPool | Work::Winners | Work::Unpool { .. } => {
+                self.window_table(step).map(Some)
+            }
+            Work::Product { .. }
+            | Work::Elementwise
+            | Work::Strips { .. }
+            | Work::Lookup
+            | Work::Start
+            | Work::Rms
+            | Work::Measure(_) => Ok(None),
+        }
+    }
+
+    fn axis_map(&self, step: &Step) -> Result<&AxisMap> {
+        let layer = step.layer.ok_or_else(|| Error::internal("a map along an axis is a layer"))?;
+        match &self.network.layer(layer).layer {
+            Layer::AxisMap(map) => Ok(map),
+            _ => Err(Error::internal("only a map along an axis has sources")),
+        }
+    }
+
+    fn elementwise(&self, job: &Job<'_>, source: Option<Operand>) -> Result<Dispatch> {
+        let Job { step, targets, epilogue, bindings, .. } = *job;
         let width = self.plan.buffers[step.target.index()].width;
         let depth = step.source.map_or(width, |source| self.plan.buffers[source.buffer.index()].width);
         let strips = |length, (distance, first)| Strips { length, distance, first };
@@ -241,6 +314,15 @@ impl Translator<'_> {
                 Move::Gather(strips(*length, *source))
             }
             (Work::Strips { length, target, .. }, _) => Move::Scatter(strips(*length, *target)),
+            (Work::AlongAxis { direction, after, .. }, _) => {
+                let map = self.axis_map(step)?;
+                let (inputs, outputs, after) = (map.inputs(), map.sources().len(), *after);
+                let positions = match direction {
+                    plan::Direction::Forward => [inputs, outputs],
+                    plan::Direction::Backward => [outputs, inputs],
+                };
+                Move::Along { positions, after }
+            }
             (Work::Lookup, _) => {
                 let layer = step.layer.ok_or_else(|| Error::internal("a lookup is a layer"))?;
                 let Layer::Lookup(lookup) = &self.network.layer(layer).layer else {
@@ -256,7 +338,6 @@ impl Translator<'_> {
                 | Work::MaxPool
                 | Work::Winners
                 | Work::Unpool { .. }
-                | Work::AlongAxis { .. }
                 | Work::Start
                 | Work::Rms
                 | Work::Measure(_),
@@ -275,10 +356,33 @@ impl Translator<'_> {
             targets,
             epilogue,
             operands: &bindings.operands,
-            offsets: &bindings.offsets,
+            places: &bindings.places,
         }
         .dispatch()
     }
+}
+
+impl Job<'_> {
+    /// What the step reads.
+    pub(super) fn source(&self) -> Result<plan::Operand> {
+        self.step.source.ok_or_else(|| Error::internal("the step reads rows"))
+    }
+}
+
+/// For each position of a map, where its entries begin and, behind the last, where they end; each entry is the position
+/// that is read and the bits of its weight.
+fn entries(map: &AxisMap, direction: plan::Direction) -> Vec<u32> {
+    let targets = match direction {
+        plan::Direction::Forward => map.sources().to_vec(),
+        plan::Direction::Backward => map.targets(),
+    };
+    let mut table = vec![0; targets.len() + 1];
+    for (target, sources) in targets.iter().enumerate() {
+        table[target] = table.len() as u32;
+        table.extend(sources.iter().flat_map(|&(source, weight)| [source as u32, weight.to_bits()]));
+    }
+    table[targets.len()] = table.len() as u32;
+    table
 }
 
 /// Whether the source is bound as an operand, read at the place that is computed.
@@ -317,16 +421,31 @@ impl Bindings<'_> {
     }
 
     fn columns(&mut self, parameter: Parameter) -> Columns {
-        if let Some(index) = self.known.iter().position(|known| *known == parameter) {
-            return Columns { index };
+        if let Some((_, columns)) = self.known.iter().find(|(known, _)| *known == parameter) {
+            return *columns;
         }
-        self.known.push(parameter);
-        self.offsets.push(self.parameters.len() as u32);
-        let period = self.translator.parameters.period(&parameter).iter().copied();
-        self.parameters.extend(period.cycle().take(self.width));
-        // The next one begins at a whole vector.
-        self.parameters.resize(self.parameters.len().next_multiple_of(4), 0.0);
-        Columns { index: self.known.len() - 1 }
+        let (numbers, targets) = self.translator.parameters.periods(&parameter);
+        let numbers = &numbers[..numbers.len() / targets];
+        // Kernels read whole vectors where rows are made of them; a period that is not is repeated until it is.
+        let whole =
+            if self.width.is_multiple_of(4) { (1..=4).find(|n| (n * numbers.len()).is_multiple_of(4)) } else { None };
+        let period = whole.unwrap_or(1) * numbers.len();
+        let repeat = match period {
+            _ if targets > 1 => Repeat::EachTarget { is_whole: whole.is_some() },
+            period if period == self.width => Repeat::Never,
+            period if period == self.within => Repeat::EachRow,
+            _ => Repeat::Period,
+        };
+        let columns = Columns { index: self.places.len(), repeat };
+        self.places.push(Place { offset: self.parameters.len() as u32, period: period as u32 });
+        // Four from any column on, and the next one begins at a whole vector.
+        let count = if whole.is_some() { period } else { (period + 3).next_multiple_of(4) };
+        for target in 0..targets {
+            let numbers = self.translator.parameters.period(&parameter, target);
+            self.parameters.extend(numbers.iter().copied().cycle().take(count));
+        }
+        self.known.push((parameter, columns));
+        columns
     }
 
     fn op(&mut self, op: &plan::Op) -> Op {

@@ -5,8 +5,10 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::device::{Device, Refusal};
+use super::windows::{Way, through_weight};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layers::{Dense, Layer};
+use crate::kernels;
+use crate::layers::Layer;
 use crate::network::{LayerId, Network};
 use crate::plan::Direction;
 
@@ -16,8 +18,17 @@ pub(super) struct Weights {
     known: Mutex<HashMap<Key, Arc<Vec<Part>>>>,
 }
 
-/// A layer's weight; by direction where it is cut, for each direction cuts it along the axis that its kernel writes.
-type Key = (LayerId, Option<Direction>);
+/// A layer's weight; by axis where it is cut, for each direction cuts it along the axis that its kernel writes.
+type Key = (LayerId, Option<Axis>);
+
+/// An axis of a weight on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Axis {
+    /// A dense layer's outputs, a convolution's coarse channels.
+    Rows,
+    /// A dense layer's inputs, a convolution's fine channels.
+    Columns,
+}
 
 /// Columns of a product's result, and the weights that make them.
 #[derive(Debug)]
@@ -45,26 +56,95 @@ impl Weights {
         let Layer::Dense(dense) = &node.layer else {
             return Err(Error::internal("only a dense layer is a product").into());
         };
-        let columns = match direction {
-            Direction::Forward => dense.outputs(),
-            Direction::Backward => dense.inputs(),
+        let matrix =
+            Matrix { positions: 1, rows: dense.outputs(), columns: dense.inputs(), data: dense.weight().data() };
+        let written = match direction {
+            Direction::Forward => Axis::Rows,
+            Direction::Backward => Axis::Columns,
         };
-        let is_whole = padded_bytes(dense.outputs(), dense.inputs()) <= device.binding();
-        let key = (layer, (!is_whole).then_some(direction));
-        let cuts = if is_whole { whole(columns) } else { cuts(dense, direction, device.binding(), &node.name)? };
-        let parts = self.part(key, device, cuts, |device, columns| match direction {
-            _ if is_whole => dense_rows(device, dense, 0..dense.outputs(), 0..dense.inputs()),
-            Direction::Forward => dense_rows(device, dense, columns, 0..dense.inputs()),
-            Direction::Backward => dense_rows(device, dense, 0..dense.outputs(), columns),
+        self.matrix(device, (layer, &node.name), &matrix, written).await
+    }
+
+    /// The weight of a convolution for a direction.
+    pub(super) async fn convolution(
+        &self,
+        device: &Device,
+        network: &Network,
+        layer: LayerId,
+        direction: Direction,
+    ) -> Result<Arc<Vec<Part>>, Refusal> {
+        let node = network.layer(layer);
+        let Layer::Conv(conv) = &node.layer else {
+            return Err(Error::internal("only a convolution is one").into());
+        };
+        let (rows, columns) = (conv.coarse_channels(), conv.fine_channels() / conv.groups());
+        let data = conv.weight().data();
+        let positions = conv.window().positions();
+        let written = match through_weight(conv, direction) {
+            kernels::Direction::Forward => Axis::Rows,
+            kernels::Direction::Backward => Axis::Columns,
+        };
+        let by_channels = match Way::of(network, node, conv)? {
+            // Channels are neighbours, for each window position.
+            Way::Channels => Matrix { positions, rows: 1, columns: rows, data },
+            Way::Dense | Way::Product => Matrix { positions, rows, columns, data },
+        };
+        if conv.groups() == 1 {
+            return self.matrix(device, (layer, &node.name), &by_channels, written).await;
+        }
+        if by_channels.bytes() > device.binding() {
+            let message = format!("a weight of {} in groups does not fit one binding", conv.weight().shape());
+            return Err(Error::new(ErrorKind::Limit, message).at(&node.name).help("take the cpu backend").into());
+        }
+        let columns = match written {
+            Axis::Rows => conv.coarse_channels(),
+            Axis::Columns => conv.fine_channels(),
+        };
+        let upload = |device: &Device, _| by_channels.upload(device, 0..by_channels.rows, 0..by_channels.columns);
+        let parts = self.part((layer, None), device, whole(columns), upload).await?;
+        Ok(recounted(&parts, columns))
+    }
+
+    /// 1 / n for each output position of an average pool.
+    pub(super) async fn averages(
+        &self,
+        device: &Device,
+        network: &Network,
+        layer: LayerId,
+    ) -> Result<Arc<Vec<Part>>, Refusal> {
+        let node = network.layer(layer);
+        let Layer::AveragePool(pool) = &node.layer else {
+            return Err(Error::internal("only an average pool averages").into());
+        };
+        let weights = pool.weights(&network.shape(node.inputs[0]).dims()[1..])?;
+        let upload = |device: &Device, _| {
+            filled(device, "weight", wgpu::BufferUsages::STORAGE, &[bytemuck::cast_slice(&weights)])
+        };
+        self.part((layer, None), device, whole(weights.len()), upload).await
+    }
+
+    /// A weight whole where a binding holds it, else cut along the axis that its kernel writes.
+    async fn matrix(
+        &self,
+        device: &Device,
+        (layer, name): (LayerId, &str),
+        matrix: &Matrix<'_>,
+        written: Axis,
+    ) -> Result<Arc<Vec<Part>>, Refusal> {
+        let columns = match written {
+            Axis::Rows => matrix.rows,
+            Axis::Columns => matrix.columns,
+        };
+        let is_whole = matrix.bytes() <= device.binding();
+        let key = (layer, (!is_whole).then_some(written));
+        let cuts = if is_whole { whole(columns) } else { matrix.cuts(written, device.binding(), name)? };
+        let parts = self.part(key, device, cuts, |device, columns| match written {
+            _ if is_whole => matrix.upload(device, 0..matrix.rows, 0..matrix.columns),
+            Axis::Rows => matrix.upload(device, columns, 0..matrix.columns),
+            Axis::Columns => matrix.upload(device, 0..matrix.rows, columns),
         });
         let parts = parts.await?;
-        if !is_whole {
-            return Ok(parts);
-        }
-        // One buffer serves both directions, which count its columns along different axes.
-        Ok(Arc::new(
-            whole(columns).into_iter().map(|columns| Part { columns, buffer: parts[0].buffer.clone() }).collect(),
-        ))
+        Ok(if is_whole { recounted(&parts, columns) } else { parts })
     }
 
     /// The table of a lookup.
@@ -121,42 +201,77 @@ fn whole(columns: usize) -> Vec<Range<usize>> {
     std::iter::once(0..columns).collect()
 }
 
+/// The one buffer of both directions, which count its columns along different axes.
+fn recounted(parts: &[Part], columns: usize) -> Arc<Vec<Part>> {
+    let part = |columns| Part { columns, buffer: parts[0].buffer.clone() };
+    Arc::new(whole(columns).into_iter().map(part).collect())
+}
+
+/// A weight [rows][columns][positions] as a layer has it. On the device its positions are outermost, and its rows are
+/// filled up to whole vectors.
+struct Matrix<'a> {
+    positions: usize,
+    rows: usize,
+    columns: usize,
+    data: &'a [f32],
+}
+
+impl Matrix<'_> {
+    fn bytes(&self) -> usize {
+        self.positions * padded_bytes(self.rows, self.columns)
+    }
+
+    /// The rows or columns of each part, where no binding holds them all.
+    fn cuts(&self, written: Axis, binding: usize, node: &str) -> Result<Vec<Range<usize>>> {
+        let Matrix { positions, rows, columns, .. } = *self;
+        let (count, most) = match written {
+            Axis::Rows => (rows, binding / (positions * padded_bytes(1, columns))),
+            Axis::Columns => (columns, binding / (positions * padded_bytes(rows, 1)) * 4),
+        };
+        // Parts begin at whole vectors of the target's rows.
+        let most = most / 4 * 4;
+        if most == 0 {
+            let columns = columns * positions;
+            let message = format!("a weight of {rows} x {columns} cannot be cut into bindings of {binding} bytes");
+            return Err(Error::new(ErrorKind::Limit, message).at(node).help("take the cpu backend"));
+        }
+        Ok((0..count).step_by(most).map(|first| first..count.min(first + most)).collect())
+    }
+
+    fn upload(&self, device: &Device, rows: Range<usize>, columns: Range<usize>) -> Result<wgpu::Buffer, Refusal> {
+        let (usage, across) = (wgpu::BufferUsages::STORAGE, self.columns);
+        if self.positions > 1 {
+            let turned = self.turned(rows, columns);
+            return filled(device, "weight", usage, &[bytemuck::cast_slice(&turned)]);
+        }
+        if columns.len() == across && across.is_multiple_of(4) {
+            let rows = bytemuck::cast_slice(&self.data[rows.start * across..rows.end * across]);
+            return filled(device, "weight", usage, &[rows]);
+        }
+        let padding = vec![0; (columns.len().next_multiple_of(4) - columns.len()) * size_of::<f32>()];
+        let row = |row: usize| [bytemuck::cast_slice(&self.data[row * across..][columns.clone()]), &padding];
+        filled(device, "weight", usage, &rows.flat_map(row).collect::<Vec<_>>())
+    }
+
+    /// Rows and columns with their positions outermost.
+    fn turned(&self, rows: Range<usize>, columns: Range<usize>) -> Vec<f32> {
+        let stride = columns.len().next_multiple_of(4);
+        let mut turned = vec![0.0; self.positions * rows.len() * stride];
+        for (to_row, row) in rows.clone().enumerate() {
+            let elements = &self.data[row * self.columns * self.positions..];
+            for (to_column, column) in columns.clone().enumerate() {
+                let of_element = &elements[column * self.positions..][..self.positions];
+                for (position, &element) in of_element.iter().enumerate() {
+                    turned[(position * rows.len() + to_row) * stride + to_column] = element;
+                }
+            }
+        }
+        turned
+    }
+}
+
 fn padded_bytes(rows: usize, columns: usize) -> usize {
     rows * columns.next_multiple_of(4) * size_of::<f32>()
-}
-
-/// The columns of each part of a weight that no binding holds whole.
-fn cuts(dense: &Dense, direction: Direction, binding: usize, node: &str) -> Result<Vec<Range<usize>>> {
-    let (inputs, outputs) = (dense.inputs(), dense.outputs());
-    let (columns, most) = match direction {
-        Direction::Forward => (outputs, binding / padded_bytes(1, inputs)),
-        Direction::Backward => (inputs, binding / padded_bytes(outputs, 1) * 4),
-    };
-    // Parts begin at whole vectors of the target's rows.
-    let most = most / 4 * 4;
-    if most == 0 {
-        let message = format!("a weight of {outputs} x {inputs} cannot be cut into bindings of {binding} bytes");
-        return Err(Error::new(ErrorKind::Limit, message).at(node).help("take the cpu backend"));
-    }
-    Ok((0..columns).step_by(most).map(|first| first..columns.min(first + most)).collect())
-}
-
-/// Rows and columns of a weight, each row filled up to whole vectors.
-fn dense_rows(
-    device: &Device,
-    dense: &Dense,
-    rows: Range<usize>,
-    columns: Range<usize>,
-) -> Result<wgpu::Buffer, Refusal> {
-    let data = dense.weight().data();
-    let inputs = dense.inputs();
-    if columns.len() == inputs && inputs.is_multiple_of(4) {
-        let rows = bytemuck::cast_slice(&data[rows.start * inputs..rows.end * inputs]);
-        return filled(device, "weight", wgpu::BufferUsages::STORAGE, &[rows]);
-    }
-    let padding = vec![0; (columns.len().next_multiple_of(4) - columns.len()) * size_of::<f32>()];
-    let row = |row: usize| [bytemuck::cast_slice(&data[row * inputs..][columns.clone()]), &padding];
-    filled(device, "weight", wgpu::BufferUsages::STORAGE, &rows.flat_map(row).collect::<Vec<_>>())
 }
 
 /// Bytes that go up at a time.

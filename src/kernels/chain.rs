@@ -17,11 +17,26 @@ pub(crate) type Operand = chain::Operand<Slot>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slot(pub usize);
 
-/// Numbers that stand beside every row: where they begin in the kernel's parameters.
+/// Numbers that stand beside every row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Columns {
-    /// The position of their offset in the step.
+    /// The position of their place in the step.
     pub index: usize,
+    pub repeat: Repeat,
+}
+
+/// How often numbers stand beside a row of a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// Once.
+    Never,
+    /// For each of the kernel's rows that lie side by side in it.
+    EachRow,
+    /// After the period that the step is told.
+    Period,
+    /// Likewise, with a period for each target of a sample, one after another: as whole vectors, or each followed by what
+    /// four from any column on read beyond it.
+    EachTarget { is_whole: bool },
 }
 
 /// What a chain reads of a buffer.
@@ -148,26 +163,44 @@ impl Writer {
     }
 
     fn call(&mut self, activation: Activation, suffix: &str, x: &str) -> String {
-        let name = match activation {
-            Activation::Relu => "relu",
-            Activation::LeakyRelu { slope } => {
-                return format!("leaky_relu{suffix}({x}, {})", self.number(slope));
-            }
-            Activation::Sigmoid => "sigmoid",
-            Activation::Tanh => "hyperbolic_tangent",
-            Activation::Gelu(GeluForm::Erf) => "gelu",
-            Activation::Gelu(GeluForm::Tanh) => "gelu_tanh",
-            Activation::Erf => "error_function",
-            Activation::Softplus { beta } => {
-                return format!("softplus{suffix}({x}, {})", self.number(beta));
-            }
+        let (name, numbers): (&str, &[f32]) = match &activation {
+            Activation::Relu => ("relu", &[]),
+            Activation::LeakyRelu { slope } => ("leaky_relu", &[*slope]),
+            Activation::Sigmoid => ("sigmoid", &[]),
+            Activation::Tanh => ("hyperbolic_tangent", &[]),
+            Activation::Gelu(GeluForm::Erf) => ("gelu", &[]),
+            Activation::Gelu(GeluForm::Tanh) => ("gelu_tanh", &[]),
+            Activation::Erf => ("error_function", &[]),
+            Activation::Softplus { beta } => ("softplus", &[*beta]),
+            Activation::Elu { alpha } => ("elu", &[*alpha]),
+            Activation::Selu { alpha, gamma } => ("selu", &[*alpha, *gamma]),
+            Activation::Celu { alpha } => ("celu", &[*alpha]),
+            Activation::Silu { beta } => ("silu", &[*beta]),
+            Activation::HardSigmoid { slope, offset } => ("hard_sigmoid", &[*slope, *offset]),
+            Activation::HardSwish => ("hard_swish", &[]),
+            Activation::Mish => ("mish", &[]),
+            Activation::Clip { low, high } => ("clip", &[*low, *high]),
+            Activation::ThresholdedRelu { threshold } => ("thresholded_relu", &[*threshold]),
+            Activation::Softsign => ("softsign", &[]),
         };
-        format!("{name}{suffix}({x})")
+        let arguments = numbers.iter().map(|&number| format!(", {}", self.number(number))).collect::<String>();
+        format!("{name}{suffix}({x}{arguments})")
     }
 
     fn parameter(&mut self, columns: Columns) -> String {
-        self.parameters = self.parameters.max(columns.index + 1);
-        format!("parameter({}, at)", component("offsets", columns.index))
+        let Columns { index, repeat } = columns;
+        self.parameters = self.parameters.max(index + 1);
+        let column = match repeat {
+            Repeat::Never => "at.column".to_owned(),
+            Repeat::EachRow => "at.within".to_owned(),
+            Repeat::Period => format!("at.column % {}", component("periods", index)),
+            Repeat::EachTarget { is_whole } => {
+                let period = component("periods", index);
+                let stride = if is_whole { period.clone() } else { format!("(({period} + 6u) / 4u * 4u)") };
+                format!("at.row % step.targets * {stride} + at.column % {period}")
+            }
+        };
+        format!("parameter({} + {column})", component("offsets", index))
     }
 
     fn number(&mut self, number: f32) -> String {

@@ -4,7 +4,7 @@ use minijinja::context;
 
 use super::chain::{Beside, Op, Operand, Writer};
 use super::kernel::{Access, Dispatch, Grid, Kernel, binding, operand_texts};
-use super::step::Step;
+use super::step::{Place, Step};
 use crate::error::Result;
 use crate::layers::Activation;
 use crate::rules::InputPart;
@@ -25,6 +25,13 @@ pub(crate) enum Move {
     Gather(Strips),
     /// The source row becomes strips of the target row; what lies between them stays.
     Scatter(Strips),
+    /// Sums over positions along an axis, from a table of each position's sources and their weights.
+    Along {
+        /// Positions of the source and of the target.
+        positions: [usize; 2],
+        /// Elements at each position.
+        after: usize,
+    },
     /// Entries of a table.
     Lookup {
         /// How many a row.
@@ -61,7 +68,7 @@ pub(crate) struct Elementwise<'a> {
     pub targets: usize,
     pub epilogue: &'a [Op],
     pub operands: &'a [Beside],
-    pub offsets: &'a [u32],
+    pub places: &'a [Place],
 }
 
 impl Elementwise<'_> {
@@ -94,6 +101,11 @@ impl Elementwise<'_> {
                 columns = self.depth;
                 ("scatter", "scatter", [strips(whole), strips(to)])
             }
+            Move::Along { positions: [sources, targets], after } => {
+                bound.extend([source, table]);
+                let blocks = [targets * after, sources * after, after].map(|extent| extent as u32);
+                ("along axis", "along", [[blocks[0], blocks[1], blocks[2], targets as u32], [0; 4]])
+            }
             Move::Lookup { lookups, entry, .. } => {
                 bound.extend([source, table]);
                 ("lookup", "lookup", [[lookups as u32, entry as u32, 0, 0], [0; 4]])
@@ -108,7 +120,10 @@ impl Elementwise<'_> {
             lanes => LANES,
             several => self.targets > 1,
             parts => false,
+            lattice => false,
             source => copied,
+            // Whether four columns are at one position.
+            quads => matches!(self.source, Move::Along { after, .. } if after.is_multiple_of(4)),
             through => writer.read(self.activation, self.part, "x"),
             epilogue => writer.lines(self.epilogue),
             operands => operand_texts(self.operands, |_| aligned),
@@ -130,7 +145,7 @@ impl Elementwise<'_> {
             ..Step::default()
         };
         writer.fill(&mut step)?;
-        step.offsets[..self.offsets.len()].copy_from_slice(self.offsets);
+        step.place(self.places);
         let kernel = Kernel::new(label, "elementwise.wgsl", text, &bound, &writer, self.operands.len())?;
         let grid = Grid { rows: self.rows, tile_rows: 1, cells: columns.div_ceil(4), lanes: LANES };
         Ok(Dispatch { kernel, step, grid })

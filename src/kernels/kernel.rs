@@ -188,18 +188,22 @@ fn templates() -> &'static Environment<'static> {
     })
 }
 
-const TEXTS: [(&str, &str); 11] = [
+const TEXTS: [(&str, &str); 15] = [
+    ("block.wgsl", include_str!("../../shaders/block.wgsl")),
+    ("convolve.wgsl", include_str!("../../shaders/convolve.wgsl")),
     ("elementwise.wgsl", include_str!("../../shaders/elementwise.wgsl")),
+    ("few.wgsl", include_str!("../../shaders/few.wgsl")),
+    ("free.wgsl", include_str!("../../shaders/free.wgsl")),
     ("lib/chain.wgsl", include_str!("../../shaders/lib/chain.wgsl")),
     ("lib/functions.wgsl", include_str!("../../shaders/lib/functions.wgsl")),
+    ("lib/part.wgsl", include_str!("../../shaders/lib/part.wgsl")),
     ("lib/step.wgsl", include_str!("../../shaders/lib/step.wgsl")),
+    ("lib/tile.wgsl", include_str!("../../shaders/lib/tile.wgsl")),
     ("linear.wgsl", include_str!("../../shaders/linear.wgsl")),
-    ("linear_block.wgsl", include_str!("../../shaders/linear_block.wgsl")),
-    ("linear_few.wgsl", include_str!("../../shaders/linear_few.wgsl")),
-    ("linear_free.wgsl", include_str!("../../shaders/linear_free.wgsl")),
-    ("linear_tiled.wgsl", include_str!("../../shaders/linear_tiled.wgsl")),
     ("reduce.wgsl", include_str!("../../shaders/reduce.wgsl")),
     ("start.wgsl", include_str!("../../shaders/start.wgsl")),
+    ("tiled.wgsl", include_str!("../../shaders/tiled.wgsl")),
+    ("window.wgsl", include_str!("../../shaders/window.wgsl")),
 ];
 
 #[cfg(test)]

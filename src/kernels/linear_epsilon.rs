@@ -3,7 +3,8 @@
 use super::chain::{Beside, Op, Operand, Slot};
 use super::kernel::binding;
 use super::linear::{Linear, check, check_extents, part_of, read, row};
-use super::product::{Direction, Product, Tile};
+use super::product::{Direction, Product};
+use super::tile::Tile;
 use crate::chain::Denominator;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rules::{InputPart, Mask, Stabilizer, WeightPart};
@@ -119,7 +120,7 @@ impl LinearEpsilon {
             epilogue: &epilogue,
             operands: if shape.input == InputPart::One { &[beside] } else { &[beside, beside] },
             before: 1,
-            offsets: &[],
+            places: &[],
         };
         Ok(LinearEpsilon { shape: shape.clone(), linear: Linear::new(device, &product, shape.rows)? })
     }

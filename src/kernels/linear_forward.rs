@@ -1,9 +1,11 @@
 //! Z = X Wᵀ + b on buffers of the caller.
 
-use super::chain::{Columns, Op};
+use super::chain::{Columns, Op, Repeat};
 use super::kernel::binding;
 use super::linear::{Linear, check, check_extents, part_of, row};
-use super::product::{Direction, Product, Tile};
+use super::product::{Direction, Product};
+use super::step::Place;
+use super::tile::Tile;
 use crate::error::{Error, Result};
 use crate::layers::Activation;
 use crate::reference;
@@ -75,7 +77,7 @@ impl LinearForward {
     pub fn new(device: &wgpu::Device, shape: &ForwardShape) -> Result<Self> {
         check_extents(&[shape.rows, shape.inputs, shape.outputs])?;
         part_of(shape.input)?;
-        let bias = shape.has_bias.then_some(Op::AddParameter(Columns { index: 0 }));
+        let bias = shape.has_bias.then_some(Op::AddParameter(Columns { index: 0, repeat: Repeat::Never }));
         let epilogue: Vec<Op> = bias.into_iter().chain(shape.activation.map(Op::Activate)).collect();
         let is_software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
         let product = Product {
@@ -96,7 +98,7 @@ impl LinearForward {
             epilogue: &epilogue,
             operands: &[],
             before: 0,
-            offsets: &[0],
+            places: &[Place { offset: 0, period: shape.outputs as u32 }],
         };
         Ok(LinearForward { shape: shape.clone(), linear: Linear::new(device, &product, shape.rows)? })
     }

@@ -69,8 +69,10 @@
 //! ```
 
 mod chain;
+mod convolve;
 mod elementwise;
 mod kernel;
+mod lattice;
 mod linear;
 mod linear_epsilon;
 mod linear_forward;
@@ -78,16 +80,21 @@ mod product;
 mod reduce;
 mod start;
 mod step;
+mod tile;
+mod window;
 
 pub use linear::pad_rows;
 pub use linear_epsilon::{EpsilonBuffers, EpsilonShape, LinearEpsilon, linear_epsilon};
 pub use linear_forward::{ForwardBuffers, ForwardShape, LinearForward, linear_forward};
-pub use product::Tile;
+pub use tile::Tile;
 
-pub(crate) use chain::{Beside, Columns, Op, Operand, Slot};
+pub(crate) use chain::{Beside, Columns, Op, Operand, Repeat, Slot};
+pub(crate) use convolve::Convolve;
 pub(crate) use elementwise::{Elementwise, Move, Strips};
 pub(crate) use kernel::{Access, Dispatch, Grid, Kernel, binding};
+pub(crate) use lattice::Lattice;
 pub(crate) use product::{Direction, Product};
 pub(crate) use reduce::{Reduce, Reduction};
 pub(crate) use start::{Mode, Start};
-pub(crate) use step::{Batch, Step};
+pub(crate) use step::{Batch, Place, Step};
+pub(crate) use window::{WindowWork, Windowed};

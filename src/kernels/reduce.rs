@@ -4,7 +4,7 @@ use minijinja::context;
 
 use super::chain::{Beside, Op, Operand, Writer};
 use super::kernel::{Access, Dispatch, Grid, Kernel, binding, operand_texts};
-use super::step::Step;
+use super::step::{Place, Step};
 use crate::error::Result;
 
 /// What a row becomes.
@@ -29,7 +29,7 @@ pub(crate) struct Reduce<'a> {
     pub targets: usize,
     pub epilogue: &'a [Op],
     pub operands: &'a [Beside],
-    pub offsets: &'a [u32],
+    pub places: &'a [Place],
 }
 
 impl Reduce<'_> {
@@ -48,6 +48,7 @@ impl Reduce<'_> {
             work => name,
             several => self.targets > 1,
             parts => false,
+            lattice => false,
             source => writer.operand(&self.source),
             epilogue => writer.lines(self.epilogue),
             operands => operand_texts(self.operands, |_| aligned),
@@ -64,7 +65,7 @@ impl Reduce<'_> {
             ..Step::default()
         };
         writer.fill(&mut step)?;
-        step.offsets[..self.offsets.len()].copy_from_slice(self.offsets);
+        step.place(self.places);
         let bound = [(binding::TARGET, Access::Write)];
         let kernel = Kernel::new(name, "reduce.wgsl", text, &bound, &writer, self.operands.len())?;
         Ok(Dispatch { kernel, step, grid: Grid { rows: self.rows, tile_rows: 1, cells: 1, lanes: 1 } })

@@ -4,7 +4,7 @@ use minijinja::context;
 
 use super::chain::{Beside, Op, Writer};
 use super::kernel::{Access, Dispatch, Grid, Kernel, binding, operand_texts};
-use super::step::Step;
+use super::step::{Place, Step};
 use crate::error::Result;
 
 /// What a target begins with; the numbers are those of `shaders/start.wgsl`.
@@ -30,7 +30,7 @@ pub(crate) struct Start<'a> {
     pub targets: usize,
     pub epilogue: &'a [Op],
     pub operands: &'a [Beside],
-    pub offsets: &'a [u32],
+    pub places: &'a [Place],
 }
 
 impl Start<'_> {
@@ -44,6 +44,7 @@ impl Start<'_> {
         let text = context! {
             several => self.targets > 1,
             parts => false,
+            lattice => false,
             epilogue => writer.lines(self.epilogue),
             operands => operand_texts(self.operands, |_| aligned),
             parameters => writer.has_parameters(),
@@ -66,7 +67,7 @@ impl Start<'_> {
             ..Step::default()
         };
         writer.fill(&mut step)?;
-        step.offsets[..self.offsets.len()].copy_from_slice(self.offsets);
+        step.place(self.places);
         let kernel = Kernel::new("start", "start.wgsl", text, &bound, &writer, self.operands.len())?;
         Ok(Dispatch { kernel, step, grid: Grid { rows: 1, tile_rows: 1, cells: 1, lanes: 1 } })
     }

@@ -22,9 +22,11 @@ pub(crate) struct Step {
     pub positive: f32,
     pub negative: f32,
     pub entries: u32,
-    pub unused: u32,
+    pub units: u32,
     pub geometry: [[u32; 4]; 2],
+    pub window: [[i32; 4]; 7],
     pub offsets: [u32; PARAMETERS],
+    pub periods: [u32; PARAMETERS],
     pub numbers: [f32; NUMBERS],
 }
 
@@ -36,6 +38,23 @@ pub(crate) struct Batch {
     pub start: u32,
     pub is_ranked: u32,
     pub unused: u32,
+}
+
+/// Where a parameter lies beside others, and after how many columns it repeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub offset: u32,
+    pub period: u32,
+}
+
+impl Step {
+    /// Tells where parameters lie.
+    pub(super) fn place(&mut self, places: &[Place]) {
+        for (index, place) in places.iter().enumerate() {
+            self.offsets[index] = place.offset;
+            self.periods[index] = place.period;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -69,8 +88,8 @@ mod tests {
     #[test]
     fn uniforms_lie_as_the_kernels_read_them() {
         let fields = fields!(
-            Step: depth, width, first, columns, stride, rows, parts, targets, positive, negative, entries, unused,
-                geometry, offsets, numbers
+            Step: depth, width, first, columns, stride, rows, parts, targets, positive, negative, entries, units,
+                geometry, window, offsets, periods, numbers
         );
         assert_eq!(members("Step"), (fields, size_of::<Step>()));
         let (members, size) = members("Batch");

@@ -23,6 +23,53 @@ pub enum Activation {
         /// β: the larger, the sharper the bend.
         beta: f32,
     },
+    /// x above zero, α(eˣ − 1) below.
+    Elu {
+        /// α: −α is what it tends to.
+        alpha: f32,
+    },
+    /// γx above zero, γα(eˣ − 1) below.
+    Selu {
+        /// α.
+        alpha: f32,
+        /// γ: the factor of both sides.
+        gamma: f32,
+    },
+    /// x above zero, α(e^(x/α) − 1) below: of slope 1 at zero from both sides.
+    Celu {
+        /// α.
+        alpha: f32,
+    },
+    /// x·σ(βx), also called Swish.
+    Silu {
+        /// β.
+        beta: f32,
+    },
+    /// slope·x + offset, at least 0 and at most 1.
+    HardSigmoid {
+        /// The factor between 0 and 1.
+        slope: f32,
+        /// What it is at zero.
+        offset: f32,
+    },
+    /// x times its hard sigmoid of slope 1/6 and offset ½.
+    HardSwish,
+    /// x·tanh(ln(1 + eˣ)).
+    Mish,
+    /// x, at least `low` and at most `high`: `low` 0 and `high` 6 are ReLU6.
+    Clip {
+        /// The least value; may be −∞.
+        low: f32,
+        /// The greatest value; may be ∞.
+        high: f32,
+    },
+    /// x above `threshold`, 0 elsewhere.
+    ThresholdedRelu {
+        /// Where it begins.
+        threshold: f32,
+    },
+    /// x / (1 + |x|).
+    Softsign,
 }
 
 /// How GELU's Φ is computed.
@@ -35,6 +82,34 @@ pub enum GeluForm {
 }
 
 impl Activation {
+    /// x between two bounds: what says nothing more than [`Relu`](Activation::Relu) is that.
+    pub fn clip(low: f32, high: f32) -> Self {
+        // Not `== 0.0`, so that −0 is the same.
+        if low.abs() <= 0.0 && high >= f32::INFINITY { Activation::Relu } else { Activation::Clip { low, high } }
+    }
+
+    /// Whether it is a step from 0 to 1: what a gate is made of.
+    pub fn is_gate(&self) -> bool {
+        match self {
+            Activation::Sigmoid | Activation::HardSigmoid { .. } => true,
+            Activation::Relu
+            | Activation::LeakyRelu { .. }
+            | Activation::Tanh
+            | Activation::Gelu(_)
+            | Activation::Erf
+            | Activation::Softplus { .. }
+            | Activation::Elu { .. }
+            | Activation::Selu { .. }
+            | Activation::Celu { .. }
+            | Activation::Silu { .. }
+            | Activation::HardSwish
+            | Activation::Mish
+            | Activation::Clip { .. }
+            | Activation::ThresholdedRelu { .. }
+            | Activation::Softsign => false,
+        }
+    }
+
     /// The name as composites and reports use it.
     pub fn name(&self) -> &'static str {
         match self {
@@ -45,6 +120,16 @@ impl Activation {
             Activation::Gelu(_) => "gelu",
             Activation::Erf => "erf",
             Activation::Softplus { .. } => "softplus",
+            Activation::Elu { .. } => "elu",
+            Activation::Selu { .. } => "selu",
+            Activation::Celu { .. } => "celu",
+            Activation::Silu { .. } => "silu",
+            Activation::HardSigmoid { .. } => "hard-sigmoid",
+            Activation::HardSwish => "hard-swish",
+            Activation::Mish => "mish",
+            Activation::Clip { .. } => "clip",
+            Activation::ThresholdedRelu { .. } => "thresholded-relu",
+            Activation::Softsign => "softsign",
         }
     }
 }

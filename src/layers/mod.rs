@@ -87,7 +87,7 @@ pub enum Layer {
 }
 
 /// The names of all kinds of layers, as [`Layer::kind`] gives them.
-pub const KINDS: [&str; 24] = [
+pub const KINDS: [&str; 34] = [
     "dense",
     "conv",
     "conv-transpose",
@@ -101,6 +101,16 @@ pub const KINDS: [&str; 24] = [
     "gelu",
     "erf",
     "softplus",
+    "elu",
+    "selu",
+    "celu",
+    "silu",
+    "hard-sigmoid",
+    "hard-swish",
+    "mish",
+    "clip",
+    "thresholded-relu",
+    "softsign",
     "reshape",
     "transpose",
     "concat",

@@ -52,8 +52,10 @@ pub(super) fn model(bytes: Bytes, folder: Option<&Path>) -> Result<Graph> {
     let mut precision = [&input, &output, &value_info].into_iter().find_map(|values| declared_precision(values));
     for tensor in initializer {
         let name = tensor.name.clone();
+        let range = DataType::from_code(tensor.data_type).range();
         let constant = tensors::read(tensor, &mut source)?;
-        graph.set_constant(&name, constant)?;
+        let id = graph.set_constant(&name, constant)?;
+        graph.values[id.index()].range = range;
     }
     for sparse in sparse_initializer.into_iter().filter_map(|sparse| sparse.values) {
         let constant = Constant::Opaque { element: "sparse tensor".to_owned(), shape: Default::default() };
@@ -148,6 +150,8 @@ fn add_node(graph: &mut Graph, placed: Placed, index: usize, opsets: &Opsets, so
     let name = if proto.name.is_empty() { format!("{}_{index}", proto.op_type) } else { proto.name };
     let opset = opsets.version(&proto.domain);
     let mut attributes = Attributes(proto.attribute);
+    let held = attributes.0.iter().find_map(|attribute| attribute.t.as_ref());
+    let range = held.and_then(|tensor| DataType::from_code(tensor.data_type).range());
     let meaning = operators::read(&proto.domain, &proto.op_type, opset, &mut attributes, source)
         .map_err(|error| error.at(format!("{name} ({}, opset {opset})", proto.op_type)))?;
     let (op, moved) = match meaning {
@@ -162,7 +166,8 @@ fn add_node(graph: &mut Graph, placed: Placed, index: usize, opsets: &Opsets, so
                     Constant::Opaque { .. } => ElementType::Unknown,
                 };
                 let id = graph.set_constant(output, constant)?;
-                graph.values[id.index()].element = element;
+                let value = &mut graph.values[id.index()];
+                (value.element, value.range) = (element, range);
             }
             return Ok(());
         }

@@ -7,11 +7,13 @@
 //! attribute arrays and does not limit the depth of nested graphs.) Only the messages and fields that relprop reads
 //! are declared, in `schema.rs`.
 
+mod activations;
 mod attributes;
 mod functions;
 mod import;
 mod operators;
 mod schema;
+mod spatial;
 mod tensors;
 
 use std::path::Path;

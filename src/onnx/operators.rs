@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::activations;
 use super::attributes::Attributes;
+use super::spatial;
 use super::tensors::{self, DataType, Source};
 use crate::error::Result;
 use crate::graph::{Arithmetic, Constant, Op};
@@ -53,7 +55,13 @@ pub(super) fn read(
             let keep_axes = attributes.int("keepdims", 1)? != 0;
             Meaning::OpWithInputs(Op::ReduceProd { keep_axes }, vec![attributes.ints("axes")?])
         }
-        ("" | "ai.onnx", _) => Meaning::Op(standard(op_type, opset, attributes)?),
+        ("" | "ai.onnx", _) => {
+            match (activations::read(op_type, opset, attributes)?, spatial::read(op_type, opset, attributes)?) {
+                (Some(op), _) => Meaning::Op(op),
+                (None, Some(meaning)) => meaning,
+                (None, None) => Meaning::Op(standard(op_type, opset, attributes)?),
+            }
+        }
         ("ai.onnx.ml", "Scaler") => Meaning::Op(Op::Scaler {
             offset: Arc::new(Tensor::vector(attributes.floats("offset")?.unwrap_or_else(|| vec![0.0]))),
             scale: Arc::new(Tensor::vector(attributes.floats("scale")?.unwrap_or_else(|| vec![1.0]))),
@@ -80,17 +88,6 @@ fn standard(op_type: &str, opset: i64, attributes: &Attributes) -> Result<Op> {
         "Pow" => Op::Pow,
         "Sum" => Op::Sum,
         "Neg" => Op::Neg,
-        "Relu" => Op::Activation(Activation::Relu),
-        "LeakyRelu" => Op::Activation(Activation::LeakyRelu { slope: attributes.float("alpha", 0.01)? }),
-        "Sigmoid" => Op::Activation(Activation::Sigmoid),
-        "Tanh" => Op::Activation(Activation::Tanh),
-        "Erf" => Op::Activation(Activation::Erf),
-        "Softplus" => Op::Activation(Activation::Softplus { beta: 1.0 }),
-        "Gelu" => match attributes.text("approximate")?.as_deref() {
-            None | Some("none" | "") => Op::Activation(Activation::Gelu(GeluForm::Erf)),
-            Some("tanh") => Op::Activation(Activation::Gelu(GeluForm::Tanh)),
-            Some(other) => unsupported(format!("its attribute approximate is `{other}`")),
-        },
         "Softmax" | "LogSoftmax" => Op::Softmax {
             axis: attributes.int("axis", if opset < 13 { 1 } else { -1 })?,
             to_end: opset < 13,
@@ -137,6 +134,6 @@ fn constant(attributes: &mut Attributes, source: &mut Source<'_>) -> Result<Opti
     })
 }
 
-fn unsupported(reason: impl Into<String>) -> Op {
+pub(super) fn unsupported(reason: impl Into<String>) -> Op {
     Op::Unsupported { reason: reason.into() }
 }

@@ -71,6 +71,25 @@ impl DataType {
         }
     }
 
+    /// The least and the greatest integer of at most 32 bits.
+    pub(super) fn range(self) -> Option<(i64, i64)> {
+        match self {
+            DataType::Int { bytes: bytes @ 1..=4, signed: true } => {
+                let half = 1_i64 << (8 * bytes - 1);
+                Some((-half, half - 1))
+            }
+            DataType::Int { bytes: bytes @ 1..=4, signed: false } => Some((0, (1_i64 << (8 * bytes)) - 1)),
+            DataType::Int { .. }
+            | DataType::Float32
+            | DataType::Float64
+            | DataType::Float16
+            | DataType::BFloat16
+            | DataType::Bool
+            | DataType::Text
+            | DataType::Other(_) => None,
+        }
+    }
+
     /// Bytes an element in raw data; none for types that relprop cannot hold.
     fn width(self) -> Option<usize> {
         match self {

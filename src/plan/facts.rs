@@ -15,13 +15,15 @@ pub struct Facts {
     pub dead_below_zero: bool,
     /// The plain term's z is the forward pass's own.
     pub reuse_forward: bool,
+    /// Where two denominators of a rule add up to z, the forward pass computes these two and no third product.
+    pub split_forward: bool,
     /// Elementwise work joins the step before it.
     pub fuse: bool,
 }
 
 impl Default for Facts {
     fn default() -> Self {
-        Facts { nonnegative: true, dead_below_zero: true, reuse_forward: true, fuse: true }
+        Facts { nonnegative: true, dead_below_zero: true, reuse_forward: true, split_forward: true, fuse: true }
     }
 }
 
@@ -77,11 +79,8 @@ fn nonnegative(network: &Network) -> Vec<bool> {
     for node in network.layers() {
         let all = || node.inputs.iter().all(|input| known[input.index()]);
         known[node.output.index()] = match &node.layer {
-            Layer::Activation(Activation::Relu | Activation::Sigmoid | Activation::Softplus { .. }) => true,
-            Layer::Activation(
-                Activation::LeakyRelu { .. } | Activation::Tanh | Activation::Erf | Activation::Gelu(_),
-            )
-            | Layer::Reshape(_)
+            Layer::Activation(activation) => is_nonnegative(activation, all()),
+            Layer::Reshape(_)
             | Layer::Transpose(_)
             | Layer::Concat(_)
             | Layer::AveragePool(_)
@@ -93,6 +92,70 @@ fn nonnegative(network: &Network) -> Vec<bool> {
         };
     }
     known
+}
+
+/// Whether f(x) ≥ 0, given whether x is.
+fn is_nonnegative(activation: &Activation, is_input_nonnegative: bool) -> bool {
+    match activation {
+        Activation::Relu | Activation::Sigmoid | Activation::Softplus { .. } | Activation::HardSigmoid { .. } => true,
+        Activation::Clip { low, high } => *high >= 0.0 && (*low >= 0.0 || is_input_nonnegative),
+        Activation::ThresholdedRelu { threshold } => *threshold >= 0.0 || is_input_nonnegative,
+        Activation::Selu { gamma, .. } => *gamma >= 0.0 && is_input_nonnegative,
+        Activation::LeakyRelu { .. }
+        | Activation::Tanh
+        | Activation::Erf
+        | Activation::Gelu(_)
+        | Activation::Elu { .. }
+        | Activation::Celu { .. }
+        | Activation::Silu { .. }
+        | Activation::HardSwish
+        | Activation::Mish
+        | Activation::Softsign => is_input_nonnegative,
+    }
+}
+
+/// Whether f(x) = 0 wherever x = 0, and wherever x ≤ 0.
+fn vanishes(activation: &Activation) -> (bool, bool) {
+    match activation {
+        Activation::Relu => (true, true),
+        Activation::Clip { low, high } => (*low <= 0.0 && *high >= 0.0, low.abs() <= 0.0 && *high >= 0.0),
+        Activation::ThresholdedRelu { threshold } => (true, *threshold >= 0.0),
+        Activation::LeakyRelu { .. }
+        | Activation::Tanh
+        | Activation::Erf
+        | Activation::Gelu(_)
+        | Activation::Elu { .. }
+        | Activation::Selu { .. }
+        | Activation::Celu { .. }
+        | Activation::Silu { .. }
+        | Activation::HardSwish
+        | Activation::Mish
+        | Activation::Softsign => (true, false),
+        Activation::Sigmoid | Activation::Softplus { .. } | Activation::HardSigmoid { .. } => (false, false),
+    }
+}
+
+/// Whether f′(x) = 0 wherever x ≤ 0.
+fn is_flat_below_zero(activation: &Activation) -> bool {
+    match activation {
+        Activation::Relu => true,
+        Activation::Clip { low, .. } => *low >= 0.0,
+        Activation::ThresholdedRelu { threshold } => *threshold >= 0.0,
+        Activation::LeakyRelu { .. }
+        | Activation::Sigmoid
+        | Activation::Tanh
+        | Activation::Erf
+        | Activation::Gelu(_)
+        | Activation::Softplus { .. }
+        | Activation::Elu { .. }
+        | Activation::Selu { .. }
+        | Activation::Celu { .. }
+        | Activation::Silu { .. }
+        | Activation::HardSigmoid { .. }
+        | Activation::HardSwish
+        | Activation::Mish
+        | Activation::Softsign => false,
+    }
 }
 
 /// R vanishes where a value is 0: every reader multiplies by x, or passes to a value for which it holds, and nothing
@@ -123,22 +186,15 @@ fn reader_facts(network: &Network, rules: &Assignment, id: LayerId, zero: &[bool
     match (&node.layer, rules.rule(id)) {
         (_, Some(Rule::Linear(rule))) => (rule.vanishes_with_input(), false),
         (Layer::Activation(activation), Some(Rule::Pointwise(rule))) => match (rule, activation) {
-            (PointwiseRule::Gradient, Activation::Relu) | (PointwiseRule::GuidedBackprop, _) => (true, true),
+            (PointwiseRule::GuidedBackprop, _) => (true, true),
+            (PointwiseRule::Gradient, activation) => (is_flat_below_zero(activation), is_flat_below_zero(activation)),
             // What a rectifier gives back is nothing where nothing arrives: where it is 0.
-            (PointwiseRule::Pass, Activation::Relu)
-            | (PointwiseRule::Deconvnet | PointwiseRule::BetaSmooth { .. }, _) => (zero[output], zero[output]),
+            (PointwiseRule::Deconvnet | PointwiseRule::BetaSmooth { .. }, _) => (zero[output], zero[output]),
             (PointwiseRule::Pass, Activation::LeakyRelu { slope }) if *slope > 0.0 => (zero[output], dead[output]),
-            (PointwiseRule::Pass, Activation::Tanh | Activation::Gelu(_) | Activation::Erf) => (zero[output], false),
-            (PointwiseRule::Pass, Activation::LeakyRelu { .. } | Activation::Sigmoid | Activation::Softplus { .. })
-            | (
-                PointwiseRule::Gradient,
-                Activation::LeakyRelu { .. }
-                | Activation::Sigmoid
-                | Activation::Softplus { .. }
-                | Activation::Tanh
-                | Activation::Gelu(_)
-                | Activation::Erf,
-            ) => (false, false),
+            (PointwiseRule::Pass, activation) => {
+                let (at_zero, below_zero) = vanishes(activation);
+                (at_zero && zero[output], below_zero && zero[output])
+            }
         },
         // A maximum is its winner's value, so what holds of it holds of the winner; the others get nothing.
         (Layer::Reshape(_) | Layer::Transpose(_) | Layer::Concat(_) | Layer::MaxPool(_), _) => {

@@ -1,7 +1,8 @@
 //! Any rule on any linear layer: denominators, quotients and what goes back through the weights.
 
 use super::relevance::Backward;
-use super::{Beside, BufferId, Denominator, Direction, Measure, Op, Operand, Parameter, Role, Rows, Work};
+use super::terms::{has_bias, through_weight};
+use super::{BufferId, Denominator, Direction, Measure, Op, Operand, Parameter, Role, Rows, Work};
 use crate::layers::Layer;
 use crate::rules::{
     BiasPart, Group, InputPart, LinearRule, Mask, Quotient, Share, Stabilizer, Term, TermSign, WeightPart,
@@ -33,7 +34,7 @@ impl Backward<'_, '_> {
         let damping = match group.quotient {
             Quotient::Plain => None,
             Quotient::Divided(stabilizer) => {
-                let by = self.denominator(position, group);
+                let by = self.builder.denominator(self.id, self.node, position, group);
                 let rms = self.rms(stabilizer, by);
                 chain.push(Op::Divide { by, stabilizer, rms });
                 Some(Op::MultiplyDamping { by, stabilizer, rms })
@@ -51,7 +52,7 @@ impl Backward<'_, '_> {
             if !self.builder.is_needed(input) {
                 continue;
             }
-            for term in self.live_terms(group, slot) {
+            for term in self.builder.live_terms(self.node, group, slot) {
                 *share = Some(self.send_back(q, term, group.factor, slot, *share));
             }
         }
@@ -61,66 +62,10 @@ impl Backward<'_, '_> {
         }
     }
 
-    /// The group's terms at an input, with what is known of the input's sign used.
-    fn live_terms(&self, group: &Group, slot: usize) -> Vec<Term> {
-        let nonnegative = self.builder.known.is_nonnegative(self.node.inputs[slot]);
-        let keep = |term: &Term| !(nonnegative && term.input == InputPart::Negative);
-        let simplify = |term: Term| match term.input {
-            InputPart::Positive if nonnegative => Term { input: InputPart::Whole, ..term },
-            _ => term,
-        };
-        group.terms.iter().copied().filter(keep).map(simplify).collect()
-    }
-
-    /// d of a group: the forward pass's own z where that is what the group sums, products where not.
-    fn denominator(&mut self, position: usize, group: &Group) -> Denominator {
-        let slots = self.node.inputs.len();
-        let depends_on_data = |term: &Term| term.input.vanishes_with_input();
-        let terms: Vec<(usize, Term)> = (0..slots)
-            .flat_map(|slot| self.live_terms(group, slot).into_iter().map(move |term| (slot, term)))
-            .collect();
-        let data: Vec<(usize, Term)> = terms.iter().copied().filter(|(_, term)| depends_on_data(term)).collect();
-        let has_constants = data.len() < terms.len() || group.bias != BiasPart::Absent && self.has_bias();
-        let whole = |(_, term): &(usize, Term)| {
-            term.input == InputPart::Whole && term.weight == WeightPart::WHOLE && term.sign.factor() == 1.0
-        };
-        let layer = self.id;
-        let constant = |beside| Parameter::Constant { layer, group: position, beside };
-        if data.is_empty() {
-            return Denominator::Parameter(constant(Beside::Products));
-        }
-        if self.builder.ask.facts.reuse_forward && data.len() == slots && data.iter().all(whole) {
-            let z = self.builder.operand(self.node.output);
-            let same_bias = group.bias == BiasPart::WHOLE || !self.has_bias();
-            if same_bias && data.len() == terms.len() {
-                return Denominator::Buffer(z.buffer);
-            }
-            let d = self.denominator_buffer();
-            self.push(Work::Elementwise, z, vec![Op::AddParameter(constant(Beside::ForwardOutput))], d);
-            return Denominator::Buffer(d);
-        }
-        let constants = has_constants.then(|| Op::AddParameter(constant(Beside::Products)));
-        let mut partial = None;
-        for (count, (slot, term)) in data.iter().enumerate() {
-            let is_last = count + 1 == data.len();
-            partial = Some(self.add_term(*slot, *term, partial, constants.filter(|_| is_last)));
-        }
-        Denominator::Buffer(partial.expect("there is a term"))
-    }
-
-    fn add_term(&mut self, slot: usize, term: Term, partial: Option<BufferId>, constants: Option<Op>) -> BufferId {
-        let source = Operand { part: term.input, ..self.input(slot) };
-        let (work, mut chain) = self.through_weight(Direction::Forward, slot, term, term.sign.factor());
-        chain.extend(partial.map(|partial| Op::Add { operand: Operand::whole(partial), factor: 1.0 }));
-        chain.extend(constants);
-        let d = self.denominator_buffer();
-        self.push(work, source, chain, d);
-        d
-    }
-
     /// One term's share: factor · σ · x̃ ⊙ W̃ᵀ q, added to what the layer already gives that input.
     fn send_back(&mut self, q: BufferId, term: Term, factor: f32, slot: usize, before: Option<BufferId>) -> BufferId {
-        let (work, mut chain) = self.through_weight(Direction::Backward, slot, term, factor * term.sign.factor());
+        let (work, mut chain) =
+            through_weight(self.id, self.node, Direction::Backward, slot, term, factor * term.sign.factor());
         let x = self.input(slot);
         match term.input {
             InputPart::Whole | InputPart::Positive | InputPart::Negative => {
@@ -136,39 +81,9 @@ impl Backward<'_, '_> {
         target
     }
 
-    /// How rows pass through the weight between an input and the output, scaled by `factor`.
-    fn through_weight(&self, direction: Direction, slot: usize, term: Term, factor: f32) -> (Work, Vec<Op>) {
-        let scaled = |factor: f32| (factor != 1.0).then_some(Op::Scale(factor));
-        match &self.node.layer {
-            Layer::Dense(_) => (Work::Product { direction, weight: term.weight }, scaled(factor).into_iter().collect()),
-            Layer::Sum(sum) => {
-                let weight = term.weight.of(sum.signs()[slot].factor());
-                (Work::Elementwise, scaled(factor * weight).into_iter().collect())
-            }
-            Layer::Affine(_) => {
-                let scale = Op::MultiplyParameter(Parameter::Scale { layer: self.id, part: term.weight });
-                (Work::Elementwise, [scale].into_iter().chain(scaled(factor)).collect())
-            }
-            Layer::Conv(_) => (Work::Convolve { direction, weight: term.weight }, scaled(factor).into_iter().collect()),
-            Layer::AveragePool(_) => {
-                (Work::AveragePool { direction, weight: term.weight }, scaled(factor).into_iter().collect())
-            }
-            Layer::Activation(_)
-            | Layer::Reshape(_)
-            | Layer::Transpose(_)
-            | Layer::Concat(_)
-            | Layer::MaxPool(_)
-            | Layer::AxisMap(_)
-            | Layer::Multiply(_)
-            | Layer::Lookup(_) => {
-                unreachable!("a composite gives linear rules to layers with weights only")
-            }
-        }
-    }
-
     /// b̃ where the layer has one and the group counts it.
     fn bias(&self, group: &Group) -> Option<Op> {
-        let counts = group.bias != BiasPart::Absent && self.has_bias();
+        let counts = group.bias != BiasPart::Absent && has_bias(self.node);
         counts.then_some(Op::MultiplyParameter(Parameter::Bias { layer: self.id, part: group.bias }))
     }
 
@@ -220,31 +135,8 @@ impl Backward<'_, '_> {
         Some(target)
     }
 
-    fn has_bias(&self) -> bool {
-        match &self.node.layer {
-            Layer::Dense(dense) => dense.bias().is_some(),
-            Layer::Affine(_) => true,
-            Layer::Conv(conv) => conv.bias().is_some(),
-            Layer::Sum(_)
-            | Layer::AveragePool(_)
-            | Layer::MaxPool(_)
-            | Layer::AxisMap(_)
-            | Layer::Multiply(_)
-            | Layer::Activation(_)
-            | Layer::Reshape(_)
-            | Layer::Transpose(_)
-            | Layer::Concat(_)
-            | Layer::Lookup(_) => false,
-        }
-    }
-
     fn output_buffer(&mut self, name: &str) -> BufferId {
         let width = self.builder.width(self.node.output);
         self.builder.buffer(format!("{name}({})", self.node.name), Rows::Target, width, Role::Scratch)
-    }
-
-    fn denominator_buffer(&mut self) -> BufferId {
-        let width = self.builder.width(self.node.output);
-        self.builder.buffer(format!("d({})", self.node.name), Rows::Sample, width, Role::Scratch)
     }
 }

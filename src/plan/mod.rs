@@ -16,6 +16,7 @@ mod print;
 mod relevance;
 mod split;
 mod step;
+mod terms;
 
 use crate::composite::Assignment;
 use crate::error::{Error, ErrorKind, Result};
@@ -29,6 +30,16 @@ pub use step::{
     Beside, Buffer, BufferId, Denominator, Direction, Measure, Op, Operand, Parameter, Role, Rows, Step, Work,
 };
 
+/// Which channels of a value relevance passes: what concept relevance propagation calls a condition (Achtibat et al.
+/// 2023, arXiv:2206.03208).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ChannelMask {
+    /// The value.
+    pub value: ValueId,
+    /// The channels, positions along the sample's first axis: one list for every target, or one a target.
+    pub channels: Vec<Vec<usize>>,
+}
+
 /// What is asked of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Ask {
@@ -36,15 +47,26 @@ pub struct Ask {
     pub targets: usize,
     /// Values whose relevance is wanted besides the inputs'.
     pub keep: Vec<ValueId>,
+    /// Channels that relevance passes at some values.
+    pub masks: Vec<ChannelMask>,
     /// Whether each layer's sums are measured.
     pub report: bool,
+    /// Whether only the outputs are wanted, and no relevance.
+    pub forward_only: bool,
     /// Which facts the planner may use to remove work.
     pub facts: Facts,
 }
 
 impl Default for Ask {
     fn default() -> Self {
-        Ask { targets: 1, keep: Vec::new(), report: false, facts: Facts::default() }
+        Ask {
+            targets: 1,
+            keep: Vec::new(),
+            masks: Vec::new(),
+            report: false,
+            forward_only: false,
+            facts: Facts::default(),
+        }
     }
 }
 
@@ -82,6 +104,8 @@ pub struct Plan {
     pub forward: usize,
     /// The buffer of the explained output's logits.
     pub logits: BufferId,
+    /// The masks that steps read.
+    pub masks: Vec<ChannelMask>,
     /// How each value of the network lies in its buffers; inputs, logits and results are in ONNX order.
     pub layouts: Vec<Layout>,
     /// Values whose relevance the plan delivers, with their buffers: the float inputs first, then the kept ones.
@@ -107,6 +131,9 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     if let Some(stranger) = ask.keep.iter().find(|value| value.index() >= network.values().len()) {
         return Err(Error::argument(format!("value {} belongs to another network", stranger.index())));
     }
+    for mask in &ask.masks {
+        check_mask(network, ask, mask)?;
+    }
     if target.operands < LEAST_OPERANDS {
         let message = format!("an operation may read {LEAST_OPERANDS} buffers, but a kernel binds {}", target.operands);
         return Err(Error::new(ErrorKind::Limit, message).help("name another device"));
@@ -115,7 +142,9 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     let mut builder = Builder::new(network, rules, ask, facts);
     builder.forward();
     let mut forward = builder.steps.len();
-    builder.relevance();
+    if !ask.forward_only {
+        builder.relevance();
+    }
     let Builder { mut buffers, mut steps, results, logits, layouts, .. } = builder;
     let logits = logits.expect("the forward pass ends with the output");
     if ask.facts.fuse {
@@ -124,7 +153,32 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     split::split(&mut buffers, &mut steps, &mut forward, target.operands);
     let placements = Placements::new(&buffers, &steps, logits, ask.targets);
     let chunk = placements.samples_within(&buffers, ask.targets, target)?;
-    Ok(Plan { targets: ask.targets, buffers, steps, forward, logits, layouts, results, placements, chunk })
+    let masks = ask.masks.clone();
+    Ok(Plan { targets: ask.targets, buffers, steps, forward, logits, masks, layouts, results, placements, chunk })
+}
+
+fn check_mask(network: &Network, ask: &Ask, mask: &ChannelMask) -> Result<()> {
+    if mask.value.index() >= network.values().len() {
+        return Err(Error::argument(format!("value {} belongs to another network", mask.value.index())));
+    }
+    let value = network.value(mask.value);
+    if network.producer(mask.value).is_none() {
+        let message = format!("`{}` is an input, and a condition is of a value inside the model", value.name);
+        return Err(Error::argument(message).help("name a layer or what it makes"));
+    }
+    if ![1, ask.targets].contains(&mask.channels.len()) {
+        let message = format!("{} conditions do not fit {} targets a sample", mask.channels.len(), ask.targets);
+        return Err(Error::argument(message).help("give one condition for every target, or one a target"));
+    }
+    let channels = value.shape.dims().first().copied().unwrap_or(1);
+    match mask.channels.iter().flatten().find(|channel| **channel >= channels) {
+        None => Ok(()),
+        Some(channel) => {
+            let message =
+                format!("channel {channel} of `{}` is out of range: its shape is {}", value.name, value.shape);
+            Err(Error::argument(message).help(format!("its channels are numbered from 0 to {}", channels - 1)))
+        }
+    }
 }
 
 /// A plan in the making.
@@ -140,6 +194,8 @@ struct Builder<'a> {
     layouts: Vec<Layout>,
     /// How each value is read in the layout that is not its own, once that is made.
     doors: Vec<Option<Operand>>,
+    /// The denominators of a layer's two groups, where the forward pass adds them up to its output.
+    parts: Vec<Option<[BufferId; 2]>>,
     /// The output in ONNX order, once it is computed.
     logits: Option<BufferId>,
     results: Vec<(ValueId, BufferId)>,
@@ -157,6 +213,7 @@ impl<'a> Builder<'a> {
             values: vec![None; network.values().len()],
             layouts: layout::layouts(network),
             doors: vec![None; network.values().len()],
+            parts: vec![None; network.layers().len()],
             logits: None,
             results: Vec::new(),
         };

@@ -107,6 +107,7 @@ fn parameter_name(parameter: &Parameter) -> String {
         Parameter::Scale { .. } => "s̃".to_owned(),
         Parameter::Low(_) => "l".to_owned(),
         Parameter::High(_) => "h".to_owned(),
+        Parameter::Mask(_) => "channels".to_owned(),
         Parameter::Evenly(_) => "1/N".to_owned(),
         Parameter::Constant { beside: Beside::Products, .. } => "const".to_owned(),
         Parameter::Constant { beside: Beside::ForwardOutput, .. } => "(const − b)".to_owned(),

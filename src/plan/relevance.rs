@@ -67,8 +67,13 @@ impl Builder<'_> {
         self.buffer(name, Rows::Target, self.width(value), Role::Scratch)
     }
 
-    /// The relevance of a value: what its readers gave, added in a fixed order, and delivered if it is kept.
+    /// The relevance of a value: what its readers gave, added in a fixed order, as far as masks let it pass, and delivered
+    /// if it is kept.
     fn gather(&mut self, value: ValueId, arriving: &[BufferId]) -> BufferId {
+        let masks = (0..self.ask.masks.len()).filter(|&mask| self.ask.masks[mask].value == value);
+        let chain: Vec<Op> = masks.map(|mask| Op::MultiplyParameter(Parameter::Mask(mask))).collect();
+        let masked = if chain.is_empty() { None } else { Some([self.add(value, arriving, chain)]) };
+        let arriving = masked.as_ref().map_or(arriving, |masked| masked.as_slice());
         if self.ask.keep.contains(&value) {
             return self.deliver(value, arriving);
         }

@@ -82,6 +82,8 @@ pub enum Parameter {
     Low(LayerId),
     /// The highest value of the layer's input.
     High(LayerId),
+    /// 1 where a mask of [`Plan::masks`](super::Plan::masks) lets relevance pass, 0 elsewhere.
+    Mask(usize),
     /// 1 / N for each output of a layer with windows: N inputs of it are in the image.
     Evenly(LayerId),
     /// The part of a group's denominator that holds no x, with b̃, less what `beside` already counts.

@@ -44,6 +44,20 @@ impl Explanation {
 /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) if an input or the start has the wrong number of elements, or
 /// [`ErrorKind::Data`](crate::ErrorKind::Data) if an integer input points outside its table.
 pub fn explain(network: &Network, rules: &Assignment, inputs: &[&[f64]], start: &[f64]) -> Result<Explanation> {
+    explain_through(network, rules, inputs, start, &[])
+}
+
+/// As [`explain`], with relevance passing only some channels of some values: positions along the first axis.
+///
+/// # Errors
+/// As [`explain`].
+pub fn explain_through(
+    network: &Network,
+    rules: &Assignment,
+    inputs: &[&[f64]],
+    start: &[f64],
+    masks: &[(ValueId, &[usize])],
+) -> Result<Explanation> {
     let values = forward(network, inputs)?;
     if start.len() != values[network.output().index()].len() {
         return Err(Error::shape(format!(
@@ -56,6 +70,16 @@ pub fn explain(network: &Network, rules: &Assignment, inputs: &[&[f64]], start: 
     relevance[network.output().index()] = start.to_vec();
     let mut layers = vec![None; network.layers().len()];
     for (id, node) in network.layer_ids().rev() {
+        for (_, channels) in masks.iter().filter(|(value, _)| *value == node.output) {
+            let channel = |at: usize| at * network.shape(node.output).dims().first().copied().unwrap_or(1);
+            let arriving = &mut relevance[node.output.index()];
+            let width = arriving.len();
+            arriving
+                .iter_mut()
+                .enumerate()
+                .filter(|(at, _)| !channels.contains(&(channel(*at) / width)))
+                .for_each(|(_, r)| *r = 0.0);
+        }
         let arriving = relevance[node.output.index()].clone();
         let step = Step { network, node, values: &values, arriving: &arriving };
         let given = step.backward(rules.rule(id));

@@ -33,10 +33,27 @@ pub fn value(activation: &Activation, x: f64) -> f64 {
             let z = f64::from(*beta) * x;
             (value(&Activation::Relu, z) + (-z.abs()).exp().ln_1p()) / f64::from(*beta)
         }
+        Activation::Elu { alpha } => elu(x, 1.0, f64::from(*alpha), 1.0),
+        Activation::Selu { alpha, gamma } => elu(x, f64::from(*gamma), f64::from(*alpha), 1.0),
+        Activation::Celu { alpha } => elu(x, 1.0, f64::from(*alpha), f64::from(*alpha).recip()),
+        Activation::Silu { beta } => x * value(&Activation::Sigmoid, f64::from(*beta) * x),
+        Activation::HardSigmoid { slope, offset } => within(f64::from(*slope) * x + f64::from(*offset), 0.0, 1.0),
+        Activation::HardSwish => x * within(x / 6.0 + 0.5, 0.0, 1.0),
+        Activation::Mish => x * value(&Activation::Softplus { beta: 1.0 }, x).tanh(),
+        Activation::Clip { low, high } => within(x, f64::from(*low), f64::from(*high)),
+        Activation::ThresholdedRelu { threshold } => {
+            if x <= f64::from(*threshold) {
+                0.0
+            } else {
+                x
+            }
+        }
+        Activation::Softsign => x / (1.0 + x.abs()),
     }
 }
 
-/// f′(x) of an activation; at a kink the derivative from below, as PyTorch has it.
+/// f′(x) of an activation; at a kink the derivative that PyTorch has: the one from below, but from above where a clip, a
+/// hard sigmoid or a hard swish reaches its upper end.
 pub fn derivative(activation: &Activation, x: f64) -> f64 {
     use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
     match activation {
@@ -65,7 +82,44 @@ pub fn derivative(activation: &Activation, x: f64) -> f64 {
         }
         Activation::Erf => FRAC_2_SQRT_PI * (-x * x).exp(),
         Activation::Softplus { beta } => value(&Activation::Sigmoid, f64::from(*beta) * x),
+        Activation::Elu { alpha } => elu_slope(x, 1.0, f64::from(*alpha), 1.0),
+        Activation::Selu { alpha, gamma } => elu_slope(x, f64::from(*gamma), f64::from(*alpha), 1.0),
+        Activation::Celu { alpha } => elu_slope(x, 1.0, f64::from(*alpha), f64::from(*alpha).recip()),
+        Activation::Silu { beta } => {
+            let z = f64::from(*beta) * x;
+            let gate = value(&Activation::Sigmoid, z);
+            gate * (1.0 + z * (1.0 - gate))
+        }
+        Activation::HardSigmoid { slope, offset } => {
+            let line = f64::from(*slope) * x + f64::from(*offset);
+            if line > 0.0 && line < 1.0 { f64::from(*slope) } else { 0.0 }
+        }
+        Activation::HardSwish if x <= -3.0 => 0.0,
+        Activation::HardSwish if x >= 3.0 => 1.0,
+        Activation::HardSwish => x / 3.0 + 0.5,
+        Activation::Mish => {
+            let gate = value(&Activation::Softplus { beta: 1.0 }, x).tanh();
+            gate + x * (1.0 - gate * gate) * value(&Activation::Sigmoid, x)
+        }
+        Activation::Clip { low, high } => f64::from(u8::from(x > f64::from(*low) && x < f64::from(*high))),
+        Activation::ThresholdedRelu { threshold } => f64::from(u8::from(x > f64::from(*threshold))),
+        Activation::Softsign => (1.0 + x.abs()).powi(-2),
     }
+}
+
+/// Scale times x above zero, scale times α(e^(rate·x) − 1) below: ELU and its kin.
+fn elu(x: f64, scale: f64, alpha: f64, rate: f64) -> f64 {
+    scale * if x > 0.0 { x } else { alpha * (rate * x).exp_m1() }
+}
+
+fn elu_slope(x: f64, scale: f64, alpha: f64, rate: f64) -> f64 {
+    scale * if x > 0.0 { 1.0 } else { alpha * rate * (rate * x).exp() }
+}
+
+/// x, at least `low` and at most `high`; `clamp` would panic where they are the other way round.
+fn within(x: f64, low: f64, high: f64) -> f64 {
+    let above = if x < low { low } else { x };
+    if above > high { high } else { above }
 }
 
 fn gelu_inner(x: f64) -> f64 {

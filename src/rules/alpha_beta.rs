@@ -4,8 +4,19 @@
 //! R_j = Σ_i ( α (x⁺w⁺ + x⁻w⁻) / stab(Σ (x⁺w⁺ + x⁻w⁻) + b⁺) − β (x⁺w⁻ + x⁻w⁺) / stab(Σ (x⁺w⁻ + x⁻w⁺) + b⁻) ) R_i
 //! ```
 //!
-//! (Bach et al. 2015.) z⁺ is α = 1, β = 0. Captum's z⁺ clamps the weight only and keeps the bias whole. innvestigate's αβ
-//! has the whole bias in both denominators.
+//! (Bach et al. 2015, On Pixel-Wise Explanations.) z⁺ is α = 1, β = 0 (Montavon et al. 2017, Explaining NonLinear
+//! Classification Decisions with Deep Taylor Decomposition, whose hidden layers it is for; for x ≥ 0 and without a bias
+//! it is the excitation backprop of Zhang et al. 2016, Top-Down Neural Attention by Excitation Backprop).
+//!
+//! Where tools differ: captum's z⁺, its only αβ, clamps the weight alone and keeps input and bias whole; innvestigate's
+//! `ZPlusFast` does so without the bias. innvestigate's αβ has the whole bias in both denominators, its `ZPlus` none:
+//!
+//! ```text
+//! captum's z⁺:        R_j = Σ_i x w⁺ / stab(Σ x w⁺ + b) R_i
+//! innvestigate's αβ:  b for both b⁺ and b⁻ above
+//! ```
+//!
+//! The LRP toolbox adds β's part, with β = 1 − α: its β is ours negated.
 //!
 //! Binder's form weighs the four products one by one, each over a denominator of its own:
 //!
@@ -14,8 +25,9 @@
 //!           − β₁ x⁺w⁻ / stab(Σ x⁺w⁻ + b⁻) − β₂ x⁻w⁺ / stab(Σ x⁻w⁺ + b⁺) ) R_i
 //! ```
 //!
-//! (A. Binder's proposal, as innvestigate states it in its `AlphaBetaXRule`. Its code weighs x⁻w⁻ by β₂ instead of α₂; this
-//! is the stated form. Its presets 1000, 1010, 1001 and 2m100 give the factors of x⁺w⁺, x⁺w⁻, x⁻w⁺ and x⁻w⁻.)
+//! (A. Binder's proposal, as innvestigate states it in its `AlphaBetaXRule`; its presets 1000, 1010, 1001 and 2m100 give the
+//! factors of x⁺w⁺, x⁺w⁻, x⁻w⁺ and x⁻w⁻.) Where tools differ: innvestigate is the only one that has it, and its code
+//! weighs x⁻w⁻ by β₂ instead of α₂; `alpha_beta_x` is the stated form.
 
 use super::{BiasPart, Group, InputPart, LinearRule, Stabilizer, WeightPart, divided, plus};
 
@@ -50,6 +62,27 @@ impl LinearRule {
         ];
         let name = format!("alpha-beta-x({}, {}; {}, {})", alpha[0], alpha[1], beta[0], beta[1]);
         LinearRule { name, groups, bounds: None }
+    }
+
+    /// innvestigate's LRP-αβ: the whole bias stands in both denominators.
+    pub fn innvestigate_alpha_beta(alpha: f32, stabilizer: Stabilizer) -> Self {
+        let mut rule = LinearRule::alpha_beta(alpha, stabilizer);
+        rule.groups.iter_mut().for_each(|group| group.bias = BiasPart::WHOLE);
+        LinearRule { name: format!("innvestigate's alpha-beta({alpha})"), ..rule }
+    }
+
+    /// Binder's αβ as innvestigate computes it: β₂ for x⁻w⁻ too, and α₂ for nothing.
+    pub fn innvestigate_alpha_beta_x(alpha: [f32; 2], beta: [f32; 2], stabilizer: Stabilizer) -> Self {
+        let rule = LinearRule::alpha_beta_x([alpha[0], beta[1]], beta, stabilizer);
+        let name = format!("innvestigate's alpha-beta-x({}, {}; {}, {})", alpha[0], alpha[1], beta[0], beta[1]);
+        LinearRule { name, ..rule }
+    }
+
+    /// Captum's LRP-z⁺: the weight is clamped, input and bias are whole.
+    pub fn captum_z_plus(stabilizer: Stabilizer) -> Self {
+        let terms = vec![plus(InputPart::Whole, WeightPart::POSITIVE)];
+        let groups = vec![divided(terms, BiasPart::WHOLE, stabilizer)];
+        LinearRule { name: "captum's z-plus".to_owned(), groups, bounds: None }
     }
 
     /// LRP-z⁺: α = 1, β = 0.

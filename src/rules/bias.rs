@@ -6,6 +6,9 @@
 //! nothing is lost: each gets (b̃ ± ε) q / N (Arras et al. 2017, Explaining Recurrent Neural Network Predictions in
 //! Sentiment Analysis, with their factor of 1).
 //!
+//! Where tools differ: captum leaves it out of γ and z⁺ when told `set_bias_to_zero`; innvestigate has rules of their own
+//! names without it (`ZPlus`, `…IgnoreBias`).
+//!
 //! Masks read the forward pass's own z, bias included, whichever is chosen.
 
 use super::{BiasPart, Group, LinearRule, Quotient, Share};

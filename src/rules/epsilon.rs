@@ -2,8 +2,13 @@
 //!
 //! R_j = x_j Σ_i w_ij R_i / stab(z_i)        (Bach et al. 2015, On Pixel-Wise Explanations, ε-stabilised propagation)
 //!
-//! The bias stands in the denominator and absorbs its part, as in zennit and captum. On a network of rectifiers with
-//! biases, ε → 0 gives gradient × input.
+//! The bias stands in the denominator and absorbs its part. On a network of rectifiers with biases, ε → 0 gives
+//! gradient × input.
+//!
+//! Where tools differ: all three of [`Dialect`](super::Dialect) have the formula, each with an ε of its own (1e-6 zennit,
+//! 1e-9 captum, 1e-7 innvestigate). innvestigate's rule for ε = 0, `Z`, changes a denominator only where it is zero. LXT
+//! adds ε without a sign, so that a z near −ε explodes. zennit gives sums and average pools this rule as `Norm`, where a
+//! pool's z is the mean, so that ε is relative to that and not to the sum.
 
 use super::{BiasPart, InputPart, LinearRule, Stabilizer, WeightPart, divided, plus};
 

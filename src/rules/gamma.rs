@@ -10,8 +10,11 @@
 //!
 //! (Original: Montavon et al. 2019, Layer-Wise Relevance Propagation: An Overview, made for x ≥ 0. Generalised: Andéol et
 //! al. 2021, Learning Domain Invariant Representations by Joint Wasserstein Distance Minimization; the form that zennit
-//! computes, and what `gamma` means here.) The two are equal where x ≥ 0 and z > 0. Captum's γ rule is the original with
-//! the bias unscaled; RelevancePropagation.jl's `GammaRule` is the original as here.
+//! computes, and what `gamma` means here.) The two are equal where x ≥ 0 and z > 0.
+//!
+//! Where tools differ: captum's γ rule is the original with the bias unscaled, d = Σ … + b; RelevancePropagation.jl's
+//! `GammaRule` is the original as here. Captum's and the original have no case for the sign of z or of x. TorchLRP's
+//! weight, w + γ w w⁺, is quadratic by mistake.
 
 use super::{BiasPart, Group, InputPart, LinearRule, Mask, Stabilizer, WeightPart, divided, plus};
 
@@ -22,6 +25,13 @@ impl LinearRule {
         let bias = BiasPart::Scaled { positive: 1.0 + gamma, negative: 1.0 };
         let group = divided(vec![plus(InputPart::Whole, favour_positive)], bias, stabilizer);
         LinearRule { name: format!("gamma-original({gamma})"), groups: vec![group], bounds: None }
+    }
+
+    /// Captum's LRP-γ: the original with the bias unscaled.
+    pub fn captum_gamma(gamma: f32, stabilizer: Stabilizer) -> Self {
+        let mut rule = LinearRule::gamma_original(gamma, stabilizer);
+        rule.groups.iter_mut().for_each(|group| group.bias = BiasPart::WHOLE);
+        LinearRule { name: format!("captum's gamma({gamma})"), ..rule }
     }
 
     /// Generalised LRP-γ.

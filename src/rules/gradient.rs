@@ -1,4 +1,8 @@
-//! The gradient as a rule: R_in = Wᵀ R, with no quotient.
+//! The gradient as a rule, with no quotient.
+//!
+//! R_j = Σ_i w_ij R_i        (the chain rule; Simonyan et al. 2014, Deep Inside Convolutional Networks, use it to explain)
+//!
+//! Where tools differ: nowhere. zennit's layers without a rule of their own take it.
 
 use super::{BiasPart, Group, InputPart, LinearRule, Mask, Quotient, Share, WeightPart, plus};
 

@@ -16,6 +16,7 @@ mod alpha_beta;
 mod bias;
 mod bilinear;
 mod bounds;
+mod dialect;
 mod epsilon;
 mod flat;
 mod gamma;
@@ -28,6 +29,7 @@ mod zbox;
 pub use bias::Bias;
 pub use bilinear::BilinearRule;
 pub use bounds::Bounds;
+pub use dialect::Dialect;
 pub use pointwise::PointwiseRule;
 pub use stabilizer::Stabilizer;
 

@@ -10,6 +10,12 @@
 //!
 //! The last three are made for rectifiers. σ(βx) is the derivative of softplus with β, `Activation::Softplus`: the
 //! gradient of a network whose rectifiers are smooth, at the values of the one that is there.
+//!
+//! Where tools differ: all pass relevance through rectifiers. zennit's presets pass it through every activation that is a
+//! module, and take the gradient of one that is called as a function; captum passes it through relu, tanh and dropout and
+//! refuses gelu, silu and sigmoid. At a dead rectifier pass and gradient differ only where relevance arrives there: below
+//! flat, w² and box, which do not multiply by x. Guided backprop and deconvnet are zennit's composites, and methods of
+//! their own in captum and innvestigate, by the same formulas; β-smooth is zennit's alone.
 
 /// What an elementwise layer y = f(x) does with relevance.
 #[derive(Debug, Clone, Copy, PartialEq)]

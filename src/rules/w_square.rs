@@ -3,7 +3,8 @@
 //! R_j = Σ_i w_ij² R_i / stab(Σ_j w_ij² + b_i²)        (Montavon et al. 2017, Explaining NonLinear Classification
 //! Decisions with Deep Taylor Decomposition)
 //!
-//! zennit squares the bias too, as here; innvestigate and the LRP toolbox leave it out.
+//! Where tools differ: zennit squares the bias too, as here; innvestigate, the LRP toolbox and RelevancePropagation.jl leave
+//! it out.
 
 use super::{BiasPart, InputPart, LinearRule, Stabilizer, WeightPart, divided, plus};
 

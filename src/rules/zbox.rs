@@ -4,6 +4,10 @@
 //! Classification Decisions with Deep Taylor Decomposition)
 //!
 //! The bias cancels between the three terms.
+//!
+//! Where tools differ: zennit sends b, b⁺ and b⁻ through its three copies of the layer, innvestigate none: equal up to
+//! rounding. Here and in zennit bounds are tensors, in innvestigate two numbers; Chefer et al. take each sample's own
+//! smallest and largest value, which is another rule.
 
 use super::{BiasPart, Bounds, InputPart, LinearRule, Stabilizer, WeightPart, divided, minus, plus};
 

@@ -60,6 +60,17 @@ fn gradients_agree_through_every_activation() {
         Activation::Softplus { beta: 10.0 },
         Activation::Gelu(GeluForm::Erf),
         Activation::Gelu(GeluForm::Tanh),
+        Activation::Elu { alpha: 0.75 },
+        Activation::Selu { alpha: 1.5, gamma: 1.125 },
+        Activation::Celu { alpha: 0.5 },
+        Activation::Silu { beta: 1.5 },
+        Activation::HardSigmoid { slope: 0.25, offset: 0.5 },
+        Activation::HardSwish,
+        Activation::Mish,
+        Activation::Clip { low: 0.0, high: 0.5 },
+        Activation::Clip { low: -0.25, high: f32::INFINITY },
+        Activation::ThresholdedRelu { threshold: 0.25 },
+        Activation::Softsign,
     ] {
         for preset in ["gradient", "gradient-x-input"] {
             let composite = Composite::preset(preset).unwrap();
@@ -89,11 +100,12 @@ fn rules_for_rectifiers_agree() {
 
 #[test]
 fn every_preset_agrees() {
-    let options = PresetOptions { epsilon: damped(), stabilizer: damped(), gamma: 0.25 };
+    let options = PresetOptions { epsilon: Some(damped()), stabilizer: Some(damped()), ..PresetOptions::default() };
     // LRP-0 has no damping that would keep the comparison well conditioned; other tests hold it.
     for preset in relprop::composite::PRESETS.into_iter().filter(|&preset| preset != "zero") {
-        let composite = Composite::preset_with(preset, options).unwrap();
-        assert_backends_agree(tangle(10), &composite, 6, &Request::new(Targets::ArgMax), preset);
+        let composite = Composite::preset_with(preset, options).unwrap().with_input_bounds(bounds());
+        let network = if fits_tangle(preset) { tangle(10) } else { mlp(10, &[6, 13, 7, 3], Activation::Relu, true) };
+        assert_backends_agree(network, &composite, 6, &Request::new(Targets::ArgMax), preset);
     }
 }
 

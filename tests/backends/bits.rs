@@ -21,6 +21,24 @@ fn bits_do_not_change_with_threads_chunks_or_batch_sizes() {
 }
 
 #[test]
+fn bits_of_convolutional_networks_do_not_change_with_threads_chunks_or_batch_sizes() {
+    let composite = Composite::preset("epsilon-plus").unwrap();
+    for (name, network) in convolutional(14) {
+        let network = Arc::new(network);
+        let data = inputs(&network, 11, 6);
+        let ask = Request::new(Targets::ArgMax);
+        let first = bits(&explain(&network, &composite, on(Backend::Cpu), &data, &ask));
+        for threads in [1, 3] {
+            for batch_size in [None, Some(1), Some(4)] {
+                let options = Options { threads: Some(threads), batch_size, ..on(Backend::Cpu) };
+                let again = bits(&explain(&network, &composite, options, &data, &ask));
+                assert_eq!(again, first, "{name}, {threads} threads, batch size {batch_size:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn memory_too_small_for_a_sample_is_an_error() {
     let network = mlp(14, &[31, 130, 64, 7], Activation::Relu, true);
     let options = Options { threads: Some(1), memory: Some(100), ..on(Backend::Cpu) };
@@ -33,7 +51,7 @@ fn memory_too_small_for_a_sample_is_an_error() {
 
 #[test]
 fn a_samples_bits_do_not_change_with_its_neighbours_or_its_place() {
-    for network in [mlp(15, &[31, 70, 33, 7], Activation::Tanh, true), tangle(16)] {
+    for network in [mlp(15, &[31, 70, 33, 7], Activation::Tanh, true), tangle(16), convnet(16), gated(16)] {
         let network = Arc::new(network);
         let composite = Composite::preset("epsilon").unwrap();
         let explainer = Explainer::new(Arc::clone(&network), &composite, Backend::Cpu).unwrap();
@@ -59,6 +77,8 @@ fn samples_of_nan_leave_no_trace_in_those_after_them() {
         (tangle(17), Targets::Class(0)),
         (tangle(17), Targets::All),
         (mlp(26, &[31, 70, 33, 7], Activation::Relu, true), Targets::Class(1)),
+        (depthwise(26), Targets::Class(1)),
+        (unet(26), Targets::All),
     ] {
         let network = Arc::new(network);
         // One thread and small chunks: the same memory serves the spoiled chunks and then the clean ones.

@@ -2,6 +2,8 @@
 
 mod agreement;
 mod bits;
+mod conditions;
+mod convolutional;
 #[cfg(feature = "gpu")]
 #[path = "../device/mod.rs"]
 mod device;
@@ -14,7 +16,7 @@ use std::sync::Arc;
 
 use relprop::composite::{Composite, PresetOptions, Selector};
 use relprop::explain::Options;
-use relprop::layers::{Activation, Family, GeluForm};
+use relprop::layers::{Activation, Family, GeluForm, Window, WindowAxis};
 use relprop::network::{LayerId, Network};
 use relprop::plan::{self, Ask, Facts, Target, Work};
 use relprop::rules::{Bounds, LinearRule, PointwiseRule, Rule, Share, Stabilizer};

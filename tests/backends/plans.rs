@@ -35,12 +35,8 @@ fn a_plain_mlp_moves_hardly_more_bytes_than_the_least() {
 fn assert_fact_pays(network: Network, composite: &Composite, off: Facts) {
     let with = plan_of(&network, composite, &Ask::default());
     let without = plan_of(&network, composite, &Ask { facts: off, ..Ask::default() });
-    assert!(
-        with.steps.len() < without.steps.len(),
-        "with:\n{}without:\n{}",
-        with.describe(&network),
-        without.describe(&network)
-    );
+    let work = |plan: &plan::Plan| (plan.cost(&network, 1).operations, plan.steps.len());
+    assert!(work(&with) < work(&without), "with:\n{}without:\n{}", with.describe(&network), without.describe(&network));
     let network = Arc::new(network);
     let data = inputs(&network, 8, 10);
     let ask = Request::new(Targets::ArgMax);
@@ -58,6 +54,19 @@ fn each_fact_removes_work_and_keeps_the_result() {
     assert_fact_pays(net(), &gamma, Facts { dead_below_zero: false, ..Facts::default() });
     assert_fact_pays(net(), &epsilon, Facts { reuse_forward: false, ..Facts::default() });
     assert_fact_pays(net(), &epsilon, Facts { fuse: false, ..Facts::default() });
+    let alpha_beta = composite_of(LinearRule::alpha_beta(2.0, damped()));
+    assert_fact_pays(net(), &alpha_beta, Facts { split_forward: false, ..Facts::default() });
+}
+
+#[test]
+fn alpha_beta_costs_two_products_forward_and_two_back() {
+    let network = mlp(23, &[9, 14, 8, 4], Activation::Relu, true);
+    let layer = network.layer_ids().nth(2).unwrap().0;
+    let composite = composite_of(LinearRule::alpha_beta(2.0, damped()));
+    assert_eq!(products_of(&plan_of(&network, &composite, &Ask::default()), layer), 4);
+    let forward = plan_of(&network, &composite, &Ask { forward_only: true, ..Ask::default() });
+    assert_eq!(products_of(&forward, layer), 1, "who asks for outputs alone pays for them alone");
+    assert_eq!(forward.steps.len(), forward.forward);
 }
 
 fn products_of(plan: &plan::Plan, layer: LayerId) -> usize {

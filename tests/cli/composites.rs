@@ -97,6 +97,54 @@ fn pixels_bound_the_box_as_they_are_prepared() {
 }
 
 #[test]
+fn a_dialect_is_a_flag_or_a_line_of_the_file() {
+    let folder = folder();
+    let flag = |dialect: &str| of(&folder, &["--composite", "gamma", "--dialect", dialect]);
+    let file = |dialect: &str| {
+        std::fs::write(folder.path("dialect.toml"), format!("dialect = \"{dialect}\"\nbase = \"gamma\"")).unwrap();
+        of(&folder, &["--composite", "dialect.toml"])
+    };
+    assert_eq!(flag("zennit"), of(&folder, &["--composite", "gamma"]));
+    assert_eq!(flag("captum"), file("captum"));
+    assert_ne!(flag("captum"), flag("zennit"));
+
+    let report = |more: &[&str]| {
+        folder.explain("in.npy", &[more, &["--report", "report.json"]].concat()).succeeds();
+        folder.json("report.json")
+    };
+    let found = report(&["--composite", "preset-a", "--dialect", "innvestigate"]);
+    let composite = &found["composite"];
+    assert_eq!((&composite["name"], &composite["dialect"]), (&"sequential-preset-a".into(), &"innvestigate".into()));
+    assert_eq!((&composite["epsilon"], &composite["stabilizer"]), (&"1e-1".into(), &"clip:1e-7".into()));
+    assert_eq!(found["layers"][0]["rule"], "epsilon(1e-1)");
+    let found = report(&["--composite", "dialect.toml"]);
+    assert_eq!((&found["composite"]["dialect"], &found["composite"]["epsilon"]), (&"captum".into(), &"1e-9".into()));
+
+    let refused = [
+        (["gradient", "captum"], "--dialect makes no difference to the composite `gradient`"),
+        (["dialect.toml", "zennit"], "--dialect makes no difference"),
+        (["epsilon", "kaptum"], "there is no dialect `kaptum`"),
+        (["gamma", "innvestigate"], "innvestigate has no rule gamma"),
+    ];
+    for ([composite, dialect], words) in refused {
+        let run = folder.explain("in.npy", &["--composite", composite, "--dialect", dialect]);
+        assert!(run.status == 2 && run.stderr.contains(words), "{words}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn deep_taylor_takes_the_box_rule_where_the_input_is_read_and_bounded() {
+    let folder = folder();
+    let file = "base = \"deep-taylor\"\n[[entry]]\nfirst = true\nrule = \"box\"\nlow = -2\nhigh = 2";
+    std::fs::write(folder.path("mine.toml"), file).unwrap();
+    let boxed = of(&folder, &["--composite", "deep-taylor-box", "--low", "-2", "--high", "2"]);
+    assert_eq!(boxed, of(&folder, &["--composite", "mine.toml"]));
+    assert_ne!(boxed, of(&folder, &["--composite", "deep-taylor"]));
+    let run = folder.explain("in.npy", &["--composite", "deep-taylor-box"]);
+    assert!(run.status == 2 && run.stderr.contains("--low and --high"), "{}", run.stderr);
+}
+
+#[test]
 fn flags_without_use_are_refused() {
     let folder = folder();
     let cases: [(&[&str], &str); 9] = [

@@ -46,7 +46,9 @@ fn inspect_gives_json_on_request() {
 fn inspect_knows_every_composite() {
     let folder = Folder::new();
     for composite in relprop::composite::PRESETS {
-        let run = folder.relprop(&["inspect", &fixture(MODEL), "--composite", composite]).succeeds();
+        let bounds: &[&str] = if composite.ends_with("-box") { &["--low", "-1", "--high", "1"] } else { &[] };
+        let model = fixture(MODEL);
+        let run = folder.relprop(&[&["inspect", &model, "--composite", composite], bounds].concat()).succeeds();
         assert!(run.stdout.contains(composite), "{}", run.stdout);
     }
 }

@@ -1,4 +1,4 @@
-"""Goldens from captum 0.9.0: LRP with the epsilon rule on every linear layer, and captum's published vectors."""
+"""Goldens from captum 0.9.0: LRP with one rule on every linear layer, captum's published vectors, and its single neurons."""
 
 import copy
 import warnings
@@ -6,7 +6,7 @@ import warnings
 import torch
 from captum.attr import LRP, LayerLRP
 from captum.attr._utils.custom_modules import Addition_Module
-from captum.attr._utils.lrp_rules import EpsilonRule
+from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule
 from torch import nn
 
 import golden
@@ -18,16 +18,19 @@ SAMPLES = 64
 ONNX = "tests/fixtures/onnx"
 
 
-def explain(network, x, target, epsilon):
+def explain(network, x, target, rule):
     # captum writes to the weights while it works.
     network = copy.deepcopy(network).to(x.dtype)
     for module in network.modules():
         if isinstance(module, nn.Linear):
-            module.rule = EpsilonRule(epsilon=epsilon)
+            module.rule = rule()
     return LRP(network).attribute(x.clone().requires_grad_(), target=target).detach()
 
 
-def write(name, model, network, x, target, epsilon, notes, known=None, seed="none", extra=None):
+def write(name, model, network, x, target, epsilon, notes, known=None, seed="none", extra=None, rule=None, composite="epsilon"):
+    """With captum's epsilon rule, or with another one that `composite` is in captum's dialect."""
+    dialect = "captum" if rule else None
+    rule = rule or (lambda: EpsilonRule(epsilon=epsilon))
     with torch.no_grad():
         logits, logits64 = network(x), copy.deepcopy(network).double()(x.double())
     tensors = {
@@ -37,15 +40,16 @@ def write(name, model, network, x, target, epsilon, notes, known=None, seed="non
         "logits64": logits64.numpy(),
         "start": start("logit", logits, target).numpy(),
         "start64": start("logit", logits64, target).numpy(),
-        "relevance": explain(network, x, target, epsilon).numpy(),
-        "relevance64": explain(network, x.double(), target, epsilon).numpy(),
+        "relevance": explain(network, x, target, rule).numpy(),
+        "relevance64": explain(network, x.double(), target, rule).numpy(),
         **(extra or {}),
     }
     if known is not None:
         wanted = torch.tensor(known)
         assert torch.allclose(torch.from_numpy(tensors["relevance"]), wanted, atol=1e-4), (name, tensors["relevance"])
         tensors["known"] = wanted.numpy()
-    golden.write(name, tensors, "captum", "0.9.0", seed, model, "epsilon", f"{epsilon:g}", "1e-9", "logit", notes)
+    epsilon = f"{epsilon:g}" if epsilon else "none"
+    golden.write(name, tensors, "captum", "0.9.0", seed, model, composite, epsilon, "1e-9", "logit", notes, dialect)
     print(name)
 
 
@@ -59,6 +63,37 @@ def networks():
             target = network(x).argmax(1)
         for epsilon in [1e-9, 1e-2]:
             write(f"captum_{kind}_epsilon{epsilon:g}", model, network, x, target, epsilon, "targets: argmax", seed=SEED)
+
+
+def dialect():
+    generator = torch.Generator().manual_seed(SEED)
+    model = f"{ONNX}/mlp_dynamo.onnx"
+    network = golden.load(model, Mlp([20, 33, 17, 5], nn.ReLU)).layers
+    x = torch.randn(SAMPLES, 20, generator=generator)
+    with torch.no_grad():
+        target = network(x).argmax(1)
+    rules = {"gamma": lambda: GammaRule(gamma=0.25), "deep-taylor": Alpha1_Beta0_Rule}
+    for composite, rule in rules.items():
+        note = "targets: argmax; captum's dialect"
+        write(f"captum_mlp_{composite}", model, network, x, target, None, note, seed=SEED, rule=rule, composite=composite)
+
+
+def neurons():
+    """What tests/textbook/dialects.rs says of captum: x, w, b, R and the answer."""
+    cases = [
+        (GammaRule(gamma=1.0), [1, 2], [1, -2], 0, -3, [3, -6]),
+        (GammaRule(gamma=1.0), [1, -2], [2, 1], 1, 1, [4, -4]),
+        (GammaRule(gamma=0.25), [1, 2], [1, -0.25], 1, 1.5, [15 / 14, -6 / 14]),
+        (Alpha1_Beta0_Rule(), [1, 2], [1, -2], -0.5, 1, [2, 0]),
+        (Alpha1_Beta0_Rule(), [-1, 2], [-1, 1], 0, 1, [0, 1]),
+    ]
+    for rule, x, w, b, start, answer in cases:
+        neuron = nn.Linear(2, 1).double()
+        neuron.weight.data, neuron.bias.data = torch.tensor([w]).double(), torch.tensor([b]).double()
+        x = torch.tensor([x]).double()
+        score = neuron(x).item()
+        found = explain(nn.Sequential(neuron), x, 0, lambda: rule) * start / score
+        assert torch.allclose(found, torch.tensor([answer]).double(), atol=1e-6), (rule, found)
 
 
 class Simple(nn.Module):
@@ -111,4 +146,6 @@ def known():
 def main():
     warnings.filterwarnings("ignore")
     networks()
+    dialect()
+    neurons()
     known()

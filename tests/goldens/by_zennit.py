@@ -58,6 +58,7 @@ def epsilon(stabilizer):
             (zennit.types.Activation, Pass()),
             (Sum, Norm()),
             (zennit.types.AvgPool, Norm()),
+            (zennit.types.BatchNorm, Pass()),
             (zennit.types.Linear, Epsilon(epsilon=stabilizer)),
         ]
     )
@@ -65,7 +66,13 @@ def epsilon(stabilizer):
 
 def of_linear(rule, first=None):
     """One rule on every linear layer, another on the first, the rest as zennit's Epsilon composites have it."""
-    rest = [(zennit.types.Activation, Pass()), (Sum, Norm()), (zennit.types.AvgPool, Norm()), (zennit.types.Linear, rule)]
+    rest = [
+        (zennit.types.Activation, Pass()),
+        (Sum, Norm()),
+        (zennit.types.AvgPool, Norm()),
+        (zennit.types.BatchNorm, Pass()),
+        (zennit.types.Linear, rule),
+    ]
     return SpecialFirstLayerMapComposite(rest, [(zennit.types.Linear, first)]) if first else LayerMapComposite(rest)
 
 
@@ -79,7 +86,7 @@ PRESETS = {
     "epsilon-plus-flat": EpsilonPlusFlat,
     "epsilon-alpha2-beta1": EpsilonAlpha2Beta1,
     "epsilon-alpha2-beta1-flat": EpsilonAlpha2Beta1Flat,
-    "epsilon-gamma-box": lambda: EpsilonGammaBox(low=torch.tensor(-3.0), high=torch.tensor(3.0)),
+    "epsilon-gamma-box": lambda: EpsilonGammaBox(*map(torch.tensor, BOX)),
     "excitation-backprop": ExcitationBackprop,
     "deconvnet": DeconvNet,
     "guided-backprop": GuidedBackprop,
@@ -88,6 +95,7 @@ PRESETS = {
     "w_square_alpha_beta.toml": lambda: of_linear(AlphaBeta(alpha=3, beta=2), WSquare()),
     "bias_left_out.toml": lambda: of_linear(Epsilon(zero_params="bias"), Gamma(gamma=0.25, zero_params="bias")),
 }
+BOX = (-3.0, 3.0)
 GRADIENTS = ["gradient", "deconvnet", "guided-backprop", "beta-smooth"]
 
 COMPOSITES = {
@@ -104,14 +112,14 @@ COMPOSITES = {
 }
 
 
-def explain(network, composite, inputs, target, start_name):
+def explain(network, composite, inputs, target, start_name, canonizers=(), make=None):
     """Relevance for every float input; `target` may have a column for each of K targets."""
     columns = target if target.ndim == 2 else target[:, None]
-    make = PRESETS[composite] if composite in PRESETS else COMPOSITES[composite][1]
-    made = make()
+    made = (make or PRESETS.get(composite) or COMPOSITES[composite][1])()
     hooked = copy.deepcopy(network)
     results = []
     if made is not None:
+        made.canonizers = list(canonizers)
         made.register(hooked)
     for column in columns.unbind(1):
         leaves = {k: v.clone().requires_grad_(v.is_floating_point()) for k, v in inputs.items()}
@@ -130,11 +138,24 @@ def explain(network, composite, inputs, target, start_name):
     return logits.detach(), join([r for r, _ in results]).numpy(), relevance
 
 
-def write(name, model, network, inputs, composite, start_name="logit", targets="argmax", seed=SEED, notes=""):
-    """`targets` is argmax, random, or top:K."""
+def write(
+    name,
+    model,
+    network,
+    inputs,
+    composite,
+    start_name="logit",
+    targets="argmax",
+    seed=SEED,
+    notes="",
+    canonizers=(),
+    bounds=None,
+    make=None,
+):
+    """`targets` is argmax, random, or top:K. `make` makes the composite where it is not the one of that name."""
     network = with_sums(network).eval()
     for module in network.modules():
-        if isinstance(module, (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU)):
+        if isinstance(module, (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU)):
             assert isinstance(module, zennit.types.Activation), module
     with torch.no_grad():
         logits = network(*inputs.values())
@@ -145,9 +166,9 @@ def write(name, model, network, inputs, composite, start_name="logit", targets="
             target = torch.randint(logits.shape[-1], logits.shape[:1], generator=torch.Generator().manual_seed(seed))
         case ["top", k]:
             target = logits.topk(int(k), dim=-1).indices
-    logits, r, relevance = explain(network, composite, inputs, target, start_name)
+    logits, r, relevance = explain(network, composite, inputs, target, start_name, canonizers, make)
     wide = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
-    logits64, r64, relevance64 = explain(copy.deepcopy(network).double(), composite, wide, target, start_name)
+    logits64, r64, relevance64 = explain(copy.deepcopy(network).double(), composite, wide, target, start_name, canonizers, make)
     suffix = (lambda key: "") if len(inputs) == 1 else (lambda key: f".{key}")
     tensors = {f"input{suffix(k)}": v.numpy() for k, v in inputs.items()}
     tensors |= {f"relevance{suffix(k)}": v for k, v in relevance.items()}
@@ -165,7 +186,7 @@ def write(name, model, network, inputs, composite, start_name="logit", targets="
         eps = COMPOSITES[composite][0]
         composite_name = "epsilon" if composite.startswith("epsilon-") and composite != "epsilon-plus" else composite
     notes = "; ".join(filter(None, [notes, f"targets: {targets}"]))
-    golden.write(name, tensors, "zennit", "1.0.0", seed, model, composite_name, eps, "1e-6", start_name, notes)
+    golden.write(name, tensors, "zennit", "1.0.0", seed, model, composite_name, eps, "1e-6", start_name, notes, bounds)
     for key in relevance:
         a, b = relevance[key].reshape(len(r), -1).astype(np.float64), relevance64[key].reshape(len(r), -1)
         error = np.linalg.norm(a - b, axis=1) / np.maximum(np.linalg.norm(b, axis=1), 1e-30)
@@ -245,12 +266,31 @@ def structure():
             write(f"zennit_{name}_{composite}", model, golden.load(model, make()), inputs, composite, notes=notes)
 
 
+def first_images(count):
+    with np.load(golden.ROOT / "demo/fashion-mnist-test.npz") as data:
+        return torch.from_numpy(data["image"][:count].astype(np.float32) / 255)
+
+
+def door(mean, std):
+    """Normalises forward, hands relevance through unchanged."""
+
+    class Door(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return (x - mean) / std
+
+        @staticmethod
+        def backward(ctx, relevance):
+            return relevance
+
+    return Door.apply
+
+
 def demo():
     """Mean and deviation stand before the first layer. Passed: relevance of the normalised pixel. Folded: of the pixel, by W / std."""
     model = "demo/fashion-mlp.onnx"
     arrays = golden.weights(model)
-    with np.load(golden.ROOT / "demo/fashion-mnist-test.npz") as data:
-        image = torch.from_numpy(data["image"][:SAMPLES].astype(np.float32) / 255)
+    image = first_images(SAMPLES)
     mean, std = (float(arrays[key].item()) for key in ["mean", "std"])
 
     class Layers(nn.Module):
@@ -264,20 +304,9 @@ def demo():
         def forward(self, x):
             return self.layers(x)
 
-    class Door(torch.autograd.Function):
-        """Normalises forward, hands relevance through unchanged."""
-
-        @staticmethod
-        def forward(ctx, x):
-            return (x - mean) / std
-
-        @staticmethod
-        def backward(ctx, relevance):
-            return relevance
-
     class Passed(Layers):
         def forward(self, x):
-            return self.layers(Door.apply(x))
+            return self.layers(door(mean, std)(x))
 
     class Plain(Layers):
         def forward(self, x):

@@ -19,8 +19,12 @@ if __name__ == "__main__":
     check_versions()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
+    import by_attributors
     import by_captum
     import by_zennit
+    import by_zennit_cnn
 
     by_zennit.main()
+    by_zennit_cnn.main()
     by_captum.main()
+    by_attributors.main()

@@ -4,7 +4,7 @@ use relprop::reference;
 
 use super::*;
 
-const ALL: [Activation; 9] = [
+const ALL: [Activation; 21] = [
     Activation::Relu,
     Activation::LeakyRelu { slope: 0.01 },
     Activation::Sigmoid,
@@ -14,6 +14,18 @@ const ALL: [Activation; 9] = [
     Activation::Gelu(GeluForm::Tanh),
     Activation::Softplus { beta: 1.0 },
     Activation::Softplus { beta: 10.0 },
+    Activation::Elu { alpha: 1.0 },
+    Activation::Selu { alpha: 1.673_263_2, gamma: 1.050_701 },
+    Activation::Celu { alpha: 0.5 },
+    Activation::Silu { beta: 1.0 },
+    Activation::Silu { beta: 1.702 },
+    Activation::HardSigmoid { slope: 0.25, offset: 0.5 },
+    Activation::HardSwish,
+    Activation::Mish,
+    Activation::Clip { low: 0.0, high: 6.0 },
+    Activation::Clip { low: -1.0, high: f32::INFINITY },
+    Activation::ThresholdedRelu { threshold: 1.0 },
+    Activation::Softsign,
 ];
 
 /// x → activation → a dense layer of `weight`.
@@ -68,6 +80,7 @@ fn values_and_derivatives_follow_float64() {
                 Activation::Gelu(_) => 0.1 * f64::from(x.abs()).min(1.0),
                 // βx is rounded before its exponential is taken: |βx| / 2 units more.
                 Activation::Softplus { beta } => exact.max(1e-6) * (1.0 + f64::from((beta * x).abs()) / 16.0),
+                Activation::Silu { beta } => exact.abs().max(1e-6) * (1.0 + f64::from((beta * x).abs()) / 16.0),
                 _ => 1e-6,
             };
             let found = [units(value, exact, tail), units(slope, exact_slope, 1.0)];
@@ -79,6 +92,28 @@ fn values_and_derivatives_follow_float64() {
     }
 }
 
+/// The values between which an activation stays, and between which its derivative does.
+fn range(activation: &Activation) -> [[f32; 2]; 2] {
+    let infinity = f32::INFINITY;
+    match activation {
+        Activation::Sigmoid => [[0.0, 1.0], [0.0, 0.25]],
+        Activation::HardSigmoid { slope, .. } => [[0.0, 1.0], [0.0, *slope]],
+        Activation::Tanh | Activation::Softsign => [[-1.0, 1.0], [0.0, 1.0]],
+        Activation::Erf => [[-1.0, 1.0], [0.0, 1.2]],
+        Activation::Clip { low, high } => [[*low, *high], [0.0, 1.0]],
+        Activation::Relu | Activation::ThresholdedRelu { .. } | Activation::Softplus { .. } => {
+            [[0.0, infinity], [0.0, 1.0]]
+        }
+        Activation::LeakyRelu { .. } => [[-infinity, infinity], [0.0, 1.0]],
+        Activation::Elu { alpha } => [[-alpha, infinity], [0.0, alpha.max(1.0)]],
+        Activation::Celu { alpha } => [[-alpha, infinity], [0.0, 1.0]],
+        Activation::Selu { alpha, gamma } => [[-alpha * gamma, infinity], [0.0, alpha * gamma]],
+        Activation::Gelu(_) | Activation::Silu { .. } | Activation::HardSwish | Activation::Mish => {
+            [[-0.4, infinity], [-0.2, 1.2]]
+        }
+    }
+}
+
 #[test]
 fn values_stay_in_range_and_nan_stays_nan() {
     let x = [f32::NEG_INFINITY, -1e30, -100.0, -9.0, 0.0, 9.0, 100.0, 1e30, f32::INFINITY, f32::NAN];
@@ -86,18 +121,27 @@ fn values_stay_in_range_and_nan_stays_nan() {
     for activation in ALL {
         let (values, slopes) = (values(activation, &points), slopes(activation, &points));
         assert!(values[9].is_nan(), "{activation:?} of NaN is {}", values[9]);
-        if !matches!(activation, Activation::Relu | Activation::LeakyRelu { .. }) {
-            assert!(slopes[9].is_nan(), "{activation:?}′ at NaN is {}", slopes[9]);
-        }
-        if let Activation::Sigmoid | Activation::Tanh | Activation::Erf = activation {
-            let lowest = if activation == Activation::Sigmoid { 0.0 } else { -1.0 };
-            assert!(values[..9].iter().all(|y| (lowest..=1.0).contains(y)), "{activation:?}: {values:?}");
-            assert!(values[..9].is_sorted(), "{activation:?}: {values:?}");
-            assert!(slopes[..9].iter().all(|y| (0.0..=1.2).contains(y)), "{activation:?}′: {slopes:?}");
+        let is_piecewise = matches!(
+            activation,
+            Activation::Relu
+                | Activation::LeakyRelu { .. }
+                | Activation::Clip { .. }
+                | Activation::ThresholdedRelu { .. }
+                | Activation::HardSigmoid { .. }
+        );
+        assert!(is_piecewise || slopes[9].is_nan(), "{activation:?}′ at NaN is {}", slopes[9]);
+        let [within, slopes_within] = range(&activation);
+        let is_bounded = within[1] < f32::INFINITY;
+        // At the ends an unbounded function is a product with a number that float32 cannot hold; softsign is ∞/∞.
+        let held = if is_bounded && activation != Activation::Softsign { 0..9 } else { 1..8 };
+        assert!(values[held.clone()].iter().all(|y| y.is_finite()), "{activation:?}: {values:?}");
+        assert!(values[2..8].iter().all(|y| (within[0]..=within[1]).contains(y)), "{activation:?}: {values:?}");
+        let [least, most] = slopes_within;
+        assert!(slopes[2..7].iter().all(|y| (least..=most).contains(y)), "{activation:?}′: {slopes:?}");
+        if is_bounded {
+            assert!(values[held].is_sorted(), "{activation:?}: {values:?}");
         } else {
             assert_eq!(values[8], f32::INFINITY, "{activation:?}");
-            assert!(values[1..8].iter().all(|y| y.is_finite()), "{activation:?}: {values:?}");
-            assert!(slopes[2..7].iter().all(|y| (-0.2..=1.2).contains(y)), "{activation:?}′: {slopes:?}");
         }
     }
 }

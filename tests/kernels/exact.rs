@@ -115,7 +115,14 @@ fn part_of_input(part: InputPart, x: f32) -> f64 {
 }
 
 fn is_piecewise_linear(activation: &Activation) -> bool {
-    matches!(activation, Activation::Relu | Activation::LeakyRelu { .. })
+    matches!(
+        activation,
+        Activation::Relu
+            | Activation::LeakyRelu { .. }
+            | Activation::Clip { .. }
+            | Activation::ThresholdedRelu { .. }
+            | Activation::HardSigmoid { .. }
+    )
 }
 
 /// The largest slope.
@@ -124,7 +131,14 @@ fn steepness(activation: &Activation) -> f64 {
         Activation::Relu | Activation::Tanh | Activation::Softplus { .. } => 1.0,
         Activation::LeakyRelu { slope } => f64::from(slope.abs()).max(1.0),
         Activation::Sigmoid => 0.25,
-        Activation::Gelu(_) | Activation::Erf => 1.13,
+        Activation::Gelu(_) | Activation::Erf | Activation::Silu { .. } | Activation::Mish => 1.13,
+        Activation::Celu { .. } | Activation::Clip { .. } | Activation::Softsign => 1.0,
+        // Away from its jump, where the tests stay.
+        Activation::ThresholdedRelu { .. } => 1.0,
+        Activation::Elu { alpha } => f64::from(*alpha).max(1.0),
+        Activation::Selu { alpha, gamma } => f64::from(*gamma) * f64::from(*alpha).max(1.0),
+        Activation::HardSigmoid { slope, .. } => f64::from(*slope),
+        Activation::HardSwish => 1.5,
     }
 }
 
@@ -141,6 +155,19 @@ fn activated(activation: &Activation, x: f64) -> f64 {
         }
         Activation::Erf => erf(x),
         Activation::Softplus { beta } => (f64::from(*beta) * x).exp().ln_1p() / f64::from(*beta),
+        Activation::Elu { alpha } => x.max(0.0) + f64::from(*alpha) * (x.min(0.0).exp() - 1.0),
+        Activation::Selu { alpha, gamma } => {
+            f64::from(*gamma) * (x.max(0.0) + f64::from(*alpha) * (x.min(0.0).exp() - 1.0))
+        }
+        Activation::Celu { alpha } => x.max(0.0) + f64::from(*alpha) * ((x.min(0.0) / f64::from(*alpha)).exp() - 1.0),
+        Activation::Silu { beta } => x / (1.0 + (-f64::from(*beta) * x).exp()),
+        Activation::HardSigmoid { slope, offset } => (f64::from(*slope) * x + f64::from(*offset)).clamp(0.0, 1.0),
+        Activation::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
+        Activation::Mish => x * x.exp().ln_1p().tanh(),
+        Activation::Clip { low, high } => x.max(f64::from(*low)).min(f64::from(*high)),
+        Activation::ThresholdedRelu { threshold } if x <= f64::from(*threshold) => 0.0,
+        Activation::ThresholdedRelu { .. } => x,
+        Activation::Softsign => x / (1.0 + x.abs()),
     }
 }
 

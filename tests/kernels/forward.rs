@@ -91,6 +91,16 @@ fn every_activation_ends_the_forward_pass() {
         Activation::Gelu(GeluForm::Tanh),
         Activation::Erf,
         Activation::Softplus { beta: 2.0 },
+        Activation::Elu { alpha: 0.75 },
+        Activation::Selu { alpha: 1.5, gamma: 1.125 },
+        Activation::Celu { alpha: 0.5 },
+        Activation::Silu { beta: 1.5 },
+        Activation::HardSigmoid { slope: 0.25, offset: 0.5 },
+        Activation::HardSwish,
+        Activation::Mish,
+        Activation::Clip { low: -0.5, high: 0.5 },
+        Activation::ThresholdedRelu { threshold: -9.0 },
+        Activation::Softsign,
     ];
     let tiles = [Tile::Free, Tile::Small, Tile::Few];
     for (index, activation) in activations.into_iter().enumerate() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use relprop::Tensor;
-use relprop::rules::{Bounds, LinearRule, Stabilizer};
+use relprop::rules::{Bounds, Dialect, LinearRule, Stabilizer};
 
 use crate::linear_map::LinearMap;
 
@@ -22,12 +22,20 @@ pub enum Formula {
     Box(Stabilizer),
     WSquare(Stabilizer),
     Flat(Stabilizer),
+    CaptumGamma(f32, Stabilizer),
+    CaptumZPlus(Stabilizer),
+    InnvestigateAlphaBeta(f32, Stabilizer),
+    InnvestigateAlphaBetaX([f32; 2], [f32; 2], Stabilizer),
+    InnvestigateZPlus(Stabilizer),
+    InnvestigateWSquare(Stabilizer),
 }
 
 /// Each rule at several parameters. γ is such that 1 + γ is exact in float32.
 pub fn all() -> Vec<Formula> {
     use Formula::{
-        AlphaBeta, AlphaBetaX, Box, Epsilon, Flat, Gamma, GammaOriginal, Gradient, Norm, WSquare, ZPlus, Zero,
+        AlphaBeta, AlphaBetaX, Box, CaptumGamma, CaptumZPlus, Epsilon, Flat, Gamma, GammaOriginal, Gradient,
+        InnvestigateAlphaBeta, InnvestigateAlphaBetaX, InnvestigateWSquare, InnvestigateZPlus, Norm, WSquare, ZPlus,
+        Zero,
     };
     let small = Stabilizer::DEFAULT;
     let stabilizers = [small, Stabilizer::Absolute(0.25), Stabilizer::Clip(0.75), Stabilizer::Rms(0.125)];
@@ -44,6 +52,18 @@ pub fn all() -> Vec<Formula> {
             Box(s),
             WSquare(s),
             Flat(s),
+        ]);
+    }
+    // The tools' own forms differ from the papers' in what is summed, not in how it is damped.
+    for s in [small, Stabilizer::Clip(0.75)] {
+        formulas.extend([
+            CaptumGamma(0.25, s),
+            CaptumZPlus(s),
+            InnvestigateAlphaBeta(1.0, s),
+            InnvestigateAlphaBeta(2.0, s),
+            InnvestigateAlphaBetaX([1.5, 0.5], [0.25, 0.75], s),
+            InnvestigateZPlus(s),
+            InnvestigateWSquare(s),
         ]);
     }
     formulas.extend([Gamma(0.0, small), Gamma(1.0, small), Gamma(99.5, small)]);
@@ -122,6 +142,14 @@ impl Formula {
             Formula::Box(s) => LinearRule::zbox(Bounds { low: Arc::new(low.clone()), high: Arc::new(high.clone()) }, s),
             Formula::WSquare(s) => LinearRule::w_square(s),
             Formula::Flat(s) => LinearRule::flat(s),
+            Formula::CaptumGamma(gamma, s) => Dialect::Captum.gamma(gamma, s).unwrap(),
+            Formula::CaptumZPlus(s) => Dialect::Captum.z_plus(s),
+            Formula::InnvestigateAlphaBeta(alpha, s) => Dialect::Innvestigate.alpha_beta(alpha, s).unwrap(),
+            Formula::InnvestigateAlphaBetaX(alpha, beta, s) => {
+                Dialect::Innvestigate.alpha_beta_x(alpha, beta, s).unwrap()
+            }
+            Formula::InnvestigateZPlus(s) => Dialect::Innvestigate.z_plus(s),
+            Formula::InnvestigateWSquare(s) => Dialect::Innvestigate.w_square(s).unwrap(),
         }
     }
 
@@ -150,16 +178,33 @@ impl Formula {
                 answer.divide(1.0, &map.contributions(x, |_, x, w| x * (w + gamma * p(w))), &bias, s, arriving);
             }
             Formula::AlphaBetaX(alpha, beta, s) => {
-                let (alpha, beta) = (alpha.map(f64::from), beta.map(f64::from));
-                let mut part = |factor, c: fn(usize, f64, f64) -> f64, b: fn(f64) -> f64| {
-                    answer.divide(factor, &map.contributions(x, c), &bias(b), s, arriving);
-                };
-                part(alpha[0], |_, x, w| p(x) * p(w), p);
-                part(alpha[1], |_, x, w| n(x) * n(w), n);
-                part(-beta[0], |_, x, w| p(x) * n(w), n);
-                part(-beta[1], |_, x, w| n(x) * p(w), p);
+                four_parts(&mut answer, [alpha[0], alpha[1], -beta[0], -beta[1]], s, map, x, arriving);
             }
-            Formula::AlphaBeta(alpha, s) => alpha_beta_answer(&mut answer, f64::from(alpha), s, map, x, arriving),
+            // β₂ stands where α₂ is meant.
+            Formula::InnvestigateAlphaBetaX(alpha, beta, s) => {
+                four_parts(&mut answer, [alpha[0], beta[1], -beta[0], -beta[1]], s, map, x, arriving);
+            }
+            Formula::AlphaBeta(alpha, s) => {
+                alpha_beta_answer(&mut answer, f64::from(alpha), s, map, x, [&bias(p), &bias(n)], arriving);
+            }
+            // Each copy of the layer brings its own part of b, and the two are added in both denominators.
+            Formula::InnvestigateAlphaBeta(alpha, s) => {
+                alpha_beta_answer(&mut answer, f64::from(alpha), s, map, x, [b, b], arriving);
+            }
+            Formula::CaptumGamma(gamma, s) => {
+                let gamma = f64::from(gamma);
+                answer.divide(1.0, &map.contributions(x, |_, x, w| x * (w + gamma * p(w))), b, s, arriving);
+            }
+            Formula::CaptumZPlus(s) => {
+                answer.divide(1.0, &map.contributions(x, |_, x, w| x * p(w)), b, s, arriving);
+            }
+            Formula::InnvestigateZPlus(s) => {
+                let c = map.contributions(x, |_, x, w| p(x * w));
+                answer.divide(1.0, &c, &bias(|_| 0.0), s, arriving);
+            }
+            Formula::InnvestigateWSquare(s) => {
+                answer.divide(1.0, &map.contributions(x, |_, _, w| w * w), &bias(|_| 0.0), s, arriving);
+            }
             Formula::ZPlus(s) => {
                 let c = map.contributions(x, |_, x, w| p(x * w));
                 answer.divide(1.0, &c, &bias(p), s, arriving);
@@ -194,11 +239,30 @@ fn gamma_answer(answer: &mut Answer, gamma: f64, s: Stabilizer, map: &LinearMap,
     answer.divide(1.0, &below, &bias_below, s, &served(|z| z < 0.0));
 }
 
-fn alpha_beta_answer(answer: &mut Answer, alpha: f64, s: Stabilizer, map: &LinearMap, x: &[f64], arriving: &[f64]) {
+/// With the biases of the two denominators.
+fn alpha_beta_answer(
+    answer: &mut Answer,
+    alpha: f64,
+    s: Stabilizer,
+    map: &LinearMap,
+    x: &[f64],
+    [above, below]: [&[f64]; 2],
+    arriving: &[f64],
+) {
     let raising = map.contributions(x, |_, x, w| p(x * w));
-    let bias_above: Vec<f64> = map.offset.iter().map(|&b| p(b)).collect();
-    answer.divide(alpha, &raising, &bias_above, s, arriving);
+    answer.divide(alpha, &raising, above, s, arriving);
     let lowering = map.contributions(x, |_, x, w| n(x * w));
-    let bias_below: Vec<f64> = map.offset.iter().map(|&b| n(b)).collect();
-    answer.divide(-(alpha - 1.0), &lowering, &bias_below, s, arriving);
+    answer.divide(-(alpha - 1.0), &lowering, below, s, arriving);
+}
+
+/// x⁺w⁺, x⁻w⁻, x⁺w⁻ and x⁻w⁺, each with its factor.
+fn four_parts(answer: &mut Answer, factors: [f32; 4], s: Stabilizer, map: &LinearMap, x: &[f64], arriving: &[f64]) {
+    let mut part = |factor: f32, c: fn(usize, f64, f64) -> f64, b: fn(f64) -> f64| {
+        let bias: Vec<f64> = map.offset.iter().map(|&offset| b(offset)).collect();
+        answer.divide(f64::from(factor), &map.contributions(x, c), &bias, s, arriving);
+    };
+    part(factors[0], |_, x, w| p(x) * p(w), p);
+    part(factors[1], |_, x, w| n(x) * n(w), n);
+    part(factors[2], |_, x, w| p(x) * n(w), n);
+    part(factors[3], |_, x, w| n(x) * p(w), p);
 }

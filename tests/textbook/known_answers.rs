@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use relprop::composite::{Composite, Selector};
-use relprop::layers::Activation;
+use relprop::layers::{Activation, Window, WindowAxis};
 use relprop::network::{Network, NetworkBuilder, ValueId};
 use relprop::rules::{LinearRule, Rule, Stabilizer};
 use relprop::{Result, Tensor};
@@ -98,6 +98,26 @@ fn captums_skip_connection_shares_relevance_with_the_branch() {
 }
 
 #[test]
+fn captums_convolution_gives_its_epsilon_relevance() {
+    let network = network(|builder| {
+        let x = builder.input("x", [1, 4, 4]);
+        let window = Window::new(vec![WindowAxis::new(3); 2])?;
+        let weight = Tensor::from_fn([2, 1, 3, 3], |_| 1.0);
+        let z = builder.conv("conv", x, weight, Some(Tensor::vector(vec![-50.0, -75.0])), window, 1)?;
+        let a = builder.relu("relu", z)?;
+        let flat = builder.reshape("flat", a, [8])?;
+        builder.dense("fc", flat, matrix([[1.0, 1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0]]), None)
+    });
+    let x: Vec<f64> = (0..16).map(f64::from).collect();
+    let explanation = explained(&network, &everywhere(LinearRule::zero()), &[x], &[54.0]);
+    assert_close(&explanation.values[network.output().index()], &[54.0], EXACT, "score");
+    let conv = explanation.at(network.find_value("conv").unwrap());
+    assert_close(conv, &[0.0, 4.0, 31.0, 40.0, 0.0, 0.0, -6.0, -15.0], EXACT, "convolution's output");
+    let expected = [[0.0, 1.0, 2.0, 3.0], [0.0, 5.0, 6.0, 7.0], [0.0, 9.0, 10.0, 11.0], [0.0; 4]].concat();
+    assert_close(&at_inputs(&network, &explanation), &expected, EXACT, "input");
+}
+
+#[test]
 fn zennit_crps_toy_adds_the_relevance_of_both_branches() {
     let build = |builder: &mut NetworkBuilder| {
         let x = builder.input("x", [2]);
@@ -118,77 +138,6 @@ fn zennit_crps_toy_adds_the_relevance_of_both_branches() {
     let cut = network(build);
     let conditioned = relevance(&cut, &zero, &[-1.0, 1.0], &[1.0, 0.0, 0.0, 0.0]);
     assert_close(&conditioned, &[-1.0, 2.0], EXACT, "conditioned on the first unit of layer1");
-}
-
-/// A neuron of two inputs: x, w, b, R.
-type Neuron = ([f64; 2], [f32; 2], f32, f64);
-
-fn of_neuron(rule: LinearRule, (x, w, b, start): Neuron) -> Vec<f64> {
-    let neuron = network(|builder| {
-        let input = builder.input("x", [2]);
-        builder.dense("neuron", input, matrix([w]), Some(Tensor::vector(vec![b])))
-    });
-    relevance(&neuron, &everywhere(rule), &x, &[start])
-}
-
-const A: Neuron = ([1.0, 2.0], [1.0, -2.0], 0.0, -3.0);
-const B: Neuron = ([1.0, -2.0], [2.0, 1.0], 1.0, 1.0);
-const B2: Neuron = ([1.0, 2.0], [1.0, -0.25], 1.0, 1.5);
-const C: Neuron = ([1.0, 2.0], [1.0, -2.0], -0.5, 1.0);
-const D: Neuron = ([-1.0, 2.0], [-1.0, 1.0], 0.0, 1.0);
-const E: Neuron = ([0.5, 0.25], [1.0, 2.0], 3.0, 1.0);
-const F: Neuron = ([1.0, 1.0], [2.0, -1.0], -1.0, 1.0);
-
-#[test]
-fn single_neurons_on_which_tools_differ_give_zennits_answer() {
-    let z_plus = || LinearRule::z_plus(NONE);
-    let neurons = [
-        ("A", LinearRule::gamma(1.0, NONE), A, [3.0 / 7.0, -24.0 / 7.0]),
-        ("B", LinearRule::gamma(1.0, NONE), B, [1.0, -0.5]),
-        ("B2", LinearRule::gamma(0.25, NONE), B2, [0.9375, -0.375]),
-        ("C", z_plus(), C, [1.0, 0.0]),
-        ("D", z_plus(), D, [1.0 / 3.0, 2.0 / 3.0]),
-        ("E", LinearRule::w_square(NONE), E, [1.0 / 14.0, 4.0 / 14.0]),
-        ("F", LinearRule::alpha_beta(2.0, NONE), F, [2.0, -0.5]),
-    ];
-    for (case, rule, neuron, expected) in neurons {
-        assert_close(&of_neuron(rule, neuron), &expected, EXACT, case);
-    }
-}
-
-/// What the other tools compute there, from the same terms: it is theirs, and a rule of ours only where its name says so.
-#[test]
-fn single_neurons_on_which_tools_differ_give_the_others_answers_by_rules_of_their_own() {
-    use relprop::rules::{Bias, BiasPart, InputPart, WeightPart};
-    let bias = |mut rule: LinearRule, part| {
-        rule.groups.iter_mut().for_each(|group| group.bias = part);
-        rule
-    };
-    let captums_gamma = |gamma| bias(LinearRule::gamma_original(gamma, NONE), BiasPart::WHOLE);
-    let captums_z_plus = || {
-        let mut rule = bias(LinearRule::epsilon(NONE), BiasPart::WHOLE);
-        rule.groups[0].terms[0].weight = WeightPart::POSITIVE;
-        assert_eq!(rule.groups[0].terms[0].input, InputPart::Whole, "weights are clamped, inputs are not");
-        rule
-    };
-    let both_biases = |alpha| bias(LinearRule::alpha_beta(alpha, NONE), BiasPart::WHOLE);
-    let neurons = [
-        ("A, captum and RelevancePropagation.jl", captums_gamma(1.0), A, [3.0, -6.0]),
-        ("A, gamma-original", LinearRule::gamma_original(1.0, NONE), A, [3.0, -6.0]),
-        ("B, captum", captums_gamma(1.0), B, [4.0, -4.0]),
-        ("B, RelevancePropagation.jl is gamma-original", LinearRule::gamma_original(1.0, NONE), B, [2.0, -2.0]),
-        ("B2, captum", captums_gamma(0.25), B2, [15.0 / 14.0, -6.0 / 14.0]),
-        ("B2, gamma-original is zennit's", LinearRule::gamma_original(0.25, NONE), B2, [0.9375, -0.375]),
-        ("C, captum", captums_z_plus(), C, [2.0, 0.0]),
-        ("C, innvestigate's Alpha1Beta0", both_biases(1.0), C, [2.0, 0.0]),
-        ("C, innvestigate's ZPlus", LinearRule::z_plus(NONE).with_bias(Bias::LeftOut), C, [1.0, 0.0]),
-        ("D, captum", captums_z_plus(), D, [0.0, 1.0]),
-        ("E, innvestigate", LinearRule::w_square(NONE).with_bias(Bias::LeftOut), E, [0.2, 0.8]),
-        ("F, innvestigate", both_biases(2.0), F, [4.0, -0.5]),
-    ];
-    for (case, rule, neuron, expected) in neurons {
-        assert_close(&of_neuron(rule, neuron), &expected, EXACT, case);
-    }
 }
 
 fn tutorial() -> Network {
@@ -252,10 +201,53 @@ fn activations_have_their_known_values_and_slopes() {
         (Activation::Softplus { beta: 1.0 }, 0.0, 2.0_f64.ln(), 0.5),
         (Activation::Softplus { beta: 2.0 }, 0.5, (1.0 + 1.0_f64.exp()).ln() / 2.0, logistic),
         (Activation::Softplus { beta: 10.0 }, 200.0, 200.0, 1.0),
+        (Activation::Elu { alpha: 2.0 }, 3.0, 3.0, 1.0),
+        (Activation::Elu { alpha: 2.0 }, 0.0, 0.0, 2.0),
+        (Activation::Elu { alpha: 2.0 }, -1.0, 2.0 * (-1.0_f64).exp_m1(), 2.0 * (-1.0_f64).exp()),
+        (Activation::Selu { alpha: 1.5, gamma: 2.0 }, 3.0, 6.0, 2.0),
+        (Activation::Selu { alpha: 1.5, gamma: 2.0 }, 0.0, 0.0, 3.0),
+        (Activation::Selu { alpha: 1.5, gamma: 2.0 }, -1.0, 3.0 * (-1.0_f64).exp_m1(), 3.0 * (-1.0_f64).exp()),
+        (Activation::Celu { alpha: 2.0 }, 3.0, 3.0, 1.0),
+        (Activation::Celu { alpha: 2.0 }, 0.0, 0.0, 1.0),
+        (Activation::Celu { alpha: 2.0 }, -1.0, 2.0 * (-0.5_f64).exp_m1(), (-0.5_f64).exp()),
+        (Activation::Silu { beta: 1.0 }, 1.0, logistic, logistic + logistic * (1.0 - logistic)),
+        (Activation::Silu { beta: 2.0 }, 0.5, 0.5 * logistic, logistic + logistic * (1.0 - logistic)),
+        (Activation::HardSigmoid { slope: 0.25, offset: 0.5 }, 1.0, 0.75, 0.25),
+        (Activation::HardSigmoid { slope: 0.25, offset: 0.5 }, -2.0, 0.0, 0.0),
+        (Activation::HardSigmoid { slope: 0.25, offset: 0.5 }, 2.0, 1.0, 0.0),
+        (Activation::HardSigmoid { slope: 0.25, offset: 0.5 }, 9.0, 1.0, 0.0),
+        (Activation::HardSwish, -3.0, 0.0, 0.0),
+        (Activation::HardSwish, -1.5, -0.375, 0.0),
+        (Activation::HardSwish, 1.5, 1.125, 1.0),
+        (Activation::HardSwish, 3.0, 3.0, 1.0),
+        (Activation::HardSwish, 4.0, 4.0, 1.0),
+        // tanh(ln 2) = 3/5, and tanh(ln(1 + e)) = (e² + 2e) / (e² + 2e + 2).
+        (Activation::Mish, 0.0, 0.0, 0.6),
+        (Activation::Mish, 1.0, 0.865_098_388_267_310_3, 1.049_036_220_099_792_2),
+        (Activation::Clip { low: 0.0, high: 6.0 }, -1.0, 0.0, 0.0),
+        (Activation::Clip { low: 0.0, high: 6.0 }, 0.0, 0.0, 0.0),
+        (Activation::Clip { low: 0.0, high: 6.0 }, 2.5, 2.5, 1.0),
+        (Activation::Clip { low: 0.0, high: 6.0 }, 6.0, 6.0, 0.0),
+        (Activation::Clip { low: 0.0, high: 6.0 }, 7.0, 6.0, 0.0),
+        (Activation::Clip { low: 2.0, high: 1.0 }, 1.5, 1.0, 0.0),
+        (Activation::ThresholdedRelu { threshold: 1.0 }, 1.0, 0.0, 0.0),
+        (Activation::ThresholdedRelu { threshold: 1.0 }, 1.5, 1.5, 1.0),
+        (Activation::ThresholdedRelu { threshold: -1.0 }, -0.5, -0.5, 1.0),
+        (Activation::Softsign, -1.0, -0.5, 0.25),
         (Activation::Erf, 0.5, 0.520_499_877_813_046_5, 2.0 / (TAU / 2.0).sqrt() * (-0.25_f64).exp()),
     ];
     for (activation, x, y, slope) in known {
         let found = [value(&activation, x), derivative(&activation, x)];
         assert_close(&found, &[y, slope], EXACT, &format!("{activation:?} at {x}"));
+        assert!(value(&activation, f64::NAN).is_nan(), "{activation:?} of NaN");
     }
+}
+
+#[test]
+fn a_clip_at_zero_without_an_upper_end_is_a_rectifier() {
+    let infinity = f32::INFINITY;
+    assert_eq!(Activation::clip(0.0, infinity), Activation::Relu);
+    assert_eq!(Activation::clip(-0.0, infinity), Activation::Relu);
+    assert_eq!(Activation::clip(0.0, 6.0), Activation::Clip { low: 0.0, high: 6.0 });
+    assert_eq!(Activation::clip(-infinity, infinity), Activation::Clip { low: -infinity, high: infinity });
 }

@@ -18,7 +18,7 @@ pub struct Case {
 }
 
 impl Case {
-    fn new(name: String, network: Network, numbers: &mut Numbers) -> Self {
+    pub fn new(name: String, network: Network, numbers: &mut Numbers) -> Self {
         let sizes = network.inputs().iter().map(|input| network.shape(input.value).count());
         let inputs = sizes.map(|size| (0..size).map(|_| numbers.dyadic_or_zero()).collect()).collect();
         Case { name, network, inputs }
@@ -86,7 +86,7 @@ pub fn affine_cases() -> Vec<Case> {
 /// square and a sum of the report add up to 129 numbers: 129 unit roundoffs of 1.1e-16 are 1.4e-14.
 const ROUNDING: f64 = 1e-13;
 
-fn check(case: &Case, formula: Formula, numbers: &mut Numbers) {
+pub fn check(case: &Case, formula: Formula, numbers: &mut Numbers) {
     let place = format!("{formula:?} on {}", case.name);
     let map = LinearMap::of(&case.network);
     let x = case.inputs.concat();

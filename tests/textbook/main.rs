@@ -1,14 +1,21 @@
 //! A second truth for `relprop::reference`: every rule as its paper writes it, on dense matrices that are read off the
 //! forward pass alone. Nothing here reads a rule's terms or a layer's geometry to find the expected relevance.
 
+mod convolutional;
 mod custom_rules;
+mod dialects;
 mod formulas;
 mod known_answers;
 mod linear_layers;
 mod linear_map;
+mod moving;
 mod networks;
 mod numbers;
+mod products;
 mod properties;
+mod windows;
+#[path = "../zoo/mod.rs"]
+mod zoo;
 
 use relprop::composite::{Composite, Selector};
 use relprop::layers::Family;

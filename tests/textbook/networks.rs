@@ -37,7 +37,7 @@ fn everything(numbers: &mut Numbers, activations: &[Activation]) -> Network {
     builder.build(scores).unwrap()
 }
 
-const ACTIVATIONS: [Activation; 9] = [
+const ACTIVATIONS: [Activation; 20] = [
     Activation::Relu,
     Activation::LeakyRelu { slope: 0.25 },
     Activation::Sigmoid,
@@ -47,10 +47,21 @@ const ACTIVATIONS: [Activation; 9] = [
     Activation::Erf,
     Activation::Softplus { beta: 1.0 },
     Activation::Softplus { beta: 10.0 },
+    Activation::Elu { alpha: 0.75 },
+    Activation::Selu { alpha: 1.5, gamma: 1.125 },
+    Activation::Celu { alpha: 0.5 },
+    Activation::Silu { beta: 1.5 },
+    Activation::HardSigmoid { slope: 0.25, offset: 0.5 },
+    Activation::HardSwish,
+    Activation::Mish,
+    Activation::Clip { low: 0.0, high: 1.0 },
+    Activation::Clip { low: -0.5, high: f32::INFINITY },
+    Activation::ThresholdedRelu { threshold: -0.25 },
+    Activation::Softsign,
 ];
 
 /// ∂(start · f)/∂x by central differences.
-fn differences(network: &Network, inputs: &[Vec<f64>], start: &[f64], step: f64) -> Vec<f64> {
+pub fn differences(network: &Network, inputs: &[Vec<f64>], start: &[f64], step: f64) -> Vec<f64> {
     let sizes: Vec<usize> = inputs.iter().map(Vec::len).collect();
     let x = inputs.concat();
     let score = |element: usize, by: f64| {
@@ -61,14 +72,40 @@ fn differences(network: &Network, inputs: &[Vec<f64>], start: &[f64], step: f64)
     (0..x.len()).map(|element| (score(element, step) - score(element, -step)) / (2.0 * step)).collect()
 }
 
-/// The least |z| over the inputs of rectifiers: differences are those of one linear piece only well within it.
-fn distance_to_kinks(network: &Network, explanation: &Explanation) -> f64 {
-    let rectifiers = network
-        .layers()
-        .iter()
-        .filter(|node| matches!(node.layer, Layer::Activation(Activation::Relu | Activation::LeakyRelu { .. })));
-    let values = rectifiers.flat_map(|node| &explanation.values[node.inputs[0].index()]);
-    values.fold(f64::INFINITY, |least, z| least.min(z.abs()))
+/// Where an activation has a kink or a jump.
+fn kinks(activation: &Activation) -> Vec<f64> {
+    match activation {
+        Activation::Relu | Activation::LeakyRelu { .. } | Activation::Elu { .. } | Activation::Selu { .. } => vec![0.0],
+        Activation::Clip { low, high } => vec![f64::from(*low), f64::from(*high)],
+        Activation::HardSigmoid { slope, offset } => {
+            [0.0, 1.0].map(|end| (end - f64::from(*offset)) / f64::from(*slope)).to_vec()
+        }
+        Activation::HardSwish => vec![-3.0, 3.0],
+        Activation::ThresholdedRelu { threshold } => vec![f64::from(*threshold)],
+        Activation::Sigmoid
+        | Activation::Tanh
+        | Activation::Gelu(_)
+        | Activation::Erf
+        | Activation::Softplus { .. }
+        | Activation::Celu { .. }
+        | Activation::Silu { .. }
+        | Activation::Mish
+        | Activation::Softsign => Vec::new(),
+    }
+}
+
+/// The least distance of a value from its activation's kinks: differences are those of one smooth piece only well
+/// within it.
+pub fn distance_to_kinks(network: &Network, explanation: &Explanation) -> f64 {
+    let mut least = f64::INFINITY;
+    for node in network.layers() {
+        let Layer::Activation(activation) = &node.layer else { continue };
+        for kink in kinks(activation) {
+            let values = &explanation.values[node.inputs[0].index()];
+            least = values.iter().fold(least, |least, z| least.min((z - kink).abs()));
+        }
+    }
+    least
 }
 
 #[test]

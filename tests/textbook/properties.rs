@@ -5,7 +5,7 @@ use proptest::test_runner::{Config, RngSeed};
 
 use relprop::Tensor;
 use relprop::composite::Composite;
-use relprop::layers::Family;
+use relprop::layers::{Divisor, Family, Window, WindowAxis};
 use relprop::network::Network;
 use relprop::reference::Explanation;
 
@@ -29,6 +29,47 @@ fn perceptron(sizes: &[usize], with_bias: bool, numbers: &mut Numbers) -> Networ
     builder.build(value).unwrap()
 }
 
+/// Convolutions with rectifiers, a max pool and an average pool between them, and a shortcut where two shapes agree.
+fn convolutions(grid: &Grid, with_bias: bool, numbers: &mut Numbers) -> Network {
+    let &Grid { channels, extents, kernel, stride, groups } = grid;
+    let axis =
+        |kernel: usize, stride, before| WindowAxis { stride, before, after: kernel / 2, ..WindowAxis::new(kernel) };
+    let window = |stride| Window::new(vec![axis(kernel[0], stride, kernel[0] / 2), axis(kernel[1], 1, 0)]).unwrap();
+    let mut builder = Network::builder();
+    let mut value = builder.input("x", [groups * channels, extents[0], extents[1]]);
+    for depth in 0..2 {
+        let weight = numbers.smooth_tensor(&[groups * channels, channels, kernel[0], kernel[1]]);
+        let bias = with_bias.then(|| numbers.smooth_tensor(&[groups * channels]));
+        let z = builder.conv(&format!("conv{depth}"), value, weight, bias, window(stride), groups).unwrap();
+        let a = builder.relu(&format!("relu{depth}"), z).unwrap();
+        let is_same = builder.shape(a) == builder.shape(value);
+        value = if is_same { builder.sum(&format!("skip{depth}"), &[a, value]).unwrap() } else { a };
+        let pool = Window::new(vec![axis(2, 1, 1), axis(1, 1, 0)]).unwrap();
+        value = match depth {
+            0 => builder.max_pool("max", value, pool).unwrap(),
+            _ => builder.average_pool("average", value, pool, Divisor::Inside).unwrap(),
+        };
+    }
+    let features = builder.shape(value).count();
+    let flat = builder.reshape("flat", value, [features]).unwrap();
+    let scores = builder.dense("scores", flat, numbers.smooth_tensor(&[3, features]), None).unwrap();
+    builder.build(scores).unwrap()
+}
+
+#[derive(Debug, Clone)]
+struct Grid {
+    channels: usize,
+    extents: [usize; 2],
+    kernel: [usize; 2],
+    stride: usize,
+    groups: usize,
+}
+
+fn grids() -> impl Strategy<Value = Grid> {
+    let grid = (1..4_usize, [4..9_usize, 4..9_usize], [1..4_usize, 1..4_usize], 1..3_usize, 1..3_usize);
+    grid.prop_map(|(channels, extents, kernel, stride, groups)| Grid { channels, extents, kernel, stride, groups })
+}
+
 fn sizes() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(1..12_usize, 2..6)
 }
@@ -37,11 +78,11 @@ fn largest(explanation: &Explanation) -> f64 {
     explanation.relevance.iter().flatten().fold(1.0, |most, r| most.max(r.abs()))
 }
 
-/// The least |z| over linear layers: quotients enlarge rounding by its inverse.
+/// The least |z| of linear layers where relevance arrives: quotients enlarge rounding by its inverse.
 fn least_denominator(network: &Network, explanation: &Explanation) -> f64 {
     let linear = network.layers().iter().filter(|node| node.layer.family() == Family::Linear);
-    let z = linear.flat_map(|node| &explanation.values[node.output.index()]);
-    z.fold(f64::INFINITY, |least, z| least.min(z.abs()))
+    let z = linear.flat_map(|node| explanation.values[node.output.index()].iter().zip(explanation.at(node.output)));
+    z.filter(|(_, r)| r.abs() > 0.0).fold(f64::INFINITY, |least, (z, _)| least.min(z.abs()))
 }
 
 /// A fixed seed, so that a run says the same as the one before; nothing is written beside the tests.
@@ -90,6 +131,19 @@ proptest! {
         for sums in explanation.layers.iter().flatten() {
             assert_close(&[sums.bias, sums.epsilon], &[0.0, 0.0], 0.0, "bias and ε");
         }
+    }
+
+    #[test]
+    fn convolutions_without_biases_conserve_relevance(grid in grids(), seed: u64) {
+        let mut numbers = Numbers(seed);
+        let network = convolutions(&grid, false, &mut numbers);
+        let input = vec![numbers.smooths(network.shape(network.inputs()[0].value).count())];
+        let start = numbers.smooths(3);
+        let explanation = explained(&network, &Composite::preset("zero").unwrap(), &input, &start);
+        prop_assume!(least_denominator(&network, &explanation) > 1e-4);
+        let (started, arrived): (f64, f64) = (start.iter().sum(), at_inputs(&network, &explanation).iter().sum());
+        // Some hundred terms a sum and five layers: 1e-13, times the 1e4 that a small z may enlarge it by.
+        assert_close(&[arrived], &[started], 1e-9 * largest(&explanation), &format!("{grid:?}"));
     }
 
     #[test]

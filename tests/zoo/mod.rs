@@ -1,6 +1,8 @@
 //! Networks, rules and comparisons that tests of several backends share.
 #![allow(dead_code, reason = "each test target takes what it needs")]
 
+mod convolutional;
+
 use std::sync::Arc;
 
 use relprop::composite::{Composite, Selector};
@@ -8,8 +10,10 @@ use relprop::explain::Options;
 use relprop::layers::{Activation, Family, Layer, Sum, sum::Sign};
 use relprop::network::{Network, NetworkBuilder, ValueId};
 use relprop::relevance::LayerSums;
-use relprop::rules::{Bias, BiasPart, LinearRule, PointwiseRule, Rule, Share, Stabilizer};
+use relprop::rules::{Bias, BiasPart, BilinearRule, Bounds, LinearRule, PointwiseRule, Rule, Share, Stabilizer};
 use relprop::{Explainer, Input, Relevance, Request, Tensor};
+
+pub use convolutional::*;
 
 /// A reproducible stream of numbers in −1..1 (a 64-bit linear congruential generator).
 pub struct Numbers(pub u64);
@@ -167,14 +171,26 @@ pub fn assert_sums_close(found: &LayerSums, exact: &LayerSums, what: &str) {
 /// A composite of one linear rule, with activations passing. A damped rule keeps the comparison well conditioned.
 pub fn composite_of(rule: LinearRule) -> Composite {
     let pass = Rule::Pointwise(PointwiseRule::Pass);
+    let gated = Rule::Bilinear(BilinearRule::Gated);
     Composite::new(rule.name.clone())
         .with(Selector::Family(Family::Linear), Rule::Linear(rule))
         .with(Selector::Family(Family::Pointwise), pass.clone())
         .with(Selector::Family(Family::Affine), pass)
+        .with(Selector::Family(Family::Bilinear), gated)
 }
 
 pub fn damped() -> Stabilizer {
     Stabilizer::Absolute(0.25)
+}
+
+/// Bounds around all that [`inputs`] gives.
+pub fn bounds() -> Bounds {
+    Bounds { low: Arc::new(Tensor::scalar(-2.0)), high: Arc::new(Tensor::scalar(2.0)) }
+}
+
+/// Whether a preset fits a network with a first layer behind others: those with the box rule on every first layer do not.
+pub fn fits_tangle(preset: &str) -> bool {
+    preset != "deep-taylor-box"
 }
 
 /// A group without a quotient whose bias holds relevance: Σ b q.
@@ -204,6 +220,9 @@ pub fn every_rule() -> Vec<LinearRule> {
         LinearRule::w_square(damped()),
         LinearRule::w_square(Stabilizer::Rms(0.25)),
         LinearRule::flat(damped()),
+        LinearRule::captum_gamma(0.25, damped()),
+        LinearRule::captum_z_plus(damped()),
+        LinearRule::innvestigate_alpha_beta(2.0, damped()),
         redistributed(LinearRule::epsilon(damped())),
         redistributed(LinearRule::gamma(0.25, damped())),
         redistributed(biased_gradient()),

@@ -4,14 +4,11 @@ use std::sync::Arc;
 
 use super::{Act, Extent, Fact, Lowering};
 use crate::canonical::extent;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::graph::{Arithmetic, Node};
 use crate::layers::sum::Sign;
-use crate::layers::{Concat, Layer, Sum};
+use crate::layers::{Layer, Multiply, Sum};
 use crate::tensor::{Shape, Tensor};
-
-/// Copies that a broadcast activation may be joined from.
-const MAX_COPIES: usize = 1024;
 
 impl Lowering<'_> {
     pub(super) fn arithmetic(&mut self, node: &Node, op: Arithmetic) -> Result<Fact> {
@@ -31,9 +28,12 @@ impl Lowering<'_> {
             (Arithmetic::Div, Fact::Float(_), Fact::Activation(_)) => {
                 Err(self.unsupported(node, "of a constant by an activation is not supported yet"))
             }
-            (Arithmetic::Mul | Arithmetic::Div, Fact::Activation(_), Fact::Activation(_)) => {
-                Err(self.unsupported(node, "of two activations is not supported yet"))
+            (Arithmetic::Mul, Fact::Activation(x), Fact::Activation(y)) => {
+                let (x, y, out) = self.broadcast_pair(node, &x, &y)?;
+                self.emit(node, "", Layer::Multiply(Multiply), &[x.id, y.id], out)
             }
+            (Arithmetic::Div, Fact::Activation(_), Fact::Activation(_)) => Err(self
+                .unsupported(node, "of one activation by another is not supported: no rule divides relevance there")),
             (_, _, Fact::Float(_) | Fact::Integer(_) | Fact::Activation(_) | Fact::Index(_) | Fact::Opaque(_)) => {
                 Err(self.unsupported(node, "of these values is not supported"))
             }
@@ -41,18 +41,41 @@ impl Lowering<'_> {
     }
 
     pub(super) fn sum(&mut self, node: &Node) -> Result<Fact> {
-        let mut total = self.input(node, 0)?;
-        for slot in 1..node.inputs.len() {
-            total = match (total, self.input(node, slot)?) {
-                (Fact::Activation(x), Fact::Activation(y)) => self.signed_sum(node, x, y, Sign::Plus)?,
-                (Fact::Activation(x), Fact::Float(c)) | (Fact::Float(c), Fact::Activation(x)) => {
-                    self.with_constant(node, &x, &c, |c| (1.0, c))?
+        let mut acts: Vec<Act> = Vec::new();
+        let mut offset: Option<Arc<Tensor>> = None;
+        for slot in 0..node.inputs.len() {
+            match (self.input(node, slot)?, &offset) {
+                (Fact::Activation(act), _) => acts.push(act),
+                (Fact::Float(c), None) => offset = Some(c),
+                (Fact::Float(c), Some(sum)) => {
+                    offset = Some(Arc::new(super::constants::zip(sum, &c, |a, b| a + b)?));
                 }
-                (Fact::Float(a), Fact::Float(b)) => Fact::Float(Arc::new(super::constants::zip(&a, &b, |a, b| a + b)?)),
-                _ => return Err(self.unsupported(node, "of these values is not supported")),
-            };
+                (Fact::Integer(_) | Fact::Index(_) | Fact::Opaque(_), _) => {
+                    return Err(self.unsupported(node, "of these values is not supported"));
+                }
+            }
         }
-        Ok(total)
+        let total = match (&acts[..], &offset) {
+            ([], Some(offset)) => return Ok(Fact::Float(Arc::clone(offset))),
+            ([], None) => return Err(self.unsupported(node, "of nothing makes no sense")),
+            ([only], _) => only.clone(),
+            ([first, rest @ ..], _) => {
+                let mut out = first.dims.clone();
+                for act in rest {
+                    out = extent::broadcast(&out, &act.dims).ok_or_else(|| misfit(&out, &act.dims))?;
+                }
+                let mut ids = Vec::with_capacity(acts.len());
+                for act in &acts {
+                    ids.push(self.expanded(node, act, &out)?.id);
+                }
+                let layer = Layer::Sum(Sum::new(vec![Sign::Plus; ids.len()])?);
+                self.emit_act(node, "", layer, &ids, out)?
+            }
+        };
+        match offset {
+            None => Ok(Fact::Activation(total)),
+            Some(offset) => self.with_constant(node, &total, &offset, |c| (1.0, c)),
+        }
     }
 
     pub(super) fn scaled(&mut self, node: &Node, factor: f32) -> Result<Fact> {
@@ -122,7 +145,7 @@ impl Lowering<'_> {
     }
 
     /// A constant that broadcasts to a tensor of extents `dims`, in the axes of one sample.
-    fn constant_of_sample(&self, constant: &Tensor, dims: &[Extent]) -> Option<Tensor> {
+    pub(super) fn constant_of_sample(&self, constant: &Tensor, dims: &[Extent]) -> Option<Tensor> {
         let lead = dims.len().checked_sub(constant.shape().rank())?;
         let mut shape = vec![1; lead];
         shape.extend_from_slice(constant.shape().dims());
@@ -138,51 +161,21 @@ impl Lowering<'_> {
         constant.clone().reshape(Shape::new(&shape[lead..])).ok()
     }
 
+    /// Two activations repeated to their common extents.
+    fn broadcast_pair(&mut self, node: &Node, x: &Act, y: &Act) -> Result<(Act, Act, Vec<Extent>)> {
+        let out = extent::broadcast(&x.dims, &y.dims).ok_or_else(|| misfit(&x.dims, &y.dims))?;
+        Ok((self.expanded(node, x, &out)?, self.expanded(node, y, &out)?, out))
+    }
+
     pub(super) fn signed_sum(&mut self, node: &Node, x: Act, y: Act, sign: Sign) -> Result<Fact> {
-        let out = extent::broadcast(&x.dims, &y.dims).ok_or_else(|| {
-            Error::shape(format!("{} and {} do not broadcast", extent::show(&x.dims), extent::show(&y.dims)))
-                .help("the file is damaged or was edited by hand; export the model again")
-        })?;
-        let x = self.expanded(node, &x, &out)?;
-        let y = self.expanded(node, &y, &out)?;
+        let (x, y, out) = self.broadcast_pair(node, &x, &y)?;
         self.emit(node, "", Layer::Sum(Sum::new(vec![Sign::Plus, sign])?), &[x.id, y.id], out)
     }
+}
 
-    pub(super) fn expand(&mut self, node: &Node) -> Result<Fact> {
-        let x = self.activation(node, 0)?;
-        let target = self.integers(node, 1)?;
-        let out = extent::broadcast(&x.dims, &target).ok_or_else(|| {
-            Error::shape(format!("{} does not expand to {}", extent::show(&x.dims), extent::show(&target)))
-                .help("the file is damaged or was edited by hand; export the model again")
-        })?;
-        self.expanded(node, &x, &out).map(Fact::Activation)
-    }
-
-    /// x repeated along axes of 1 until it has the extents `out`.
-    fn expanded(&mut self, node: &Node, x: &Act, out: &[Extent]) -> Result<Act> {
-        let one = Extent::fixed(1);
-        let mut dims = vec![one; out.len() - x.dims.len()];
-        dims.extend_from_slice(&x.dims);
-        let shape = self.sample(&dims)?;
-        let mut act = Act::new(self.reshaped(node, x.id, &shape)?, dims);
-        for axis in 0..out.len() {
-            if act.dims[axis] == out[axis] {
-                continue;
-            }
-            let copies = out[axis].known().and_then(|copies| usize::try_from(copies).ok());
-            let sample_axis = extent::sample_axis(&act.dims, axis);
-            let (Some(copies @ 2..=MAX_COPIES), Some(sample_axis)) = (copies, sample_axis) else {
-                let message = format!("{} is not repeated to {}", extent::show(&x.dims), extent::show(out));
-                return Err(Error::new(ErrorKind::Unsupported, message)
-                    .help("export the model with both operands of this node in their full shape"));
-            };
-            let mut dims = act.dims.clone();
-            dims[axis] = out[axis];
-            let inputs = vec![act.id; copies];
-            act = self.emit_act(node, "expand", Layer::Concat(Concat::new(sample_axis)), &inputs, dims)?;
-        }
-        Ok(act)
-    }
+fn misfit(a: &[Extent], b: &[Extent]) -> Error {
+    Error::shape(format!("{} and {} do not broadcast", extent::show(a), extent::show(b)))
+        .help("the file is damaged or was edited by hand; export the model again")
 }
 
 /// A constant for a value behind a transpose, in the axes of the value before it.

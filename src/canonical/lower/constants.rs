@@ -47,7 +47,7 @@ impl Lowering<'_> {
     }
 
     /// Counts `elements` against what folding may make.
-    fn reserve(&mut self, elements: usize) -> Result<()> {
+    pub(super) fn reserve(&mut self, elements: usize) -> Result<()> {
         self.budget = self.budget.checked_sub(elements).ok_or_else(too_large)?;
         Ok(())
     }
@@ -94,7 +94,15 @@ impl Lowering<'_> {
                 self.fits(gathered_count.saturating_sub(count(&x)))?;
                 each!(x, t => gathered(&t, &at, axis)?)
             }
-            (Op::Slice, Some(x), _) => self.sliced(node, x)?,
+            (Op::Slice, Some(x), _) => self.sliced_constant(node, x)?,
+            (Op::Dequantize { axis }, Some(Fact::Integer(x)), _) => {
+                self.fits(x.count() / 4)?;
+                Some(self.dequantized_constant(node, &x, *axis)?)
+            }
+            (Op::Quantize { axis }, Some(Fact::Float(x)), _) => {
+                self.fits(x.count() / 4)?;
+                Some(self.quantized_constant(node, &x, *axis)?)
+            }
             (Op::Expand, Some(x), Some(Fact::Integer(target))) => {
                 let Some(target) = known_shape(target.data()) else { return Ok(None) };
                 let out = broadcast(shape(&x), &target)?;
@@ -161,34 +169,6 @@ impl Lowering<'_> {
         })
     }
 
-    fn sliced(&self, node: &Node, mut x: Fact) -> Result<Option<Fact>> {
-        let rank = shape(&x).rank();
-        let (starts, ends) = (self.integers(node, 1)?, self.integers(node, 2)?);
-        let axes = self.optional_integers(node, 3)?;
-        let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).map(Extent::fixed).collect());
-        let steps = self.optional_integers(node, 4)?.unwrap_or_else(|| vec![Extent::fixed(1); starts.len()]);
-        if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
-            return Err(self.unsupported(node, "with starts, ends, axes and steps of different lengths makes no sense"));
-        }
-        for (((start, end), axis), step) in starts.iter().zip(&ends).zip(&axes).zip(&steps) {
-            let at = axis.known().and_then(|axis| extent::position(axis, rank));
-            let (Some(axis), Some(start), Some(end), Some(step @ 1..)) = (at, start.known(), end.known(), step.known())
-            else {
-                return Err(self.unsupported(node, "with these positions is not supported"));
-            };
-            let length = shape(&x).dims()[axis] as i64;
-            let bound = |at: i64| if at < 0 { at.saturating_add(length) } else { at }.clamp(0, length);
-            let rows: Vec<Extent> = (bound(start)..bound(end))
-                .step_by(usize::try_from(step).unwrap_or(usize::MAX))
-                .map(Extent::fixed)
-                .collect();
-            let rows = Tensor::vector(rows);
-            let Some(part) = each!(x, t => gathered(&t, &rows, axis)?) else { return Ok(None) };
-            x = part;
-        }
-        Ok(Some(x))
-    }
-
     fn range(&self, start: &Tensor<Extent>, end: &Tensor<Extent>, step: &Tensor<Extent>) -> Result<Option<Fact>> {
         let number = |tensor: &Tensor<Extent>| match tensor.data() {
             [only] => only.known(),
@@ -211,7 +191,7 @@ fn too_large() -> Error {
         .help("fold the constants with onnxsim or onnxruntime's offline optimisation, then load the result")
 }
 
-fn shape(fact: &Fact) -> Shape {
+pub(super) fn shape(fact: &Fact) -> Shape {
     match fact {
         Fact::Float(tensor) => tensor.shape().clone(),
         Fact::Integer(tensor) => tensor.shape().clone(),
@@ -299,6 +279,11 @@ pub(in crate::canonical) fn zip<T: Copy, U>(a: &Tensor<T>, b: &Tensor<T>, f: imp
     }
     let (a, b) = (a.broadcast_to(&shape)?, b.broadcast_to(&shape)?);
     Tensor::new(shape, a.data().iter().zip(b.data()).map(|(&a, &b)| f(a, b)).collect())
+}
+
+/// The positions `rows` of a constant along an axis; none if it is no constant.
+pub(super) fn rows_of(fact: &Fact, rows: &Tensor<Extent>, axis: usize) -> Result<Option<Fact>> {
+    Ok(each!(fact, t => gathered(t, rows, axis)?))
 }
 
 fn gathered<T: Copy>(tensor: &Tensor<T>, at: &Tensor<Extent>, axis: usize) -> Result<Tensor<T>> {

@@ -53,12 +53,18 @@ impl Lowering<'_> {
         dims: Vec<Extent>,
     ) -> Result<Fact> {
         let want = self.sample(&dims)?;
+        let output = self.add_layer(node, part, layer, inputs)?;
+        let id = self.reshaped(node, output, &want)?;
+        Ok(Fact::Activation(Act::new(id, dims)))
+    }
+
+    /// Adds a layer and gives its value.
+    pub(super) fn add_layer(&mut self, node: &Node, part: &str, layer: Layer, inputs: &[DraftId]) -> Result<DraftId> {
         let shapes: Vec<&Shape> = inputs.iter().map(|&input| &self.draft.values[input].shape).collect();
         let shape = layer.output_shape(&shapes)?;
         let output = self.draft.add_value(self.part_name(node, part), shape);
         self.push(node, part, StepOp::Layer(layer), inputs.to_vec(), output);
-        let id = self.reshaped(node, output, &want)?;
-        Ok(Fact::Activation(Act::new(id, dims)))
+        Ok(output)
     }
 
     /// Adds a layer inside a node's translation.

@@ -5,13 +5,21 @@
 //! constant, as integers that may hold the batch size N, or as an activation with extents in N. Where an operator
 //! would mix samples or move N inwards, the walk ends with an error that names the node.
 
+mod activations;
 mod arithmetic;
+mod blocks;
 pub(super) mod constants;
+mod conv;
 mod emit;
 mod inputs;
+mod pools;
 mod product;
+mod quantized;
 mod reshapes;
+mod resize;
 mod routing;
+mod slices;
+mod windows;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,10 +29,10 @@ use super::draft::{Draft, DraftId, StepOp};
 use super::extent::{self, Extent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Constant, ElementType, Graph, Node, Op, ValueId};
-use crate::layers::Layer;
 use crate::tensor::Tensor;
 
 pub(super) use inputs::{batch_of, needed_inputs};
+use quantized::Quantization;
 
 /// The way out where a layer's own check fails and knows nothing of files.
 const RE_EXPORT: &str = "the file is damaged or was edited by hand; export the model again";
@@ -109,8 +117,10 @@ struct Lowering<'g> {
     draft: Draft,
     /// Weights by their address, each held so that no other takes it, with their transposes: shared ones stay shared.
     transposed: HashMap<*const Tensor, (Arc<Tensor>, Arc<Tensor>)>,
-    /// Elements that constant folding may still make.
+    /// Elements that constant folding may still make, and positions that maps along axes may have.
     budget: usize,
+    /// How what a node quantised is to be read back.
+    quantized: HashMap<ValueId, Quantization>,
 }
 
 /// Turns `nodes` (in topological order) into a draft whose output is `output`.
@@ -123,19 +133,22 @@ pub(super) fn lower(graph: &Graph, nodes: &[Node], output: ValueId, options: &Op
         draft: Draft::default(),
         transposed: HashMap::new(),
         budget: constants::budget(graph),
+        quantized: HashMap::new(),
     };
     lowering.add_inputs(nodes, output, options)?;
     for node in nodes {
         lowering.keep_constants(node);
         let before = lowering.draft.values.len();
-        let fact = lowering.node(node).map_err(|error| error.at(node.place()).help(RE_EXPORT))?;
-        let Some(result) = node.outputs.first().copied().flatten() else { continue };
-        if let Fact::Activation(act) = &fact
-            && act.id >= before
-        {
-            lowering.draft.values[act.id].name = graph.value(result).name.clone();
+        let facts = lowering.outputs(node).map_err(|error| error.at(node.place()).help(RE_EXPORT))?;
+        for (result, fact) in node.outputs.iter().zip(facts) {
+            let Some(result) = *result else { continue };
+            if let Fact::Activation(act) = &fact
+                && act.id >= before
+            {
+                lowering.draft.values[act.id].name = graph.value(result).name.clone();
+            }
+            lowering.facts[result.index()] = Some(fact);
         }
-        lowering.facts[result.index()] = Some(fact);
     }
     match lowering.facts[output.index()].take() {
         Some(Fact::Activation(act)) if act.turned.is_some() => {
@@ -215,28 +228,32 @@ impl Lowering<'_> {
         }
     }
 
-    fn node(&mut self, node: &Node) -> Result<Fact> {
+    /// What a node's outputs are, as many of them as relprop computes.
+    fn outputs(&mut self, node: &Node) -> Result<Vec<Fact>> {
         if node.inputs.len() > node.op.max_inputs() {
             let (have, most) = (node.inputs.len(), node.op.max_inputs());
             return Err(Error::new(ErrorKind::Malformed, format!("the node has {have} inputs; it can have {most}"))
                 .help("the file is damaged or was edited by hand; export the model again"));
         }
-        if let Some(folded) = self.fold_constants(node)? {
-            return Ok(folded);
+        match &node.op {
+            Op::Split { axis, parts } => self.split(node, *axis, *parts),
+            _ => match self.fold_constants(node)? {
+                Some(folded) => Ok(vec![folded]),
+                None => Ok(vec![self.node(node)?]),
+            },
         }
+    }
+
+    fn node(&mut self, node: &Node) -> Result<Fact> {
         match &node.op {
             Op::Gemm { alpha, beta, trans_a, trans_b } => self.gemm(node, *alpha, *beta, *trans_a, *trans_b),
             Op::MatMul => self.matmul(node),
             Op::Arithmetic(arithmetic) => self.arithmetic(node, *arithmetic),
             Op::Sum => self.sum(node),
             Op::Neg => self.scaled(node, -1.0),
-            Op::Activation(activation) => {
-                let Fact::Activation(x) = self.input(node, 0)? else {
-                    return Err(self.unsupported(node, "of this value is not supported"));
-                };
-                let y = self.emit_act(node, "", Layer::Activation(*activation), &[x.id], x.held().dims)?;
-                Ok(Fact::Activation(y.behind(x.turned)))
-            }
+            Op::Activation(activation) => self.elementwise(node, *activation),
+            Op::Clip => self.clip(node),
+            Op::PRelu => self.prelu(node),
             Op::Softmax { axis, to_end, log } => self.softmax(node, *axis, *to_end, *log),
             Op::Scaler { offset, scale } => self.scaler(node, offset, scale),
             Op::BatchNormalization { epsilon } => self.batch_normalization(node, *epsilon),
@@ -250,9 +267,26 @@ impl Lowering<'_> {
             Op::Shape { start, end } => self.shape_of(node, *start, *end),
             Op::Size => self.size_of(node),
             Op::Expand => self.expand(node),
-            Op::Pow | Op::Slice | Op::ReduceProd { .. } => {
-                Err(self.unsupported(node, "of activations is not supported yet"))
+            Op::Slice => self.slice(node),
+            Op::Split { .. } => Err(Error::internal("a split has several outputs")),
+            Op::Pad { mode, value } => self.pad(node, *mode, *value),
+            Op::Tile => self.tile(node),
+            Op::Resize(resize) => self.resize(node, resize),
+            Op::DepthToSpace { block, channel_first } => self.depth_to_space(node, *block, *channel_first),
+            Op::SpaceToDepth { block } => self.space_to_depth(node, *block),
+            Op::Conv { sliding, groups } => self.conv(node, sliding, *groups),
+            Op::ConvTranspose { sliding, groups, output_padding, output_shape } => {
+                self.conv_transpose(node, sliding, *groups, output_padding.as_deref(), output_shape.as_deref())
             }
+            Op::MaxPool(sliding) => self.max_pool(node, sliding),
+            Op::AveragePool { sliding, counts_padding } => self.average_pool(node, sliding, *counts_padding),
+            Op::GlobalPool(reduction) => self.global_pool(node, *reduction),
+            Op::Reduce { reduction, keep_axes, empty_is_none } => {
+                self.reduce(node, *reduction, *keep_axes, *empty_is_none)
+            }
+            Op::Quantize { axis } => self.quantize(node, *axis),
+            Op::Dequantize { axis } => self.dequantize(node, *axis),
+            Op::Pow | Op::ReduceProd { .. } => Err(self.unsupported(node, "of activations is not supported yet")),
             Op::Range | Op::ConstantOfShape(_) => {
                 Err(self.unsupported(node, "needs numbers that do not depend on the batch size or the inputs"))
             }

@@ -95,7 +95,11 @@ impl Lowering<'_> {
                 dims.extend(table.shape().dims()[1..].iter().map(|&dim| Extent::fixed(dim as i64)));
                 self.emit(node, "", Layer::Lookup(Lookup::new(table)?), &[index.id], dims)
             }
-            (Fact::Activation(_), _) => Err(self.unsupported(node, "from an activation is not supported yet")),
+            (Fact::Activation(_), Fact::Integer(at)) => {
+                let x = self.activation(node, 0)?;
+                self.gather_rows(node, &x, &at, axis)
+            }
+            (Fact::Activation(_), _) => Err(self.unsupported(node, "from an activation needs constant positions")),
             _ => Err(self.unsupported(node, "of these values is not supported")),
         }
     }
@@ -116,7 +120,7 @@ impl Lowering<'_> {
     }
 
     /// The extents of input 0.
-    fn dims(&self, node: &Node) -> Result<Vec<Extent>> {
+    pub(super) fn dims(&self, node: &Node) -> Result<Vec<Extent>> {
         let fixed = |dims: &[usize]| dims.iter().map(|&dim| Extent::fixed(dim as i64)).collect();
         Ok(match self.input(node, 0)? {
             Fact::Activation(act) | Fact::Index(act) => act.dims,

@@ -1,0 +1,67 @@
+// target[row, n] = sum over k of source(row, k) * B(k, n) without workgroup memory, for adapters that are software: they serve
+// every lane's memory access one by one, so that only loads per multiply-add count. B is W backward and its transpose forward:
+// block.wgsl.
+//
+// An invocation makes {{ rows }} rows by {{ columns }} columns; the {{ lanes }} of a workgroup share the rows and take quads of columns in turn. Every output
+// is one chain of multiply-adds from k = 0 upwards, as in tiled.wgsl.
+{% set quads = columns // 4 %}
+{% macro channels() %}
+for (var k = 0u; k < step.depth; k += 4u) {
+{% for r in range(rows) %}
+        let a{{ r }} = {{ "fetch(pixel" ~ r ~ ", k)" if windowed else "source4(lead" ~ r ~ ", k)" }};
+{% endfor %}
+{% for c in range(quads) %}
+        let b{{ c }} = block_of(column + {{ c * lanes * 4 }}u, k, {{ "weights" if windowed else "0u" }});
+{% for r in range(rows) %}
+{% for i in range(4) %}
+        sum{{ r }}_{{ c }} = fma(vec4(a{{ r }}[{{ i }}]), b{{ c }}[{{ i }}], sum{{ r }}_{{ c }});
+{% endfor %}
+{% endfor %}
+{% endfor %}
+    }
+{%- endmacro %}
+
+@compute @workgroup_size({{ lanes }})
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let tile = tile_of(group.y * groups.x + group.x, (step.columns + {{ columns * lanes - 1 }}u) / {{ columns * lanes }}u);
+    let first_row = tile.y * {{ rows }}u;
+    if first_row >= rows() {
+        return;
+    }
+    let column = (tile.x * {{ quads * lanes }}u + local) * 4u;
+{% for r in range(rows) %}
+    let lead{{ r }} = lead(min(first_row + {{ r }}u, rows() - 1u));
+{% for c in range(quads) %}
+    var sum{{ r }}_{{ c }} = vec4<f32>();
+{% endfor %}
+{% endfor %}
+
+{% if windowed %}
+    for (var tap = 0u; tap < phase.taps; tap += 1u) {
+        let weights = weights_of(tap);
+{% for r in range(rows) %}
+        let pixel{{ r }} = reach(lead{{ r }}, tap);
+{% endfor %}
+        {{ channels() | indent(4) }}
+    }
+{% else %}
+    {{ channels() }}
+{% endif %}
+
+    // The rows move up to where the first one was: with a copy of `finish` for each, the adapter's compiler takes twice as long.
+    let end = min(first_row + {{ rows }}u, rows());
+    for (var row = first_row; row < end; row += 1u) {
+{% for c in range(quads) %}
+        finish(row, column + {{ c * lanes * 4 }}u, sum0_{{ c }});
+{% endfor %}
+{% for r in range(1, rows) %}
+{% for c in range(quads) %}
+        sum{{ r - 1 }}_{{ c }} = sum{{ r }}_{{ c }};
+{% endfor %}
+{% endfor %}
+    }
+}

@@ -1,0 +1,12 @@
+// W̃ of four weights.
+fn part(w: vec4<f32>) -> vec4<f32> {
+{% if weight == "scaled" %}
+    return select(step.negative * w, step.positive * w, w > vec4(0.0));
+{% elif weight == "squared" %}
+    return w * w;
+{% elif weight == "one" %}
+    return vec4(1.0);
+{% else %}
+    return w;
+{% endif %}
+}

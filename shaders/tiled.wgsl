@@ -1,0 +1,131 @@
+// target[row, n] = sum over k of source(row, k) * B(k, n) for whole tiles: a workgroup makes {{ rows }} rows by {{ columns }} columns,
+// an invocation {{ thread_rows }} by {{ thread_columns }} of them, {{ depth }} steps of k at a time.
+// {{ "Backward: B(k, n) = W[k][n]" if backward else "Forward: B(k, n) = W[n][k]" }}.{{ " No slice of k leaves a tap of the window." if sliced else "" }}
+//
+// Every output is one chain of multiply-adds from k = 0 upwards, as in every shape of this kernel and in free.wgsl.
+{% set across = columns // thread_columns %}
+{% set down = rows // thread_rows %}
+{% set threads = across * down %}
+{% set row_quads = thread_rows // 4 %}
+{% set column_quads = thread_columns // 4 %}
+{% set depth_quads = depth // 4 %}
+{% set source_loaders = rows // 4 * depth_quads %}
+{% set loaders = source_loaders + columns // 4 * depth_quads %}
+
+// The tiles lie as [k][quad of rows or columns], so that the steps read whole vectors, and they are written as whole vectors too:
+// two invocations that write components of one vector race on Metal and Direct3D. They are nested arrays because naga clamps
+// every index that is not a constant: in the steps k is one, and in the stores k % 4 is. The spare quad of each row keeps the
+// stores off each other's banks.
+var<workgroup> source_tile: array<array<array<vec4<f32>, {{ rows // 4 + 1 }}>, 4>, {{ depth_quads }}>;
+var<workgroup> weight_tile: array<array<array<vec4<f32>, {{ columns // 4 + 1 }}>, 4>, {{ depth_quads }}>;
+
+@compute @workgroup_size({{ threads }})
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let tile = tile_of(group.y * groups.x + group.x, (step.columns + {{ columns - 1 }}u) / {{ columns }}u);
+    let first_row = tile.y * {{ rows }}u;
+    let first_column = tile.x * {{ columns }}u;
+    if first_row >= rows() {
+        return;
+    }
+
+    // What this invocation brings into the tiles: 4 steps of k for 4 rows, or for 4 columns. Rows and columns past the end repeat
+    // the last one: nothing stores their sums.
+    let brings_source = local < {{ source_loaders }}u;
+    let brings_weight = !brings_source{% if loaders < threads %} && local < {{ loaders }}u{% endif %};
+    let loader = select(local - {{ source_loaders }}u, local, brings_source);
+    let depth_quad = loader % {{ depth_quads }}u;
+    let quad = loader / {{ depth_quads }}u;
+{% for i in range(4) %}
+    let lead{{ i }} = lead(min(first_row + quad * 4u + {{ i }}u, rows() - 1u));
+{% endfor %}
+    let end = depth();
+{% if sliced %}
+    var tap = 0u;
+    var channel = depth_quad * 4u;
+    var weights = weights_of(tap);
+{% for i in range(4) %}
+    var pixel{{ i }} = reach(lead{{ i }}, tap);
+{% endfor %}
+{% else %}
+    let last_quad = (end - 1u) / 4u;
+{% endif %}
+
+    // Quads of rows and columns are dealt out in turn, so that neighbours read neighbouring vectors and store them side by side.
+    let x = local % {{ across }}u;
+    let y = local / {{ across }}u;
+{% for r in range(thread_rows) %}
+{% for c in range(column_quads) %}
+    var sum{{ r }}_{{ c }} = vec4<f32>();
+{% endfor %}
+{% endfor %}
+
+{% macro load(k) %}
+if brings_source {
+        next = transpose(mat4x4(
+{% for i in range(4) %}
+            {{ "fetch(pixel" ~ i ~ ", channel)" if sliced else "source4(lead" ~ i ~ ", " ~ k ~ ")" }},
+{% endfor %}
+        ));
+    } else if brings_weight {
+        next = {{ "block_of(first_column + quad * 4u, channel, weights)" if sliced else "block(first_column + quad * 4u, min(" ~ k ~ ", last_quad * 4u))" }};
+    }
+{% endmacro %}
+    var next: mat4x4<f32>;
+    {{ load("depth_quad * 4u") }}
+    for (var k = 0u; k < end; k += {{ depth }}u) {
+        workgroupBarrier();
+        if brings_source {
+{% for c in range(4) %}
+            source_tile[depth_quad][{{ c }}][quad] = next[{{ c }}];
+{% endfor %}
+        } else if brings_weight {
+{% for c in range(4) %}
+            weight_tile[depth_quad][{{ c }}][quad] = next[{{ c }}];
+{% endfor %}
+        }
+        workgroupBarrier();
+
+        // The next tile is on its way while this one is worked on. Past the end {{ "nothing reads it" if sliced else "it is zeros times any weights" }}.
+{% if sliced %}
+        channel += {{ depth }}u;
+        if channel >= step.depth {
+            channel = depth_quad * 4u;
+            tap += 1u;
+            weights = weights_of(tap);
+{% for i in range(4) %}
+            pixel{{ i }} = reach(lead{{ i }}, tap);
+{% endfor %}
+        }
+{% endif %}
+        {{ load("k + " ~ depth ~ "u + depth_quad * 4u") }}
+{% for k in range(depth) %}
+        {
+{% for i in range(row_quads) %}
+            let a{{ i }} = source_tile[{{ k // 4 }}][{{ k % 4 }}][y + {{ i * down }}u];
+{% endfor %}
+{% for i in range(column_quads) %}
+            let b{{ i }} = weight_tile[{{ k // 4 }}][{{ k % 4 }}][x + {{ i * across }}u];
+{% endfor %}
+{% for r in range(thread_rows) %}
+{% for c in range(column_quads) %}
+            sum{{ r }}_{{ c }} = fma(vec4(a{{ r // 4 }}[{{ r % 4 }}]), b{{ c }}, sum{{ r }}_{{ c }});
+{% endfor %}
+{% endfor %}
+        }
+{% endfor %}
+    }
+
+    let column = first_column + x * 4u;
+{% for r in range(thread_rows) %}
+    let row{{ r }} = first_row + y * 4u + {{ r // 4 * down * 4 + r % 4 }}u;
+    if row{{ r }} < rows() {
+{% for c in range(column_quads) %}
+        finish(row{{ r }}, column + {{ c * across * 4 }}u, sum{{ r }}_{{ c }});
+{% endfor %}
+    }
+{% endfor %}
+}

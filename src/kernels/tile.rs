@@ -1,0 +1,134 @@
+//! Shapes of tile that products are cut into.
+
+use serde::Serialize;
+
+use super::product::Direction;
+
+/// How a product is cut into workgroups.
+///
+/// All shapes but [`Tile::Few`] make every element of the result by one chain of fused multiply-adds in the order of the
+/// summed axis, so their results are equal bit by bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tile {
+    /// 128 × 128 in workgroup memory, 8 × 8 an invocation: the fastest where there are enough tiles to fill a device.
+    Large,
+    /// 128 × 64 in workgroup memory, 8 × 4 an invocation.
+    Medium,
+    /// 32 × 32 in workgroup memory, 4 × 4 an invocation: for small products.
+    Small,
+    /// Up to 8 rows, reduced inside a workgroup: reading the weight is all its work.
+    Few,
+    /// Without workgroup memory and barriers: for adapters that are software.
+    Free,
+}
+
+/// What the template of a tile is told.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Geometry {
+    pub(super) body: &'static str,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    /// Steps of k at a time; 0 for the shapes without tiles.
+    pub(super) depth: usize,
+    thread_rows: usize,
+    thread_columns: usize,
+    lanes: usize,
+}
+
+/// Rows that the kernel for few rows takes.
+const FEW: usize = 8;
+
+impl Tile {
+    /// Every shape.
+    pub const ALL: [Tile; 5] = [Tile::Large, Tile::Medium, Tile::Small, Tile::Few, Tile::Free];
+
+    /// The shape for a number of rows and columns, on a device that is software or not.
+    pub fn choose(rows: usize, columns: usize, is_software: bool) -> Tile {
+        const ENOUGH: usize = 64;
+        let tiles = |tile_rows: usize, tile_columns: usize| rows.div_ceil(tile_rows) * columns.div_ceil(tile_columns);
+        match () {
+            () if is_software => Tile::Free,
+            () if rows <= FEW => Tile::Few,
+            () if tiles(128, 128) >= ENOUGH && columns > 64 => Tile::Large,
+            () if tiles(128, 64) >= ENOUGH && columns > 32 => Tile::Medium,
+            () => Tile::Small,
+        }
+    }
+
+    /// The shape for `rows` of at most `most` rows: as `most` decides where shapes differ in bits, as `rows` where not.
+    pub(crate) fn choose_within(most: usize, rows: usize, columns: usize, is_software: bool) -> Tile {
+        Tile::choose(if most <= FEW { most } else { rows.max(FEW + 1) }, columns, is_software)
+    }
+
+    /// How many rows a workgroup takes where the shape leaves it open, for work of `rows` rows.
+    pub(crate) fn rows_at_a_time(self, rows: usize) -> usize {
+        match self {
+            Tile::Large | Tile::Medium => 128,
+            Tile::Small => 32,
+            Tile::Few => rows.next_power_of_two().min(FEW),
+            Tile::Free => match rows {
+                // Not 1: lavapipe takes 3 ms for each dispatch of such a kernel where the depth is no multiple of 4.
+                0..=2 => 2,
+                3..=8 => 8,
+                _ => 32,
+            },
+        }
+    }
+
+    pub(super) fn geometry(self, rows: usize) -> Geometry {
+        let rows = self.rows_at_a_time(rows);
+        let tiled = |columns, depth, thread_rows, thread_columns| Geometry {
+            body: "tiled.wgsl",
+            rows,
+            columns,
+            depth,
+            thread_rows,
+            thread_columns,
+            lanes: 0,
+        };
+        let untiled =
+            |body, columns, lanes| Geometry { body, rows, columns, lanes, depth: 0, thread_rows: 0, thread_columns: 0 };
+        match self {
+            Tile::Large => tiled(128, 8, 8, 8),
+            Tile::Medium => tiled(64, 16, 8, 4),
+            Tile::Small => tiled(32, 16, 4, 4),
+            Tile::Few => untiled("few.wgsl", 0, 0),
+            Tile::Free => untiled("free.wgsl", 16, 8),
+        }
+    }
+
+    /// Rows and columns that a workgroup makes.
+    pub(super) fn covers(self, rows: usize, direction: Direction) -> (usize, usize) {
+        let Geometry { rows, columns, lanes, .. } = self.geometry(rows);
+        match (self, direction) {
+            (Tile::Large | Tile::Medium | Tile::Small, _) => (rows, columns),
+            (Tile::Few, Direction::Forward) => (rows, 16),
+            (Tile::Few, Direction::Backward) => (rows, 32),
+            (Tile::Free, _) => (rows, columns * lanes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_setting_decides_for_the_kernel_that_adds_in_another_order() {
+        for columns in [1, 10, 64, 100, 1024, 4096] {
+            for rows in [1, 2, 8, 9, 100, 2048] {
+                assert_ne!(Tile::choose_within(2048, rows, columns, false), Tile::Few);
+                assert_eq!(Tile::choose_within(8, rows.min(8), columns, false), Tile::Few);
+                assert_eq!(Tile::choose_within(2048, rows, columns, true), Tile::Free);
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_tile_that_fills_a_device_is_taken() {
+        assert_eq!(Tile::choose(2048, 1024, false), Tile::Large);
+        assert_eq!(Tile::choose(512, 1024, false), Tile::Medium);
+        assert_eq!(Tile::choose(64, 1024, false), Tile::Small);
+        assert_eq!(Tile::choose(1 << 20, 10, false), Tile::Small);
+    }
+}
