@@ -188,7 +188,7 @@ impl PixelFlipping {
         };
         self.perturbation.check(&input.shape)?;
         check_finite(values, &input.shape)?;
-        let variants = Variants::new(explainer, inputs, self.rows);
+        let variants = Variants::new(explainer, inputs, explainer.outputs(), self.rows);
         variants.each_batch(
             samples * steps,
             |row| row / steps,
