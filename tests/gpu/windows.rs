@@ -103,30 +103,70 @@ fn assert_agrees_on(gpu: &Arc<Gpu>, network: Network, rule: LinearRule, samples:
 
 /// Networks of every geometry that windows have.
 fn geometries() -> Vec<(&'static str, Network)> {
-    let uneven = |kernel, stride, dilation, before, after| WindowAxis { kernel, stride, dilation, before, after, overhang: 0 };
+    let uneven =
+        |kernel, stride, dilation, before, after| WindowAxis { kernel, stride, dilation, before, after, overhang: 0 };
     let skewed = Window::new(vec![uneven(3, 2, 1, 0, 1), uneven(2, 3, 2, 2, 1)]).unwrap();
     let dilated = Window::new(vec![uneven(3, 1, 2, 2, 2), uneven(3, 2, 3, 1, 4)]).unwrap();
     let solid = Window::new(vec![uneven(2, 1, 1, 0, 1), uneven(3, 2, 1, 1, 1), uneven(1, 2, 1, 0, 0)]).unwrap();
     vec![
-        ("plain", Images::new(1, &[3, 9, 7]).conv(8, square(2, 3, 1, 1), 1).relu().conv(5, square(2, 3, 2, 1), 1).classes(4)),
-        ("of one position", Images::new(2, &[5, 6, 5]).conv(8, square(2, 1, 1, 0), 1).relu().conv(6, square(2, 1, 2, 0), 1).classes(3)),
+        (
+            "plain",
+            Images::new(1, &[3, 9, 7]).conv(8, square(2, 3, 1, 1), 1).relu().conv(5, square(2, 3, 2, 1), 1).classes(4),
+        ),
+        (
+            "of one position",
+            Images::new(2, &[5, 6, 5]).conv(8, square(2, 1, 1, 0), 1).relu().conv(6, square(2, 1, 2, 0), 1).classes(3),
+        ),
         ("skewed", Images::new(3, &[4, 11, 13]).conv(6, skewed.clone(), 1).relu().classes(3)),
-        ("dilated", Images::new(4, &[4, 11, 13]).conv(8, dilated.clone(), 1).relu().conv(4, square(2, 2, 1, 0), 1).classes(3)),
+        (
+            "dilated",
+            Images::new(4, &[4, 11, 13]).conv(8, dilated.clone(), 1).relu().conv(4, square(2, 2, 1, 0), 1).classes(3),
+        ),
         ("sparse", Images::new(5, &[3, 11, 10]).conv(8, square(2, 2, 4, 0), 1).relu().classes(3)),
         ("patches", Images::new(6, &[3, 12, 12]).conv(12, square(2, 4, 4, 0), 1).relu().classes(3)),
-        ("signals", Images::new(7, &[2, 40]).conv(8, square(1, 5, 2, 2), 1).relu().conv(12, square(1, 3, 1, 1), 1).classes(3)),
-        ("volumes", Images::new(8, &[2, 5, 6, 5]).conv(6, solid.clone(), 1).relu().conv(4, square(3, 2, 1, 1), 2).classes(3)),
-        ("groups", Images::new(9, &[6, 7, 8]).conv(12, square(2, 3, 1, 1), 3).relu().conv(8, square(2, 3, 2, 1), 4).classes(3)),
-        ("wide groups", Images::new(10, &[16, 6, 5]).conv(24, square(2, 3, 2, 1), 2).relu().conv(16, square(2, 1, 1, 0), 4).classes(3)),
-        ("channels", Images::new(11, &[8, 9, 7]).conv(8, square(2, 3, 2, 1), 8).relu().conv(8, dilated.clone(), 8).classes(3)),
-        ("odd channels", Images::new(12, &[7, 9, 8]).conv(7, square(2, 3, 1, 1), 7).relu().conv(14, skewed.clone(), 7).classes(3)),
+        (
+            "signals",
+            Images::new(7, &[2, 40]).conv(8, square(1, 5, 2, 2), 1).relu().conv(12, square(1, 3, 1, 1), 1).classes(3),
+        ),
+        (
+            "volumes",
+            Images::new(8, &[2, 5, 6, 5]).conv(6, solid.clone(), 1).relu().conv(4, square(3, 2, 1, 1), 2).classes(3),
+        ),
+        (
+            "groups",
+            Images::new(9, &[6, 7, 8]).conv(12, square(2, 3, 1, 1), 3).relu().conv(8, square(2, 3, 2, 1), 4).classes(3),
+        ),
+        (
+            "wide groups",
+            Images::new(10, &[16, 6, 5])
+                .conv(24, square(2, 3, 2, 1), 2)
+                .relu()
+                .conv(16, square(2, 1, 1, 0), 4)
+                .classes(3),
+        ),
+        (
+            "channels",
+            Images::new(11, &[8, 9, 7]).conv(8, square(2, 3, 2, 1), 8).relu().conv(8, dilated.clone(), 8).classes(3),
+        ),
+        (
+            "odd channels",
+            Images::new(12, &[7, 9, 8]).conv(7, square(2, 3, 1, 1), 7).relu().conv(14, skewed.clone(), 7).classes(3),
+        ),
         (
             "transposed",
-            Images::new(13, &[4, 4, 5]).transposed(8, square(2, 3, 2, 1), 1, vec![1, 0]).relu().transposed(5, skewed.clone(), 1, vec![0, 0]).classes(3),
+            Images::new(13, &[4, 4, 5])
+                .transposed(8, square(2, 3, 2, 1), 1, vec![1, 0])
+                .relu()
+                .transposed(5, skewed.clone(), 1, vec![0, 0])
+                .classes(3),
         ),
         (
             "transposed in groups",
-            Images::new(14, &[6, 4, 5]).transposed(9, square(2, 3, 2, 1), 3, vec![1, 1]).relu().transposed(9, square(2, 3, 2, 0), 9, vec![0, 1]).classes(3),
+            Images::new(14, &[6, 4, 5])
+                .transposed(9, square(2, 3, 2, 1), 3, vec![1, 1])
+                .relu()
+                .transposed(9, square(2, 3, 2, 0), 9, vec![0, 1])
+                .classes(3),
         ),
     ]
 }
