@@ -1,7 +1,8 @@
 //! The product of rows with a packed weight: C = A B, all that the executor needs of a GEMM.
 //!
-//! Every element of C is one chain of (fused) multiply-adds over k in order, whatever the number of rows, their place
-//! and the tile: a row's bits never depend on its neighbours.
+//! Every element of C is a sum of slices of k in order, each a chain of (fused) multiply-adds from zero on, whatever the
+//! number of rows, their place and the tile: a row's bits never depend on its neighbours. Sums of slices round less than
+//! one long chain: what W⁺x and W⁻x lose matters where they are added to a small z.
 //!
 //! benches/README.md compares it with the `gemm` and `rten-gemm` crates. The body is safe Rust over arrays of fixed
 //! size, which the compiler keeps in vector registers. It does so only where a tile is a function of its own.
@@ -38,7 +39,7 @@ impl Blocking {
     /// register of columns, and two loads a cycle are what those machines have. A slice then stays in the first level.
     const fn of(lanes: usize) -> Self {
         match lanes {
-            16 => Blocking { tile: MOST_ROWS, panel: 32, depth: 1024 },
+            16 => Blocking { tile: MOST_ROWS, panel: 32, depth: 512 },
             _ => Blocking { tile: 6, panel: 16, depth: 256 },
         }
     }
@@ -164,7 +165,7 @@ pub(super) struct Slice<'a> {
     pub(super) b: &'a PackedWeight,
     pub(super) from: usize,
     pub(super) to: usize,
-    /// Whether sums go on from what C holds.
+    /// Whether C holds the sum of the slices before.
     pub(super) goes_on: bool,
 }
 
@@ -208,7 +209,7 @@ fn multiply_slice_at(level: Level, slice: Slice<'_>, c: &mut [f32], starts: &[us
 struct Tile<'a> {
     a: &'a [f32],
     stride: usize,
-    /// Whether sums go on from what C holds.
+    /// Whether C holds the sum of the slices before.
     goes_on: bool,
     panel: &'a [f32],
     /// This tile's share of the panel that follows, if it is to be brought into the second-level cache.
@@ -274,24 +275,25 @@ impl<const ROWS: usize, const FAR: bool> Loop for Body<'_, ROWS, FAR> {
 fn sum<const ROWS: usize, const PANEL: usize, const FUSED: bool, const FAR: bool, const NEAR: bool>(tile: Tile<'_>) {
     let columns = tile.columns - tile.column;
     let mut sums = [[0.0_f32; PANEL]; ROWS];
-    if tile.goes_on {
-        for (&start, sums) in tile.starts.iter().zip(&mut sums) {
-            let c = &tile.c[start + tile.column..][..columns.min(PANEL)];
-            // Whole panels are arrays of known size, which spares a call.
-            match <&[f32; PANEL]>::try_from(c) {
-                Ok(c) => *sums = *c,
-                Err(_) => sums[..c.len()].copy_from_slice(c),
-            }
-        }
-    }
     let next = (tile.next.unwrap_or_default().as_chunks::<PANEL>().0, tile.tiles.ilog2());
     let panel = tile.panel.as_chunks::<PANEL>().0;
     accumulate::<ROWS, PANEL, FUSED, FAR, NEAR>(tile.a, tile.stride, panel, next, &mut sums);
-    for (&start, sums) in tile.starts.iter().zip(&sums) {
+    for (&start, sums) in tile.starts.iter().zip(&mut sums) {
         let c = &mut tile.c[start + tile.column..][..columns.min(PANEL)];
+        // Whole panels are arrays of known size, which spares a call.
         match <&mut [f32; PANEL]>::try_from(&mut *c) {
-            Ok(c) => *c = *sums,
-            Err(_) => c.copy_from_slice(&sums[..c.len()]),
+            Ok(c) => {
+                if tile.goes_on {
+                    sums.iter_mut().zip(&*c).for_each(|(sum, before)| *sum += before);
+                }
+                *c = *sums;
+            }
+            Err(_) => {
+                if tile.goes_on {
+                    sums.iter_mut().zip(&*c).for_each(|(sum, before)| *sum += before);
+                }
+                c.copy_from_slice(&sums[..c.len()]);
+            }
         }
     }
 }
