@@ -4,7 +4,7 @@
 //! has an exponential or a quotient of activations; as one activation relevance passes, as LRP means it.
 
 use super::spelling::{Search, close};
-use crate::graph::{Arithmetic, Elementary, Graph, Node, Op, ValueId};
+use crate::graph::{Arithmetic, Comparison, Elementary, Graph, Node, Op, ValueId};
 use crate::layers::Activation;
 
 /// Marks the last node of every such function as that activation; whether there was any.
@@ -58,7 +58,8 @@ impl Search<'_> {
         let beta = self.product(argument, &[x]).filter(|beta| beta.factors == [x])?.constant;
         let compared = self.product(self.slot(condition, 0)?, &[x]).filter(|compared| compared.factors == [x])?;
         let threshold = self.scalar(self.slot(condition, 1)?)? / compared.constant * beta;
-        let fits = matches!(condition.op, Op::Greater) && compared.constant > 0.0 && threshold >= AGREES;
+        let fits =
+            matches!(condition.op, Op::Compare(Comparison::Greater)) && compared.constant > 0.0 && threshold >= AGREES;
         (fits && close(otherwise.constant * beta, 1.0)).then_some((x, Activation::Softplus { beta: beta as f32 }))
     }
 

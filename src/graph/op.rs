@@ -30,6 +30,17 @@ pub enum Elementary {
     Log,
 }
 
+/// How two values compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// a = b.
+    Equal,
+    /// a > b.
+    Greater,
+    /// a < b.
+    Less,
+}
+
 /// One number from many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reduction {
@@ -88,8 +99,8 @@ pub enum Op {
     PRelu,
     /// A function of each element that has no layer.
     Elementary(Elementary),
-    /// Whether a > b, element by element.
-    Greater,
+    /// How two values compare, element by element.
+    Compare(Comparison),
     /// Input 1 where input 0 is true, else input 2, with broadcasting.
     Where,
     /// Softmax or its logarithm.
@@ -283,7 +294,7 @@ impl Op {
             | Op::Arithmetic(_)
             | Op::Pow
             | Op::PRelu
-            | Op::Greater
+            | Op::Compare(_)
             | Op::Reshape { .. }
             | Op::Squeeze
             | Op::Unsqueeze

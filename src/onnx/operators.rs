@@ -7,7 +7,7 @@ use super::attributes::Attributes;
 use super::spatial;
 use super::tensors::{self, DataType, Source};
 use crate::error::Result;
-use crate::graph::{Arithmetic, Constant, Elementary, Op};
+use crate::graph::{Arithmetic, Comparison, Constant, Elementary, Op};
 use crate::layers::{Activation, GeluForm};
 use crate::tensor::Tensor;
 
@@ -89,7 +89,9 @@ fn standard(op_type: &str, opset: i64, attributes: &Attributes) -> Result<Op> {
         "Abs" => Op::Elementary(Elementary::Abs),
         "Exp" => Op::Elementary(Elementary::Exp),
         "Log" => Op::Elementary(Elementary::Log),
-        "Greater" => Op::Greater,
+        "Equal" => Op::Compare(Comparison::Equal),
+        "Greater" => Op::Compare(Comparison::Greater),
+        "Less" => Op::Compare(Comparison::Less),
         "Where" => Op::Where,
         "Sum" => Op::Sum,
         "Neg" => Op::Neg,

@@ -179,20 +179,17 @@ fn both_parts_of_a_split_are_read_and_lengths_must_work_out() {
 
 #[test]
 fn padding_takes_its_elements_from_where_the_mode_says() {
-    let cases: [(PadMode, [i64; 2], &[Option<usize>]); 6] = [
+    type Sources<'a> = &'a [Option<usize>];
+    let cases: [(PadMode, [i64; 2], Sources<'_>); 5] = [
         (PadMode::Constant, [1, 2], &[None, Some(0), Some(1), Some(2), None, None]),
         (PadMode::Constant, [-1, 1], &[Some(1), Some(2), None]),
         (PadMode::Edge, [2, 1], &[Some(0), Some(0), Some(0), Some(1), Some(2), Some(2)]),
         (PadMode::Reflect, [2, 1], &[Some(2), Some(1), Some(0), Some(1), Some(2), Some(1)]),
         (PadMode::Wrap, [1, 4], &[Some(2), Some(0), Some(1), Some(2), Some(0), Some(1), Some(2), Some(0)]),
-        (PadMode::Constant, [0, 0], &[Some(0), Some(1), Some(2)]),
     ];
     let x = wide(3);
     for (mode, [before, after], wanted) in cases {
         let op = Op::Pad { mode, value: 0.5 };
-        if (before, after) == (0, 0) {
-            continue;
-        }
         let found = applied(&[3], &op, |graph| vec![graph.integers(&[0, before, 0, after])]);
         let wanted: Vec<f64> = wanted.iter().map(|source| source.map_or(0.5, |at| x[at])).collect();
         assert_eq!(found, wanted, "{mode:?}");

@@ -73,6 +73,13 @@ impl Lowering<'_> {
             (Op::Pow, Some(Fact::Float(a)), Some(Fact::Float(b))) => {
                 Some(Fact::Float(Arc::new(zip(&a, &b, f32::powf)?)))
             }
+            (Op::Compare(comparison), Some(Fact::Integer(a)), Some(Fact::Integer(b))) => {
+                super::choices::compared(*comparison, &a, &b)?
+            }
+            (Op::Where, Some(Fact::Integer(which)), Some(then)) => match inputs.get(2).cloned().flatten() {
+                Some(otherwise) => super::choices::chosen(&which, &then, &otherwise)?,
+                None => None,
+            },
             (Op::Neg, Some(Fact::Float(x)), _) => Some(Fact::Float(Arc::new(x.map(|x| -x)))),
             (Op::Neg, Some(Fact::Integer(x)), _) => whole(x.map(|x| x.negate())),
             (Op::Flatten { .. } | Op::Reshape { .. } | Op::Squeeze | Op::Unsqueeze, Some(x), _) => {
@@ -201,7 +208,7 @@ impl Lowering<'_> {
     }
 }
 
-fn too_large() -> Error {
+pub(super) fn too_large() -> Error {
     Error::new(ErrorKind::Limit, "computing the model's constants would need far more memory than the model itself")
         .help("fold the constants with onnxsim or onnxruntime's offline optimisation, then load the result")
 }
@@ -231,7 +238,7 @@ fn position(node: &Node, axis: i64, fact: &Fact) -> Result<usize> {
     })
 }
 
-fn whole(tensor: Tensor<Option<Extent>>) -> Option<Fact> {
+pub(super) fn whole(tensor: Tensor<Option<Extent>>) -> Option<Fact> {
     let shape = tensor.shape().clone();
     let data = tensor.into_data().into_iter().collect::<Option<Vec<_>>>()?;
     Tensor::new(shape, data).ok().map(|tensor| Fact::Integer(Arc::new(tensor)))
@@ -270,7 +277,7 @@ fn filled(value: &Constant, shape: Shape) -> Option<Fact> {
 }
 
 /// The shape that two tensors broadcast to.
-fn broadcast(a: Shape, b: &Shape) -> Result<Shape> {
+pub(super) fn broadcast(a: Shape, b: &Shape) -> Result<Shape> {
     let rank = a.rank().max(b.rank());
     let at = |shape: &Shape, axis: usize| (axis + shape.rank()).checked_sub(rank).map_or(1, |axis| shape.dims()[axis]);
     let dims: Option<Vec<usize>> = (0..rank)

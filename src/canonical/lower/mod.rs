@@ -8,6 +8,7 @@
 mod activations;
 mod arithmetic;
 mod blocks;
+mod choices;
 pub(super) mod constants;
 mod conv;
 mod emit;
@@ -286,7 +287,10 @@ impl Lowering<'_> {
             }
             Op::Quantize { axis } => self.quantize(node, *axis),
             Op::Dequantize { axis } => self.dequantize(node, *axis),
-            Op::Pow | Op::ReduceProd { .. } | Op::Elementary(_) | Op::Greater | Op::Where => {
+            Op::Compare(_) | Op::Where => {
+                Err(self.unsupported(node, "of values that depend on the inputs or the batch size is not supported"))
+            }
+            Op::Pow | Op::ReduceProd { .. } | Op::Elementary(_) => {
                 Err(self.unsupported(node, "of activations is not supported yet"))
             }
             Op::Range | Op::ConstantOfShape(_) => {
