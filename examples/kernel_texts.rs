@@ -1,4 +1,5 @@
-//! Writes the texts of the kernels that ε takes on a perceptron, in every shape of tile, for `benches/kernelstat`.
+//! Writes the texts of the kernels that ε takes on a perceptron and on a convolutional network, in every shape of tile, for
+//! `benches/kernelstat`.
 //!
 //! `kernel_texts FOLDER` fills `FOLDER/large`, `FOLDER/medium`, and so on, with the WGSL that a device runs.
 
@@ -6,6 +7,8 @@ use std::path::PathBuf;
 
 use relprop::gpu::{DeviceOptions, adapters};
 use relprop::kernels::Tile;
+use relprop::layers::{Window, WindowAxis};
+use relprop::network::{NetworkBuilder, ValueId};
 use relprop::{Backend, Composite, Explainer, Input, Network, Options, Targets, Tensor};
 
 /// The perceptron of the other benchmarks.
@@ -22,10 +25,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             dump_shaders: Some(folder.join(format!("{tile:?}").to_lowercase())),
             ..DeviceOptions::default()
         };
-        let options = Options { backend: Backend::Gpu, batch_size: Some(256), device, ..Options::default() };
-        let explainer = Explainer::with_options(perceptron()?, &Composite::preset("epsilon")?, options)?;
-        let sample = Tensor::from_fn([1, WIDTHS[0]], |position| (position as f32).sin());
-        explainer.explain(&[Input::from(&sample)], &Targets::ArgMax)?;
+        for network in [perceptron()?, convolutional()?] {
+            let shape = network.shape(network.inputs()[0].value).prepend(1);
+            let sample = Tensor::from_fn(shape, |position| (position as f32).sin());
+            let options =
+                Options { backend: Backend::Gpu, batch_size: Some(1), device: device.clone(), ..Options::default() };
+            let explainer = Explainer::with_options(network, &Composite::preset("epsilon")?, options)?;
+            explainer.explain(&[Input::from(&sample)], &Targets::ArgMax)?;
+        }
     }
     Ok(())
 }
@@ -34,13 +41,45 @@ fn perceptron() -> relprop::Result<Network> {
     let mut builder = Network::builder();
     let mut value = builder.input("x", [WIDTHS[0]]);
     for (layer, pair) in WIDTHS.windows(2).enumerate() {
-        let [inputs, outputs] = [pair[0], pair[1]];
-        let weight = Tensor::from_fn([outputs, inputs], |position| (position as f32).sin() / inputs as f32);
-        let bias = Tensor::from_fn([outputs], |position| (position as f32).cos());
-        value = builder.dense(&format!("dense{layer}"), value, weight, Some(bias))?;
+        value = dense(&mut builder, value, pair[1])?;
         if layer + 2 < WIDTHS.len() {
-            value = builder.relu(&format!("relu{layer}"), value)?;
+            value = builder.relu("relu", value)?;
         }
     }
     builder.build(value)
+}
+
+/// A stem of three channels, convolutions of 3 × 3 with stride 1 and 2, one of 1 × 1 with stride 2, one that keeps channels
+/// apart, and pools.
+fn convolutional() -> relprop::Result<Network> {
+    let mut builder = Network::builder();
+    let mut value = builder.input("x", [3, 32, 32]);
+    for (outputs, kernel, stride, groups) in
+        [(64, 7, 2, 1), (128, 3, 1, 1), (128, 3, 2, 1), (64, 1, 2, 1), (64, 3, 1, 64)]
+    {
+        let inputs = builder.shape(value).dims()[0] / groups;
+        let fan_in = inputs * kernel * kernel;
+        let weight = Tensor::from_fn([outputs, inputs, kernel, kernel], |at| (at as f32).sin() / fan_in as f32);
+        let bias = Tensor::from_fn([outputs], |at| (at as f32).cos());
+        let window = window(kernel, stride, kernel / 2)?;
+        value = builder.conv("conv", value, weight, Some(bias), window, groups)?;
+        value = builder.relu("relu", value)?;
+    }
+    value = builder.max_pool("max", value, window(3, 1, 1)?)?;
+    value = builder.global_average_pool("average", value)?;
+    value = builder.reshape("flat", value, [64])?;
+    value = dense(&mut builder, value, 10)?;
+    builder.build(value)
+}
+
+fn window(kernel: usize, stride: usize, padding: usize) -> relprop::Result<Window> {
+    let axis = WindowAxis { stride, before: padding, after: padding, ..WindowAxis::new(kernel) };
+    Window::new(vec![axis; 2])
+}
+
+fn dense(builder: &mut NetworkBuilder, value: ValueId, outputs: usize) -> relprop::Result<ValueId> {
+    let inputs = builder.shape(value).count();
+    let weight = Tensor::from_fn([outputs, inputs], |position| (position as f32).sin() / inputs as f32);
+    let bias = Tensor::from_fn([outputs], |position| (position as f32).cos());
+    builder.dense("dense", value, weight, Some(bias))
 }

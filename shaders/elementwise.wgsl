@@ -21,7 +21,7 @@ fn fetch(row: u32, column: u32) -> vec4<f32> {
 // For each position, where its entries begin, and where the last one's end; each entry is a position of the source and a weight's bits.
 @group(0) @binding(6) var<storage, read> table: array<u32>;
 
-fn read(element: u32) -> vec4<f32> {
+fn read_source(element: u32) -> vec4<f32> {
     let x = {% if quads %}source[element / 4u]{% else %}vec4(source[element]){% endif %};
     return {{ through }};
 }
@@ -33,7 +33,7 @@ fn at_column(row: u32, column: u32) -> vec4<f32> {
     let first = row * step.depth + column / blocks.x * blocks.y + column % blocks.z;
     var sum = vec4(0.0);
     for (var entry = table[position]; entry < table[position + 1u]; entry += 2u) {
-        sum = fma(read(first + table[entry] * blocks.z), vec4(bitcast<f32>(table[entry + 1u])), sum);
+        sum = fma(read_source(first + table[entry] * blocks.z), vec4(bitcast<f32>(table[entry + 1u])), sum);
     }
     return sum;
 }

@@ -64,7 +64,7 @@ fn bits_do_not_change_with_batch_sizes_or_memory() {
 
 #[test]
 fn a_samples_bits_do_not_change_with_its_neighbours_or_its_place() {
-    for network in [mlp(53, &[31, 70, 33, 7], Activation::Tanh, true), tangle(54), tokens(55)] {
+    for network in [mlp(53, &[31, 70, 33, 7], Activation::Tanh, true), tangle(54), tokens(55), convnet(58)] {
         let network = Arc::new(network);
         let explainer = explainer(&network, &damped_by_rms(), in_eights(&device::shared()));
         let data = inputs(&network, 40, 86);
@@ -90,6 +90,7 @@ fn samples_of_nan_leave_no_trace_in_those_after_them() {
     for (network, targets) in [
         (tangle(17), Targets::All),
         (tokens(56), Targets::Top(2)),
+        (residual_convnet(57), Targets::Top(2)),
         (mlp(26, &[31, 70, 33, 7], Activation::Relu, true), Targets::Class(1)),
     ] {
         let network = Arc::new(network);

@@ -1,5 +1,6 @@
 //! Devices with less than this one has, run on it under exactly those limits.
 
+use relprop::layers::{Window, WindowAxis};
 use relprop::wgpu;
 
 use super::*;
@@ -76,6 +77,41 @@ fn weights_larger_than_a_binding_are_cut_and_give_the_same_bits() {
             assert!(more >= 2 * (parts - 1), "forward and backward are cut");
         }
     }
+}
+
+#[test]
+fn filters_larger_than_a_binding_are_cut_and_give_the_same_bits() {
+    let small = Arc::new(under(|limits| limits.max_storage_buffer_binding_size = 1 << 16).unwrap());
+    let mut builder = relprop::Network::builder();
+    let mut numbers = Numbers(64);
+    let x = builder.input("x", [48, 5, 4]);
+    // 3 · 3 · 66 · 48 numbers are two bindings and a bit forward, and two backward.
+    let axis = WindowAxis { stride: 2, before: 1, after: 1, ..WindowAxis::new(3) };
+    let window = Window::new(vec![axis; 2]).unwrap();
+    let weight = Tensor::from_fn([66, 48, 3, 3], |_| numbers.next() * 0.08);
+    let z = builder.conv("conv", x, weight, Some(numbers.tensor(&[66])), window, 1).unwrap();
+    let z = builder.relu("relu", z).unwrap();
+    let flat = builder.reshape("flat", z, [66 * 6]).unwrap();
+    let output = dense(&mut builder, &mut numbers, flat, 3, true);
+    let network = Arc::new(builder.build(output).unwrap());
+    let composite = composite_of(LinearRule::gamma(0.25, damped()));
+    let data = inputs(&network, 9, 93);
+    let ask = Request::new(Targets::Top(2));
+    let whole = explain(&network, &composite, in_eights(&device::shared()), &data, &ask);
+    let explainer = explainer(&network, &composite, in_eights(&small));
+    let cut = explainer.explain_with(&borrowed(&data), &ask).unwrap();
+    assert!(bits(&cut) == bits(&whole), "cut filters give other bits");
+    assert_eq!(cut.logits, whole.logits);
+    let more = cut.run.dispatches / cut.run.chunks - explainer.plan(&ask).unwrap().steps.len();
+    assert!(more >= 2, "forward and backward are cut, {more} dispatches more");
+    assert_agrees(cut, &explain(&network, &composite, by(Backend::Reference), &data, &ask), "cut filters");
+}
+
+#[test]
+fn images_of_more_workgroups_than_a_dimension_has_agree() {
+    let few = Arc::new(under(|limits| limits.max_compute_workgroups_per_dimension = 5).unwrap());
+    let composite = composite_of(LinearRule::epsilon(damped()));
+    assert_agrees_on(&few, residual_convnet(65), &composite, &Request::new(Targets::ArgMax), "few workgroups");
 }
 
 #[test]

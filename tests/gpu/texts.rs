@@ -130,6 +130,10 @@ fn texts_are_few_and_valid_and_translate_everywhere() {
         .explain_with(&[Input::from(&ids), Input::from(&x)], &plain)
         .unwrap();
 
+    for (_, network) in convolutional(88) {
+        dump(&gpu, network, &epsilon, &several);
+    }
+
     let found = texts(folder.path());
     assert_eq!(found.len(), gpu.kernels(), "each kernel is written down once");
     for (name, text) in &found {
@@ -151,8 +155,11 @@ fn every_shape_of_tile_is_valid_and_translates_everywhere() {
             .unwrap(),
         );
         dump(&gpu, mlp(88, &[9, 12, 3], Activation::Relu, true), &composite, &Request::new(Targets::Top(2)));
+        dump(&gpu, residual_convnet(89), &composite, &Request::new(Targets::Top(2)));
         let found = texts(folder.path());
-        assert!(found.keys().any(|name| name.starts_with("linear-backward")), "{tile:?}");
+        for kind in ["linear-backward", "convolve-forward", "convolve-backward"] {
+            assert!(found.keys().any(|name| name.starts_with(kind)), "{tile:?}, {kind}");
+        }
         found.iter().for_each(|(name, text)| translates_everywhere(name, text));
     }
 }

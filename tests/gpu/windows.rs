@@ -177,3 +177,144 @@ fn convolutions_of_every_geometry_agree() {
         assert_agrees_on(&device::shared(), network, LinearRule::epsilon(damped()), 9, Targets::Top(2), what);
     }
 }
+
+#[test]
+fn pools_of_every_geometry_agree() {
+    let overhanging = |kernel, stride, padding, overhang| WindowAxis {
+        stride,
+        before: padding,
+        after: padding,
+        overhang,
+        ..WindowAxis::new(kernel)
+    };
+    let ceiled = Window::new(vec![overhanging(3, 2, 1, 1), overhanging(4, 3, 0, 1)]).unwrap();
+    let dilated = Window::new(vec![WindowAxis { dilation: 2, ..overhanging(3, 1, 2, 0) }; 2]).unwrap();
+    for (channels, what) in [(8, "whole vectors"), (3, "odd channels")] {
+        let images = |seed| Images::new(seed, &[2, 10, 9]).conv(channels, square(2, 3, 1, 1), 1).relu();
+        let networks = [
+            images(20).max_pool(square(2, 3, 2, 1)).average(ceiled.clone(), Divisor::Inside),
+            images(21).max_pool(ceiled.clone()).average(square(2, 2, 2, 1), Divisor::InsidePadded),
+            images(22).average(dilated.clone(), Divisor::One).max_pool(dilated.clone()),
+            images(23).max_pool(square(2, 2, 3, 0)).global(),
+        ];
+        for (case, images) in networks.into_iter().enumerate() {
+            let rule = if case % 2 == 0 { LinearRule::gamma(0.25, damped()) } else { LinearRule::w_square(damped()) };
+            let what = format!("pools, {what}, {case}");
+            assert_agrees_on(&device::shared(), images.classes(3), rule, 9, Targets::Top(2), &what);
+        }
+    }
+}
+
+#[test]
+fn maps_along_every_axis_agree() {
+    let doubled = |axis, inputs: usize| {
+        let between = |i: usize| match i {
+            _ if i % 2 == 0 => vec![(i / 2, 1.0)],
+            _ if i / 2 + 1 < inputs => vec![(i / 2, 0.75), (i / 2 + 1, 0.25)],
+            _ => Vec::new(),
+        };
+        AxisMap::new(AxisMapKind::Resize, axis, inputs, (0..2 * inputs).map(between).collect()).unwrap()
+    };
+    for channels in [8, 3] {
+        let mut images = Images::new(24, &[2, 4, 3]);
+        // In front of the first window rows lie as the model has them; behind it, with channels last.
+        for axis in 0..3 {
+            let inputs = images.builder.shape(images.value).dims()[axis];
+            images = images.layer("before", Layer::AxisMap(doubled(axis, inputs)));
+        }
+        images = images.conv(channels, square(2, 3, 2, 1), 1).relu();
+        for axis in 0..3 {
+            let inputs = images.builder.shape(images.value).dims()[axis];
+            images = images.layer("behind", Layer::AxisMap(doubled(axis, inputs)));
+        }
+        let network = images.relu().classes(3);
+        let what = format!("maps of {channels} channels");
+        assert_agrees_on(&device::shared(), network, LinearRule::epsilon(damped()), 9, Targets::Top(2), &what);
+    }
+}
+
+/// Signals of a length through two convolutions with three taps, the second of stride 2.
+fn signals(seed: u64, [inputs, length, hidden, outputs]: [usize; 4]) -> Network {
+    let signals = Images::new(seed, &[inputs, length]).conv(hidden, square(1, 3, 1, 1), 1).relu();
+    signals.conv(outputs, square(1, 3, 2, 1), 1).relu().classes(3)
+}
+
+/// Pixels and channels one below, at and above the tiles', with three steps of k and more, and steps that stay within a tap.
+fn assert_agrees_at_edges(tile: Tile, [rows, columns]: [usize; 2]) {
+    let gpu = with_tile(tile);
+    for (case, extents) in [
+        [7, rows - 1, columns - 1, 31],
+        [8, rows, columns, 32],
+        [9, rows + 1, columns + 1, 33],
+        [16, rows + 1, columns, 48],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let network = Arc::new(signals(25 + case as u64, extents));
+        let composite = composite_of(LinearRule::epsilon(damped()));
+        let data = inputs(&network, 3, 31);
+        let ask = Request::new(Targets::ArgMax);
+        let exact = explain(&network, &composite, by(Backend::Reference), &data, &ask);
+        let explainer = explainer(&network, &composite, Options { batch_size: Some(3), ..on(&gpu) });
+        let found = explainer.explain_with(&borrowed(&data), &ask).unwrap();
+        let what = format!("{tile:?}, {extents:?}");
+        assert_runs_its_plan(&explainer, &ask, &found, &what);
+        assert_agrees(found.clone(), &exact, &what);
+        for samples in [1, 2] {
+            let some = explainer.explain_with(&borrowed(&first(&data, samples)), &ask).unwrap();
+            let expected = &bits(&found)[..samples * extents[0] * extents[1]];
+            assert!(bits(&some) == expected, "{what}: {samples} samples have other bits than 3");
+        }
+    }
+}
+
+#[test]
+fn large_tiles_of_pixels_agree_at_their_edges() {
+    assert_agrees_at_edges(Tile::Large, [128, 128]);
+}
+
+#[test]
+fn medium_tiles_of_pixels_agree_at_their_edges() {
+    assert_agrees_at_edges(Tile::Medium, [128, 64]);
+}
+
+#[test]
+fn small_tiles_of_pixels_agree_at_their_edges() {
+    assert_agrees_at_edges(Tile::Small, [32, 32]);
+}
+
+#[test]
+fn tiles_for_few_pixels_agree_at_their_edges() {
+    assert_agrees_at_edges(Tile::Few, [8, 32]);
+}
+
+#[test]
+fn tiles_of_pixels_without_workgroup_memory_agree_at_their_edges() {
+    assert_agrees_at_edges(Tile::Free, [32, 128]);
+}
+
+#[test]
+fn coefficients_and_groups_agree_in_a_tile_of_workgroup_memory() {
+    for rule in [LinearRule::gamma(0.25, damped()), LinearRule::w_square(damped()), LinearRule::flat(damped())] {
+        let images = Images::new(32, &[8, 7, 6]).conv(12, square(2, 3, 2, 1), 2).relu();
+        let network = images.transposed(8, square(2, 3, 2, 1), 4, vec![0, 1]).relu().classes(3);
+        let what = format!("groups, {}", rule.name);
+        assert_agrees_on(&with_tile(Tile::Small), network, rule, 5, Targets::Top(2), &what);
+    }
+}
+
+#[test]
+fn every_tile_of_pixels_gives_the_same_bits() {
+    let network = Arc::new(signals(33, [9, 70, 48, 33]));
+    let data = inputs(&network, 3, 34);
+    let composite = composite_of(LinearRule::epsilon(damped()));
+    let of_tile = |tile| {
+        let options = Options { batch_size: Some(3), ..on(&with_tile(tile)) };
+        bits(&explain(&network, &composite, options, &data, &Request::new(Targets::ArgMax)))
+    };
+    let expected = of_tile(Tile::Free);
+    for tile in [Tile::Small, Tile::Medium, Tile::Large] {
+        assert!(of_tile(tile) == expected, "{tile:?} differs from Free");
+    }
+}
