@@ -94,8 +94,8 @@ fn main(
         for (var t1 = taps1.x; t1 < taps1.y; t1++) {
             for (var t2 = taps2.x; t2 < taps2.y; t2++) {
                 let moved = start + spread * vec3(t0, t1, t2);
-                let from = u32((moved.x * extents.y + moved.y) * extents.z + moved.z);
-                let x = fetch(first + from * step.columns);
+                let reached = u32((moved.x * extents.y + moved.y) * extents.z + moved.z);
+                let x = fetch(first + reached * step.columns);
 {% if work != "average" and work != "greatest" and work != "spread" %}
                 let position = first_position + moves.x * t0 + moves.y * t1 + moves.z * t2;
 {% endif %}
@@ -104,9 +104,9 @@ fn main(
 {% elif work == "average" %}
                 v += x;
 {% elif work == "spread" %}
-                v = fma(x, part(vec4(weight[from])), v);
+                v = fma(x, part(vec4(weight[reached])), v);
 {% elif work == "unpool" %}
-                let element = first_winner + from * step.columns;
+                let element = first_winner + reached * step.columns;
                 v += select(vec4(0.0), x, {{ lib.four("winners", aligned) }} == vec4(f32(position)));
 {% elif work == "greatest" %}
                 v = select(v, x, vec4(is_first) | (x > v) | (is_nan(x) & !is_nan(v)));

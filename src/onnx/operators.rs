@@ -7,7 +7,7 @@ use super::attributes::Attributes;
 use super::spatial;
 use super::tensors::{self, DataType, Source};
 use crate::error::Result;
-use crate::graph::{Arithmetic, Constant, Op};
+use crate::graph::{Arithmetic, Constant, Elementary, Op};
 use crate::layers::{Activation, GeluForm};
 use crate::tensor::Tensor;
 
@@ -86,6 +86,11 @@ fn standard(op_type: &str, opset: i64, attributes: &Attributes) -> Result<Op> {
         "Mul" => Op::Arithmetic(Arithmetic::Mul),
         "Div" => Op::Arithmetic(Arithmetic::Div),
         "Pow" => Op::Pow,
+        "Abs" => Op::Elementary(Elementary::Abs),
+        "Exp" => Op::Elementary(Elementary::Exp),
+        "Log" => Op::Elementary(Elementary::Log),
+        "Greater" => Op::Greater,
+        "Where" => Op::Where,
         "Sum" => Op::Sum,
         "Neg" => Op::Neg,
         "Softmax" | "LogSoftmax" => Op::Softmax {

@@ -1,5 +1,6 @@
 //! Each canonical pass on small graphs made in code: the function stays, and only what may change does.
 
+mod activations;
 #[path = "../evaluate/mod.rs"]
 mod evaluate;
 mod folding;

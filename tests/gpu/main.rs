@@ -11,6 +11,7 @@ mod limits;
 mod profile;
 mod texts;
 mod weights;
+mod windows;
 #[path = "../zoo/mod.rs"]
 mod zoo;
 

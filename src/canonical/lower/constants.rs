@@ -114,6 +114,10 @@ impl Lowering<'_> {
                 self.fits(shape.count())?;
                 filled(value, shape)
             }
+            (Op::Range, Some(Fact::Float(start)), Some(Fact::Float(end))) => {
+                let Some(Fact::Float(step)) = inputs.get(2).cloned().flatten() else { return Ok(None) };
+                self.real_range(&start, &end, &step)?
+            }
             (Op::Range, Some(Fact::Integer(start)), Some(Fact::Integer(end))) => {
                 let Some(Fact::Integer(step)) = inputs.get(2).cloned().flatten() else { return Ok(None) };
                 self.range(&start, &end, &step)?
@@ -167,6 +171,17 @@ impl Lowering<'_> {
             }
             _ => return Err(self.unsupported(node, "of different element types is not possible")),
         })
+    }
+
+    fn real_range(&self, start: &Tensor, end: &Tensor, step: &Tensor) -> Result<Option<Fact>> {
+        let ([start], [end], [step]) = (start.data(), end.data(), step.data()) else { return Ok(None) };
+        let count = ((f64::from(*end) - f64::from(*start)) / f64::from(*step)).ceil();
+        if !count.is_finite() {
+            return Ok(None);
+        }
+        // A negative count saturates to none.
+        self.fits(count as usize)?;
+        Ok(Some(Fact::Float(Arc::new(Tensor::vector((0..count as usize).map(|i| start + i as f32 * step).collect())))))
     }
 
     fn range(&self, start: &Tensor<Extent>, end: &Tensor<Extent>, step: &Tensor<Extent>) -> Result<Option<Fact>> {
@@ -313,7 +328,7 @@ fn gathered<T: Copy>(tensor: &Tensor<T>, at: &Tensor<Extent>, axis: usize) -> Re
     Tensor::new(shape, data)
 }
 
-fn concat<T: Copy>(parts: &[Arc<Tensor<T>>], axis: usize) -> Result<Tensor<T>> {
+pub(super) fn concat<T: Copy>(parts: &[Arc<Tensor<T>>], axis: usize) -> Result<Tensor<T>> {
     let first = parts[0].shape().dims();
     let mut dims = first.to_vec();
     dims[axis] = 0;
