@@ -272,29 +272,43 @@ impl<const ROWS: usize, const FAR: bool> Loop for Body<'_, ROWS, FAR> {
 
 /// `ROWS` × `PANEL` sums, in registers over the whole slice.
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "only loops that count are unrolled")]
 fn sum<const ROWS: usize, const PANEL: usize, const FUSED: bool, const FAR: bool, const NEAR: bool>(tile: Tile<'_>) {
-    let columns = tile.columns - tile.column;
+    let starts: &[usize; ROWS] = tile.starts.try_into().expect("a row of C for each row of A");
+    let columns = PANEL.min(tile.columns - tile.column);
     let mut sums = [[0.0_f32; PANEL]; ROWS];
     let next = (tile.next.unwrap_or_default().as_chunks::<PANEL>().0, tile.tiles.ilog2());
     let panel = tile.panel.as_chunks::<PANEL>().0;
     accumulate::<ROWS, PANEL, FUSED, FAR, NEAR>(tile.a, tile.stride, panel, next, &mut sums);
-    for (&start, sums) in tile.starts.iter().zip(&mut sums) {
-        let c = &mut tile.c[start + tile.column..][..columns.min(PANEL)];
-        // Whole panels are arrays of known size, which spares a call.
-        match <&mut [f32; PANEL]>::try_from(&mut *c) {
-            Ok(c) => {
-                if tile.goes_on {
-                    sums.iter_mut().zip(&*c).for_each(|(sum, before)| *sum += before);
-                }
-                *c = *sums;
-            }
-            Err(_) => {
-                if tile.goes_on {
-                    sums.iter_mut().zip(&*c).for_each(|(sum, before)| *sum += before);
-                }
-                c.copy_from_slice(&sums[..c.len()]);
+    if tile.goes_on {
+        for row in 0..ROWS {
+            let before: [f32; PANEL] = load(&tile.c[starts[row] + tile.column..][..columns]);
+            for lane in 0..PANEL {
+                sums[row][lane] += before[lane];
             }
         }
+    }
+    for row in 0..ROWS {
+        store(sums[row], &mut tile.c[starts[row] + tile.column..][..columns]);
+    }
+}
+
+/// A row of sums from C. Whole panels are arrays of known size, which spares a call.
+#[inline(always)]
+fn load<const PANEL: usize>(c: &[f32]) -> [f32; PANEL] {
+    c.try_into().unwrap_or_else(|_| {
+        let mut sums = [0.0; PANEL];
+        sums[..c.len()].copy_from_slice(c);
+        sums
+    })
+}
+
+/// A row of sums to C; the last panel may have more columns than C.
+#[inline(always)]
+fn store<const PANEL: usize>(sums: [f32; PANEL], c: &mut [f32]) {
+    match <&mut [f32; PANEL]>::try_from(&mut *c) {
+        Ok(c) => *c = sums,
+        Err(_) => c.copy_from_slice(&sums[..c.len()]),
     }
 }
 

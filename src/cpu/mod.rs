@@ -31,6 +31,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::batch::{Batch, Source};
 use crate::composite::Assignment;
 use crate::error::{Error, Result};
+use crate::layers::Layer;
 use crate::network::Network;
 use crate::parameters::Parameters;
 use crate::plan::Plan;
@@ -116,13 +117,18 @@ impl Cpu {
         1
     }
 
+    /// How many chunks of a network's batches run at once, so that each takes its share of the memory.
+    pub fn chunks_at_once(&self, network: &Network) -> usize {
+        if has_windows(network) { 1 } else { self.threads() }
+    }
+
     /// Packs the weights that a plan reads and resolves its parameters.
     ///
     /// # Errors
     /// If a parameter does not fit its layer.
     pub fn prepare(&self, network: &Network, rules: &Assignment, plan: Plan) -> Result<Prepared> {
         let parameters = Parameters::new(network, rules, &plan)?;
-        let has_windows = plan.steps.iter().any(|step| tools::has_windows(&step.work));
+        let has_windows = has_windows(network);
         let tools: Vec<Tool> =
             plan.steps.iter().map(|step| self.weights.tool(network, step, has_windows)).collect::<Result<_>>()?;
         let rows = tools
@@ -187,6 +193,12 @@ impl Cpu {
         let chunks = if chunks < 4 * threads { chunks.next_multiple_of(threads) } else { chunks };
         samples.div_ceil(chunks).min(most)
     }
+}
+
+/// Whether rows of a network are the positions of an image.
+fn has_windows(network: &Network) -> bool {
+    let is_window = |layer: &Layer| matches!(layer, Layer::Conv(_) | Layer::AveragePool(_) | Layer::MaxPool(_));
+    network.layers().iter().any(|node| is_window(&node.layer))
 }
 
 /// How many samples a chunk holds whose steps threads share.

@@ -175,19 +175,3 @@ fn greatest(extents: &Extents<'_>, pool: &MaxPool, direction: Direction) -> Pool
     };
     Pool { lattice, weights: Vec::new(), channels }
 }
-
-/// Whether a step's rows are the positions of an image.
-pub(super) fn has_windows(work: &Work) -> bool {
-    match work {
-        Work::Convolve { .. } | Work::AveragePool { .. } | Work::MaxPool | Work::Winners | Work::Unpool { .. } => true,
-        Work::Product { .. }
-        | Work::AlongAxis { .. }
-        | Work::Elementwise
-        | Work::Transpose { .. }
-        | Work::Strips { .. }
-        | Work::Lookup
-        | Work::Start
-        | Work::Rms
-        | Work::Measure(_) => false,
-    }
-}
