@@ -12,6 +12,7 @@ pub mod composite;
 pub mod composite_file;
 pub mod cpu;
 pub mod error;
+pub mod evaluation;
 pub mod explain;
 #[cfg(feature = "gpu")]
 pub mod gpu;

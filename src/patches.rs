@@ -87,6 +87,11 @@ impl Patches {
         starts.into_iter().map(run).collect()
     }
 
+    /// Whether there are several along an axis.
+    pub(crate) fn moves_along(&self, axis: usize) -> bool {
+        self.axes[axis].count > 1
+    }
+
     /// How many elements a patch has.
     pub(crate) fn size(&self, patch: usize) -> usize {
         self.runs(patch).iter().map(ExactSizeIterator::len).sum()

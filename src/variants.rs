@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::explain::{Explainer, Input};
 use crate::tensor::{Shape, Tensor};
 
-/// Bytes of inputs in a batch, unless it is told how many rows to have.
+/// Bytes of a batch's inputs and results, unless it is told how many rows to have.
 const BYTES: usize = 32 << 20;
 /// Rows of a batch at most: enough to fill a device.
 const ROWS: usize = 4096;
@@ -38,11 +38,12 @@ enum Rows {
 }
 
 impl<'a> Variants<'a> {
-    /// Variants of the samples of `inputs`, `rows` of them together if told.
-    pub(crate) fn new(explainer: &Explainer, inputs: &'a [Input<'a>], rows: Option<usize>) -> Self {
+    /// Variants of the samples of `inputs`, `rows` of them together if told. Each gives `results` numbers.
+    pub(crate) fn new(explainer: &Explainer, inputs: &'a [Input<'a>], results: usize, rows: Option<usize>) -> Self {
         let network = explainer.network();
         let shapes: Vec<Shape> = network.inputs().iter().map(|input| network.shape(input.value).clone()).collect();
-        let bytes = shapes.iter().map(Shape::count).sum::<usize>().max(1) * size_of::<f32>();
+        let read: usize = shapes.iter().map(Shape::count).sum();
+        let bytes = read.saturating_add(results).saturating_mul(size_of::<f32>()).max(1);
         let rows = rows.unwrap_or((BYTES / bytes).min(ROWS)).max(1);
         Variants { inputs, shapes, rows }
     }

@@ -4,7 +4,7 @@
 
 mod evaluate;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use approx::abs_diff_eq;
@@ -12,6 +12,7 @@ use relprop::canonical::{Options, canonicalize};
 use relprop::graph::Graph;
 use relprop::network::BatchAxis;
 use relprop::{Network, onnx};
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 fn folder() -> PathBuf {
@@ -39,7 +40,11 @@ struct Recorded {
 fn recorded(model: &Path) -> HashMap<String, Recorded> {
     let bytes = std::fs::read(model.with_extension("safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let read = |(name, view): (&str, safetensors::tensor::TensorView<'_>)| {
+    file.iter().map(|(name, view)| (name.to_owned(), Recorded::new(name, &view))).collect()
+}
+
+impl Recorded {
+    fn new(name: &str, view: &TensorView<'_>) -> Self {
         let data = view.data();
         let (data, real): (Vec<f64>, bool) = match view.dtype() {
             Dtype::F32 => (data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(), true),
@@ -50,9 +55,8 @@ fn recorded(model: &Path) -> HashMap<String, Recorded> {
             Dtype::U8 | Dtype::BOOL => (data.iter().map(|&b| b.into()).collect(), false),
             other => panic!("{name}: {other:?} is not read"),
         };
-        (name.to_owned(), Recorded { shape: view.shape().to_vec(), data, real })
-    };
-    file.iter().map(read).collect()
+        Recorded { shape: view.shape().to_vec(), data, real }
+    }
 }
 
 /// The recorded output that a network explains: the graph's first one of real numbers that is recorded.
@@ -151,6 +155,53 @@ fn every_fixture_computes_what_onnxruntime_computed() {
             failures.push(format!("{}: {failure}", path.file_stem().unwrap().to_string_lossy()));
         }
     }
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// One of ONNX's own tests of an operator, on each output that it records.
+fn check_node_test(model: &[u8], tensors: &HashMap<String, Recorded>) -> Result<(), String> {
+    let graph = onnx::parse(model.to_vec(), None).map_err(|error| format!("load: {error}"))?;
+    let mut outputs = 0;
+    for (name, want) in tensors {
+        let Some(output) = name.strip_prefix("output/") else { continue };
+        outputs += 1;
+        let network = canonicalize(&graph, &Options::default().output(output))
+            .map_err(|error| format!("canonicalize: {error}"))?;
+        let inputs = network.inputs().iter();
+        let inputs: Vec<Vec<f64>> =
+            inputs.map(|input| tensors[&format!("input/{}", network.value(input.value).name)].data.clone()).collect();
+        let count = inputs[0].len() / network.shape(network.inputs()[0].value).count();
+        let got = evaluate::batch(&network, count, &inputs);
+        let scale = want.data.iter().fold(1e-3_f64, |scale, x| scale.max(x.abs()));
+        let close = got.len() == want.data.len()
+            && got.iter().zip(&want.data).all(|(got, want)| abs_diff_eq!(got, want, epsilon = 1e-5 * scale));
+        if !close {
+            return Err(format!("{output} is {got:?}, not {:?}", want.data));
+        }
+    }
+    if outputs > 0 { Ok(()) } else { Err("no output is recorded".to_owned()) }
+}
+
+#[test]
+fn onnx_own_tests_of_single_operators_pass() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx_node_tests.safetensors");
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut models: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut tensors: HashMap<String, HashMap<String, Recorded>> = HashMap::new();
+    for (name, view) in file.iter() {
+        let (test, part) = name.split_once('/').unwrap();
+        if part == "model" {
+            models.insert(test.to_owned(), view.data().to_vec());
+        } else {
+            tensors.entry(test.to_owned()).or_default().insert(part.to_owned(), Recorded::new(name, &view));
+        }
+    }
+    assert!(models.len() >= 240, "{} tests are there", models.len());
+    let failed = |(test, model): (&String, &Vec<u8>)| {
+        check_node_test(model, &tensors[test]).err().map(|failure| format!("{test}: {failure:.300}"))
+    };
+    let failures: Vec<String> = models.iter().filter_map(failed).collect();
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 

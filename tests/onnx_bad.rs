@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use relprop::canonical::{Options, canonicalize};
-use relprop::graph::{Constant, Dim, Graph, Op};
+use relprop::graph::{Constant, Dim, Graph, Op, Padding};
 use relprop::{Error, ErrorKind, Network, onnx};
 
 fn folder() -> PathBuf {
@@ -37,9 +37,22 @@ fn every_bad_file_is_refused_with_a_way_out() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// How many files [`seeds`] gives.
+const SEEDS: usize = 16;
+
 /// What fuzzing starts from: small files that between them use most of the format.
 fn seeds() -> Vec<Vec<u8>> {
     let names = [
+        "u_net",
+        "split_attribute",
+        "resize_nearest_sizes",
+        "conv_transpose2d_output_shape",
+        "pad_before_padded_conv",
+        "slice_backwards",
+        "qdq_conv",
+        "reduce_max_input_columns",
+        "batch_norm_after_conv_bias",
+        "space_to_depth",
         "forms_opset07",
         "forms_opset23",
         "mlp_gelu_tanh_legacy",
@@ -47,6 +60,7 @@ fn seeds() -> Vec<Vec<u8>> {
         "shape_gather_concat",
         "lookup_dynamo",
     ];
+    assert_eq!(names.len(), SEEDS);
     names.iter().map(|name| std::fs::read(folder().join(format!("{name}.onnx"))).unwrap()).collect()
 }
 
@@ -67,6 +81,19 @@ fn rewire(graph: &mut Graph, change: (u8, prop::sample::Index, prop::sample::Ind
             Op::Softmax { axis, .. } | Op::Flatten { axis } | Op::Concat { axis } | Op::Gather { axis } => {
                 *axis = number
             }
+            Op::Conv { sliding, groups } => (sliding.strides, *groups) = (Some(vec![number, number]), number),
+            Op::ConvTranspose { sliding, output_padding, output_shape, .. } => {
+                sliding.dilations = Some(vec![number; 2]);
+                (*output_padding, *output_shape) = (Some(vec![number; 2]), Some(vec![number << 20; 2]));
+            }
+            Op::MaxPool(sliding) | Op::AveragePool { sliding, .. } => {
+                sliding.padding = Padding::Explicit(Some(vec![number; 4]));
+                (sliding.kernel, sliding.ceil) = (Some(vec![number + 1; 2]), number % 2 == 0);
+            }
+            Op::Split { axis, parts } => (*axis, *parts) = (number, Some(number)),
+            Op::Resize(resize) => resize.axes = Some(vec![number]),
+            Op::SpaceToDepth { block, .. } => *block = number,
+            Op::Quantize { axis } | Op::Dequantize { axis } => *axis = number,
             Op::Transpose { order } => *order = Some(vec![number, 0]),
             Op::Shape { start, end } => (*start, *end) = (number, Some(number + 1)),
             other => *other = Op::Squeeze,
@@ -76,6 +103,9 @@ fn rewire(graph: &mut Graph, change: (u8, prop::sample::Index, prop::sample::Ind
             if let Some(Constant::Integer(tensor)) = &graph.values[index].constant {
                 let number = if kind == 3 { number } else { number.saturating_mul(i64::MAX / 3) };
                 graph.values[index].constant = Some(Constant::Integer(tensor.map(|_| number).into()));
+            } else if let Some(Constant::Float(tensor)) = &graph.values[index].constant {
+                let factor = number as f32 * if kind == 3 { 0.5 } else { f32::MAX };
+                graph.values[index].constant = Some(Constant::Float(tensor.map(|x| x * factor).into()));
             }
         }
         _ => {
@@ -103,7 +133,7 @@ proptest! {
 
     #[test]
     fn changed_bytes_never_panic(
-        seed in 0..6_usize,
+        seed in 0..SEEDS,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         end in prop::option::weighted(0.2, any::<prop::sample::Index>()),
     ) {
@@ -123,7 +153,7 @@ proptest! {
 
     #[test]
     fn rewired_graphs_never_panic(
-        seed in 0..6_usize,
+        seed in 0..SEEDS,
         changes in prop::collection::vec((0..6_u8, any::<prop::sample::Index>(), any::<prop::sample::Index>(), -4..9_i64), 1..5),
     ) {
         let mut graph = onnx::parse(seeds()[seed].clone(), Some(&folder())).unwrap();

@@ -259,20 +259,28 @@ fn hard_swish_slope(x: vec4<f32>) -> vec4<f32> {
     return select(above, vec4(0.0), x <= vec4(-3.0));
 }
 
-// tanh(ln(1 + eˣ)) as a quotient of sums of positive terms in e^−|x|.
-fn softplus_tangent(x: vec4<f32>) -> vec4<f32> {
-    let u = exponential(-abs(x));
-    let numerator = select(1.0 + 2.0 * u, u * (u + 2.0), x < vec4(0.0));
-    return numerator / (numerator + select(2.0 * u * u, vec4(2.0), x < vec4(0.0)));
+// With u = e^−|x|, tanh(ln(1 + eˣ)) is this over the sum of this and `softplus_rest`, both positive and at most 3.
+fn softplus_held(x: vec4<f32>, u: vec4<f32>) -> vec4<f32> {
+    return select(1.0 + 2.0 * u, u * (u + 2.0), x < vec4(0.0));
+}
+
+fn softplus_rest(x: vec4<f32>, u: vec4<f32>) -> vec4<f32> {
+    return select(2.0 * u * u, vec4(2.0), x < vec4(0.0));
 }
 
 fn mish(x: vec4<f32>) -> vec4<f32> {
-    return x * softplus_tangent(x);
+    let u = exponential(-abs(x));
+    let held = softplus_held(x, u);
+    return x * held / (held + softplus_rest(x, u));
 }
 
+// t + x(1 − t²)σ(x) with t = tanh(ln(1 + eˣ)), where 1 − t² would cancel.
 fn mish_slope(x: vec4<f32>) -> vec4<f32> {
-    let t = softplus_tangent(x);
-    return t + x * (1.0 - t * t) * sigmoid(x);
+    let u = exponential(-abs(x));
+    let held = softplus_held(x, u);
+    let rest = softplus_rest(x, u);
+    let inverse = 1.0 / (held + rest);
+    return held * inverse + x * sigmoid(x) * (rest * inverse) * ((2.0 * held + rest) * inverse);
 }
 
 fn thresholded_relu(x: vec4<f32>, threshold: f32) -> vec4<f32> {

@@ -39,7 +39,8 @@ pub(super) fn mean(
     let output = explainer.network().shape(explainer.network().output());
     let mut run = relevance.run.clone();
     let mut sums: Vec<Vec<f64>> = Vec::new();
-    Variants::new(explainer, inputs, rows).each_batch(
+    let width: usize = relevance.inputs.iter().map(|input| input.relevance.count()).sum();
+    Variants::new(explainer, inputs, width / lines.count(), rows).each_batch(
         lines.count() * others,
         |row| lines.sample(row / others),
         |place, sample| vary(Variant { step: place.row % others, input: place.input }, sample),

@@ -124,7 +124,7 @@ impl Occlusion {
         let of_sample = |sample| request.targets.of_sample(sample, &exact(logits.row(sample)));
         let scores = Scores { explainer, start, targets: (0..samples).map(of_sample).collect() };
         let whole: Vec<Vec<f64>> = (0..samples).map(|sample| scores.of(sample, logits.row(sample))).collect();
-        let variants = Variants::new(explainer, inputs, self.rows);
+        let variants = Variants::new(explainer, inputs, explainer.outputs(), self.rows);
         let dims = lead(explainer, inputs, samples, &request.targets);
         let mut found = Vec::with_capacity(covered.len());
         for input in &covered {

@@ -2,7 +2,8 @@
 //!
 //! Passes run in a fixed order, one file each:
 //! 1. `prune`: keep only what the explained output depends on.
-//! 2. `gelu`, `self_gated`: find GELU, and SiLU and its kin, spelled out in elementary operators.
+//! 2. `gelu`, `softplus`, `self_gated`: find GELU, softplus and softsign, and SiLU and its kin, spelled out in elementary
+//!    operators.
 //! 3. `lower`: fold constants and shape computations, prove the batch axis, and turn nodes into layers.
 //! 4. `final_link`: leave out a last softmax or sigmoid.
 //! 5. `fold_affine`: merge elementwise factors and offsets into the linear layer before them.
@@ -17,6 +18,7 @@ mod gelu;
 mod lower;
 mod prune;
 mod self_gated;
+mod softplus;
 mod spelling;
 
 use crate::error::{Error, Result, unknown};
@@ -67,8 +69,9 @@ pub fn canonicalize(graph: &Graph, options: &Options) -> Result<Network> {
     check_dims(graph, options)?;
     let output = prune::choose_output(graph, options.output.as_deref())?;
     let mut nodes = prune::needed(graph, &graph.nodes, output)?;
-    let (has_gelu, is_gated) = (gelu::find(graph, &mut nodes), self_gated::find(graph, &mut nodes));
-    if has_gelu || is_gated {
+    // Mish is a gate made of softplus.
+    let found = [gelu::find, softplus::find, self_gated::find].map(|find| find(graph, &mut nodes));
+    if found.contains(&true) {
         nodes = prune::needed(graph, &nodes, output)?;
     }
     let inputs = lower::needed_inputs(graph, &nodes, output);

@@ -1,5 +1,6 @@
 //! `--baseline`: the values that count as nothing there.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -42,6 +43,17 @@ impl FromStr for Fill {
                 "give black, white, a number, one a channel as a,b,c, or FILE.npy",
             )
         })
+    }
+}
+
+impl fmt::Display for Fill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fill::Black => f.write_str("black"),
+            Fill::White => f.write_str("white"),
+            Fill::Numbers(numbers) => f.write_str(&numbers.iter().map(f32::to_string).collect::<Vec<_>>().join(",")),
+            Fill::File(path) => path.display().fmt(f),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::console::Console;
 use super::explain::Arguments;
 use super::heatmap::Page;
 use super::interrupt;
-use super::model::{Model, spread_numbers, usage};
+use super::model::{RuleArguments, spread_numbers, usage};
 use super::report::{CompositePart, ModelPart, ReportFile, SampleLine, Tally, Totals, Versions};
 use super::results::{Column, Results, try_create};
 use super::source::{Door, Source, Values};
@@ -50,7 +50,14 @@ impl<'a> Job<'a> {
     /// # Errors
     /// If any does not fit.
     pub fn prepare(arguments: &'a Arguments, console: Console) -> Result<Self> {
-        check_distinct(arguments)?;
+        let outputs = [
+            Some(arguments.output.as_path()),
+            arguments.samples.as_deref(),
+            arguments.report.as_deref(),
+            arguments.heatmap.heatmap.as_deref(),
+        ];
+        let read = arguments.inputs.iter().chain(arguments.model.files());
+        check_distinct(outputs, read.chain(arguments.target.files()).chain(arguments.attributor.file()))?;
         let model = arguments.model.load()?;
         let network = &model.network;
         network.notes().iter().for_each(|note| console.note(note));
@@ -61,7 +68,7 @@ impl<'a> Job<'a> {
             options.reload = Some(arguments.model.reload());
         }
         let source = Source::open(&arguments.inputs, network, &arguments.pixels, arguments.allow_nonfinite, console)?;
-        let composite = bounded(&model, arguments, &source)?;
+        let composite = bounded(&model.composite, &arguments.model.rules, &source)?;
         let explainer = Explainer::with_options(network.clone(), &composite, options)?;
         if arguments.model.composite.is_some() {
             explainer.rules().notes().iter().for_each(|note| console.note(note));
@@ -196,10 +203,13 @@ impl<'a> Job<'a> {
 }
 
 /// The composite; pixels 0 and 255, prepared as the others are, bound pictures where no bounds are given.
-fn bounded(model: &Model, arguments: &Arguments, source: &Source) -> Result<Composite> {
-    let composite = model.composite.clone();
+///
+/// # Errors
+/// If the pixels cannot be prepared so.
+pub fn bounded(composite: &Composite, rules: &RuleArguments, source: &Source) -> Result<Composite> {
+    let composite = composite.clone();
     match source.doors.as_slice() {
-        [Door { pixels: Some(pixels), .. }] if arguments.model.low.is_none() && composite.uses(Parameter::Bounds) => {
+        [Door { pixels: Some(pixels), .. }] if rules.low.is_none() && composite.uses(Parameter::Bounds) => {
             let (low, high) = pixels.bounds()?;
             let spread = |numbers: &[f32]| Arc::new(spread_numbers(numbers));
             Ok(composite.with_input_bounds(Bounds { low: spread(&low), high: spread(&high) }))
@@ -254,15 +264,14 @@ fn block(arguments: &Arguments, source: &Source, bytes_a_sample: usize, passes: 
 }
 
 /// Two results under one name would leave one of them, and a result must not replace what it was made from.
-fn check_distinct(arguments: &Arguments) -> Result<()> {
-    let outputs: [Option<&Path>; 4] = [
-        Some(&arguments.output),
-        arguments.samples.as_deref(),
-        arguments.report.as_deref(),
-        arguments.heatmap.heatmap.as_deref(),
-    ];
-    let read = arguments.inputs.iter().chain(arguments.model.files());
-    let read = read.chain(arguments.target.files()).chain(arguments.attributor.file());
+///
+/// # Errors
+/// If one of `outputs` is another, or a file that is read.
+pub fn check_distinct<'a>(
+    outputs: impl IntoIterator<Item = Option<&'a Path>>,
+    read: impl IntoIterator<Item = &'a PathBuf>,
+) -> Result<()> {
+    let read = read.into_iter();
     // A link's own place counts, and that of the file it leads to.
     let mut taken: Vec<PathBuf> =
         read.flat_map(|path| [place(path), path.canonicalize().unwrap_or_default()]).collect();

@@ -13,6 +13,7 @@ mod devices;
 mod engine;
 #[cfg(feature = "gpu")]
 mod environment;
+mod evaluate;
 mod explain;
 mod fill;
 mod fit;
@@ -41,6 +42,8 @@ Examples:
       The relevance of every input value for each sample's strongest class.
   relprop explain model.onnx cat.png dog.png -o relevance.npy --heatmap heat.png
       Pictures in, relevance and a drawing of it out.
+  relprop evaluate model.onnx digits.npy --composite epsilon,gamma --plot curves.svg
+      Which of two explains better: how the score falls where what they hold relevant goes first.
   relprop inspect model.onnx
       The layers, the rule each gets, and what an explanation costs.
   relprop bench model.onnx
@@ -63,6 +66,7 @@ pub struct Program {
 #[derive(Debug, Subcommand)]
 enum Command {
     Explain(Box<explain::Arguments>),
+    Evaluate(Box<evaluate::Arguments>),
     Inspect(inspect::Arguments),
     Bench(Box<bench::Arguments>),
     Devices(devices::Arguments),
@@ -85,6 +89,7 @@ impl Program {
         interrupt::listen();
         match self.command {
             Command::Explain(arguments) => explain::run(*arguments),
+            Command::Evaluate(arguments) => evaluate::run(&arguments),
             Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Bench(arguments) => bench::run(&arguments),
             Command::Devices(arguments) => devices::run(&arguments),

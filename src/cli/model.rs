@@ -15,7 +15,7 @@ use relprop::{Composite, Error, Network, Result, Start, Tensor, composite_file, 
 use super::interrupt;
 
 /// The composite unless another is asked for.
-const DEFAULT: &str = "epsilon-plus";
+pub const DEFAULT: &str = "epsilon-plus";
 
 /// Which model, and which rules.
 #[derive(Debug, Clone, Args)]
@@ -35,6 +35,13 @@ pub struct ModelArguments {
     #[arg(long, value_name = "NAME|FILE.toml", value_parser = composite_choice, help_heading = "Rules")]
     pub composite: Option<CompositeChoice>,
 
+    #[command(flatten)]
+    pub rules: RuleArguments,
+}
+
+/// The parameters of rules, and what of the model is explained.
+#[derive(Debug, Clone, Args)]
+pub struct RuleArguments {
     /// The epsilon rule's own stabiliser: X, clip:X or rms:X; unless told 1e-6, or the preset's or dialect's own
     #[arg(long, value_name = "X", help_heading = "Rules")]
     pub epsilon: Option<Stabilizer>,
@@ -97,10 +104,24 @@ impl ModelArguments {
     /// If it cannot be read or explained.
     pub fn load(&self) -> Result<Model> {
         let composite = self.composite()?;
+        self.rules.check_used(std::slice::from_ref(&composite))?;
         let (graph, network) = self.read()?;
         // Reading a large model takes a while.
         interrupt::check()?;
         Ok(Model { graph, network: Arc::new(network), composite })
+    }
+
+    /// Reads the model for several composites; parameters go to those that have them.
+    ///
+    /// # Errors
+    /// If it cannot be read, or no composite has a use for a parameter.
+    pub fn load_for(&self, choices: &[CompositeChoice]) -> Result<(Arc<Network>, Vec<Composite>)> {
+        let of_choice = |choice: &CompositeChoice| ModelArguments { composite: Some(choice.clone()), ..self.clone() };
+        let composites = choices.iter().map(|choice| of_choice(choice).composite()).collect::<Result<Vec<_>>>()?;
+        self.rules.check_used(&composites)?;
+        let (_, network) = self.read()?;
+        interrupt::check()?;
+        Ok((Arc::new(network), composites))
     }
 
     /// The files that are read.
@@ -109,11 +130,7 @@ impl ModelArguments {
             CompositeChoice::File(path) => Some(path),
             CompositeChoice::Preset(_) => None,
         });
-        let bounds = [&self.low, &self.high].into_iter().flatten().filter_map(|bound| match bound {
-            Bound::File(path) => Some(path),
-            Bound::Numbers(_) => None,
-        });
-        [&self.path].into_iter().chain(composite).chain(bounds)
+        [&self.path].into_iter().chain(composite).chain(self.rules.files())
     }
 
     /// The preset's name, or the file's.
@@ -123,6 +140,49 @@ impl ModelArguments {
             Some(CompositeChoice::Preset(name)) => name.clone(),
             Some(CompositeChoice::File(path)) => path.display().to_string(),
         }
+    }
+
+    /// The parameters of presets, as they were given.
+    pub fn options(&self) -> PresetOptions {
+        self.rules.options()
+    }
+
+    fn composite(&self) -> Result<Composite> {
+        let composite = match &self.composite {
+            None => Composite::preset_with(DEFAULT, self.options())?,
+            Some(CompositeChoice::Preset(name)) => Composite::preset_with(name, self.options())?,
+            Some(CompositeChoice::File(path)) => composite_file::read(path, self.options())?,
+        };
+        Ok(match (&self.rules.low, &self.rules.high) {
+            (Some(low), Some(high)) if composite.uses(Parameter::Bounds) => {
+                composite.with_input_bounds(Bounds { low: low.read()?, high: high.read()? })
+            }
+            _ => composite,
+        })
+    }
+
+    fn read(&self) -> Result<(Graph, Network)> {
+        let graph = onnx::load(&self.path)?;
+        let options = canonical::Options { output: self.rules.output_name.clone(), dims: self.rules.dims.clone() };
+        let network = canonicalize(&graph, &options).map_err(|error| error.context(self.path.display()))?;
+        Ok((graph, network))
+    }
+
+    /// Reads the network again, for an explainer that holds its weights on a device only.
+    #[cfg(feature = "gpu")]
+    pub fn reload(&self) -> relprop::explain::Reload {
+        let arguments = self.clone();
+        relprop::explain::Reload::new(move || arguments.read().map(|(_, network)| network))
+    }
+}
+
+impl RuleArguments {
+    /// The files that are read.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.low, &self.high].into_iter().flatten().filter_map(|bound| match bound {
+            Bound::File(path) => Some(path),
+            Bound::Numbers(_) => None,
+        })
     }
 
     /// The parameters of presets, as they were given.
@@ -136,12 +196,11 @@ impl ModelArguments {
         }
     }
 
-    fn composite(&self) -> Result<Composite> {
-        let composite = match &self.composite {
-            None => Composite::preset_with(DEFAULT, self.options())?,
-            Some(CompositeChoice::Preset(name)) => Composite::preset_with(name, self.options())?,
-            Some(CompositeChoice::File(path)) => composite_file::read(path, self.options())?,
-        };
+    /// Refuses a parameter that no composite has a use for.
+    ///
+    /// # Errors
+    /// If one was given.
+    pub fn check_used(&self, composites: &[Composite]) -> Result<()> {
         let flags = [
             (self.epsilon.is_some(), "--epsilon", Parameter::Epsilon),
             (self.stabilizer.is_some(), "--stabilizer", Parameter::Stabilizer),
@@ -149,30 +208,15 @@ impl ModelArguments {
             (self.dialect.is_some(), "--dialect", Parameter::Dialect),
             (self.low.is_some(), "--low", Parameter::Bounds),
         ];
-        if let Some((_, flag, _)) = flags.into_iter().find(|(given, _, used)| *given && !composite.uses(*used)) {
-            return Err(usage(
-                format!("{flag} makes no difference to the composite `{}`", composite.name()),
-                "leave it out, or choose a composite whose rules have it; a .toml file may have set it itself",
-            ));
-        }
-        Ok(match (&self.low, &self.high) {
-            (Some(low), Some(high)) => composite.with_input_bounds(Bounds { low: low.read()?, high: high.read()? }),
-            _ => composite,
-        })
-    }
-
-    fn read(&self) -> Result<(Graph, Network)> {
-        let graph = onnx::load(&self.path)?;
-        let options = canonical::Options { output: self.output_name.clone(), dims: self.dims.clone() };
-        let network = canonicalize(&graph, &options).map_err(|error| error.context(self.path.display()))?;
-        Ok((graph, network))
-    }
-
-    /// Reads the network again, for an explainer that holds its weights on a device only.
-    #[cfg(feature = "gpu")]
-    pub fn reload(&self) -> relprop::explain::Reload {
-        let arguments = self.clone();
-        relprop::explain::Reload::new(move || arguments.read().map(|(_, network)| network))
+        let is_idle = |used: Parameter| !composites.iter().any(|composite| composite.uses(used));
+        let Some((_, flag, _)) = flags.into_iter().find(|(given, _, used)| *given && is_idle(*used)) else {
+            return Ok(());
+        };
+        let names: Vec<String> = composites.iter().map(|composite| format!("`{}`", composite.name())).collect();
+        Err(usage(
+            format!("{flag} makes no difference to the composite {}", names.join(", ")),
+            "leave it out, or choose a composite whose rules have it; a .toml file may have set it itself",
+        ))
     }
 }
 
@@ -192,7 +236,7 @@ pub enum CompositeChoice {
     File(PathBuf),
 }
 
-fn composite_choice(text: &str) -> Result<CompositeChoice> {
+pub fn composite_choice(text: &str) -> Result<CompositeChoice> {
     match text.ends_with(".toml") {
         true => Ok(CompositeChoice::File(text.into())),
         false => Composite::preset(text).map(|composite| CompositeChoice::Preset(composite.name().to_owned())),

@@ -23,6 +23,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
 /// Whether a cell is a number, as tables write them, or the dash for none.
 fn is_number(cell: &str) -> bool {
     let digits = |c: char| c.is_ascii_digit() || matches!(c, ',' | '.' | 'e' | '-' | '%' | ' ');
+    let cell = cell.strip_prefix('-').unwrap_or(cell);
     cell == "–" || (cell.starts_with(|first: char| first.is_ascii_digit()) && cell.chars().all(digits))
 }
 
@@ -32,6 +33,8 @@ mod tests {
 
     #[test]
     fn numbers_end_at_one_place_and_words_begin_at_one() {
+        let signed = [["change"], ["-12.5"], ["3.25"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(table(&signed), "  change\n   -12.5\n    3.25\n");
         let rows = [["name", "speed"], ["cpu", "1,000"], ["gpu (a)", "–"]];
         let rows: Vec<Vec<String>> = rows.iter().map(|row| row.map(str::to_owned).to_vec()).collect();
         assert_eq!(table(&rows), "  name     speed\n  cpu      1,000\n  gpu (a)      –\n");

@@ -25,10 +25,10 @@ impl Chain<'_> {
             match op {
                 Op::Scale(factor) => v.iter_mut().for_each(|v| *v *= factor),
                 Op::AddParameter(parameter) => {
-                    self.beside_parameter(parameter, row, from, v, |v, p| zip(v, p, |v: f32, p: f32| v + p));
+                    repeat(v, self.parameters.period(parameter, row % self.plan.targets), from, |v: f32, p: f32| v + p);
                 }
                 Op::MultiplyParameter(parameter) => {
-                    self.beside_parameter(parameter, row, from, v, |v, p| zip(v, p, |v: f32, p: f32| v * p));
+                    repeat(v, self.parameters.period(parameter, row % self.plan.targets), from, |v: f32, p: f32| v * p);
                 }
                 Op::Activate(activation) => functions::with_value(*activation, InPlace(v)),
                 Op::Part(part) => through(None, *part, InPlace(v)),
@@ -201,8 +201,25 @@ pub(super) fn zip(v: &mut [f32], x: &[f32], join: impl Join) {
     Zip { v, x, join }.run(functions::Identity);
 }
 
+/// v ← join(v, p) for each element, with `period` again and again beside columns from `from` on.
+fn repeat(v: &mut [f32], period: &[f32], from: usize, join: impl Join) {
+    struct Body<'a, J>(&'a mut [f32], &'a [f32], usize, J);
+    impl<J: Join> Loop for Body<'_, J> {
+        #[inline(always)]
+        fn run<const FUSED: bool, const LANES: usize>(self) {
+            let Body(v, period, first, join) = self;
+            let (head, rest) = v.split_at_mut((period.len() - first).min(v.len()));
+            head.iter_mut().zip(&period[first..]).for_each(|(v, &p)| *v = join.join(*v, p));
+            for v in rest.chunks_mut(period.len()) {
+                v.iter_mut().zip(period).for_each(|(v, &p)| *v = join.join(*v, p));
+            }
+        }
+    }
+    simd::run(Level::widest(), Body(v, period, from % period.len(), join));
+}
+
 /// `work` with the function that reading through an activation and then a part is.
-fn through(activation: Option<Activation>, part: InputPart, work: impl WithFunction) {
+pub(super) fn through(activation: Option<Activation>, part: InputPart, work: impl WithFunction) {
     match (activation, part) {
         (Some(activation), InputPart::Positive) => {
             functions::with_value(activation, Then { work, next: functions::Relu })

@@ -5,18 +5,21 @@
 //! activation, so that A stays in cache; sums go on from slice to slice in one order.
 
 use std::ops::Range;
-
-use super::chain::{self, Chain};
-use super::depthwise;
-use super::filters::{Channels, Filters, Phase};
-use super::gemm::{self, LINE, ROW_BLOCK, Slice};
-use super::lattice::{Extents, Lattice, coordinates};
-use crate::layers::window::MOST_AXES;
-use crate::plan::{Operand, Step};
 use std::sync::Arc;
 
-/// Summed elements that are gathered at once.
-const GATHERED: usize = 512;
+use super::chain::{self, Chain};
+use super::filters::{Channels, Filters, Phase};
+use super::functions::{Function, WithFunction};
+use super::gemm::{self, LINE, PackedWeight, Slice};
+use super::lattice::{Extents, Lattice, coordinates};
+use super::simd::{self, Level, Loop};
+use super::{depthwise, narrow};
+use crate::layers::Reach;
+use crate::layers::window::MOST_AXES;
+use crate::plan::{Operand, Step};
+
+/// Rows that are a multiple of this many floats apart lie in the same lines of a first-level cache.
+const CONFLICT: usize = 1024;
 
 /// What a convolution's step reads beside data.
 #[derive(Debug)]
@@ -30,7 +33,21 @@ pub(super) struct Convolution {
 impl Convolution {
     /// How many targets a part of the step makes at most.
     pub(super) fn block(&self) -> usize {
-        ROW_BLOCK * self.phases.len()
+        match *self.filters {
+            Filters::Panels(_) | Filters::Direct(_) => gemm::row_block() * self.phases.len(),
+            Filters::Narrow(_) => narrow::block(self),
+        }
+    }
+
+    /// Whether rows of the source, as they are, are the rows of A.
+    fn is_product(&self, chain: &Chain<'_>, source: Operand) -> bool {
+        let is_whole = |axis: &Reach| axis.taps == 1 && axis.stride == 1 && axis.start == 0;
+        let [phase] = &self.phases[..] else { return false };
+        let is_pointwise = phase.axes.iter().all(is_whole) && self.lattice.sources == self.lattice.targets;
+        let has_same_rows = chain.plan.buffers[source.buffer.index()].rows == chain.rows;
+        // Rows such a distance apart would compete for a few lines of the first-level cache.
+        let is_spread = self.channels.source % CONFLICT != 0;
+        is_pointwise && self.channels.groups == 1 && has_same_rows && is_spread && source.is_whole()
     }
 }
 
@@ -45,19 +62,41 @@ pub(super) fn run(
 ) {
     let source = step.source.expect("a convolution reads rows");
     match &*conv.filters {
+        Filters::Panels(panels) if conv.is_product(chain, source) => {
+            multiply(chain, source, conv, &panels[0][0], first, targets);
+        }
         Filters::Panels(panels) => {
             for (phase, panels) in conv.phases.iter().zip(panels) {
                 let places = places(conv, phase, first, targets.len() / conv.channels.target);
-                for places in places.chunks(ROW_BLOCK) {
+                for places in places.chunks(gemm::row_block()) {
                     let block = Block { chain, source, conv, phase, places };
                     block.run(panels, targets, room);
                 }
             }
         }
         Filters::Direct(weights) => depthwise::run(chain, source, conv, weights, first, targets),
+        Filters::Narrow(weight) => narrow::run(chain, source, conv, weight, first, targets, room),
     }
     let width = conv.lattice.count() * conv.channels.target;
     chain.apply_to(first * conv.channels.target, width, targets);
+}
+
+/// A product of rows as they lie.
+fn multiply(
+    chain: &Chain<'_>,
+    source: Operand,
+    conv: &Convolution,
+    weight: &PackedWeight,
+    first: usize,
+    targets: &mut [f32],
+) {
+    let stride = conv.channels.source;
+    let a = &chain.memory.read(source.buffer)[first * stride..];
+    let starts: Vec<usize> = (0..targets.len()).step_by(conv.channels.target).collect();
+    for Range { start: from, end: to } in gemm::slices(stride) {
+        let slice = Slice { a: &a[from..], stride, b: weight, from, to, goes_on: from > 0 };
+        gemm::multiply_slice(slice, targets, &starts);
+    }
 }
 
 /// One target of a phase.
@@ -102,7 +141,7 @@ struct Block<'a> {
 }
 
 impl Block<'_> {
-    fn run(&self, panels: &[gemm::PackedWeight], targets: &mut [f32], room: &mut Vec<f32>) {
+    fn run(&self, panels: &[PackedWeight], targets: &mut [f32], room: &mut Vec<f32>) {
         if panels.is_empty() {
             let channels = self.conv.channels.target;
             self.places.iter().for_each(|place| targets[place.start..][..channels].fill(0.0));
@@ -111,8 +150,7 @@ impl Block<'_> {
         for (group, weight) in panels.iter().enumerate() {
             let starts: Vec<usize> =
                 self.places.iter().map(|place| place.start + group * self.conv.channels.target_group()).collect();
-            for from in (0..weight.depth()).step_by(GATHERED) {
-                let to = weight.depth().min(from + GATHERED);
+            for Range { start: from, end: to } in gemm::slices(weight.depth()) {
                 let stride = to - from + LINE;
                 room.resize(room.len().max(self.places.len() * stride), 0.0);
                 self.gather(group, from..to, stride, room);
@@ -127,16 +165,51 @@ impl Block<'_> {
 
     /// Rows of A of a group: summed elements `summed`.
     fn gather(&self, group: usize, summed: Range<usize>, stride: usize, rows: &mut [f32]) {
-        let (mut row, mut elements) = (usize::MAX, [].as_slice());
-        for (place, to) in self.places.iter().zip(rows.chunks_exact_mut(stride)) {
-            if place.row != row {
-                (row, elements) = (place.row, self.chain.row(self.source.buffer, place.row));
-            }
-            self.gather_row(place, group, summed.clone(), elements, &mut to[..summed.len()]);
-        }
+        chain::through(self.source.activation, self.source.part, Gather { block: self, group, summed, stride, rows });
     }
+}
 
-    fn gather_row(&self, place: &Place, group: usize, summed: Range<usize>, elements: &[f32], mut to: &mut [f32]) {
+/// Copies what windows cover into rows of A, through the source's activation.
+struct Gather<'a> {
+    block: &'a Block<'a>,
+    group: usize,
+    summed: Range<usize>,
+    stride: usize,
+    rows: &'a mut [f32],
+}
+
+impl WithFunction for Gather<'_> {
+    fn run(self, f: impl Function) {
+        struct Body<'a, F>(Gather<'a>, F);
+        impl<F: Function> Loop for Body<'_, F> {
+            #[inline(always)]
+            fn run<const FUSED: bool, const LANES: usize>(self) {
+                let Body(Gather { block, group, summed, stride, rows }, f) = self;
+                let (mut row, mut elements) = (usize::MAX, [].as_slice());
+                for (place, to) in block.places.iter().zip(rows.chunks_exact_mut(stride)) {
+                    if place.row != row {
+                        (row, elements) = (place.row, block.chain.row(block.source.buffer, place.row));
+                    }
+                    block.gather_row(f, place, group, summed.start, elements, &mut to[..summed.len()]);
+                }
+            }
+        }
+        simd::run(Level::widest(), Body(self, f));
+    }
+}
+
+impl Block<'_> {
+    /// What one target's window covers, from summed element `k` on.
+    #[inline(always)]
+    fn gather_row(
+        &self,
+        f: impl Function,
+        place: &Place,
+        group: usize,
+        mut k: usize,
+        elements: &[f32],
+        mut to: &mut [f32],
+    ) {
         let Channels { source: channels, .. } = self.conv.channels;
         let (of_group, extents) = (self.conv.channels.source_group(), self.conv.lattice.sources);
         let [_, middle, inner] = &self.phase.axes;
@@ -144,34 +217,34 @@ impl Block<'_> {
         let is_run = inner.taps == 1 || (inner.spread.abs() == 1 && of_group == channels);
         let run = if is_run { inner.taps * of_group } else { of_group };
         let runs_a_line = inner.taps * of_group / run;
-        let mut k = summed.start;
         while !to.is_empty() {
             let (line, of_line) = (k / run / runs_a_line, k / run % runs_a_line);
             let (part, rest) = to.split_at_mut((run - k % run).min(to.len()));
             let at = self.phase.offset(2, of_line) - self.phase.offset(2, 0) + place.origin[2];
+            k += part.len();
             match line_at(place, self.phase, line / middle.taps, line % middle.taps, extents) {
                 Some(line) => {
                     let elements = &elements[line * extents[2] * channels..][..extents[2] * channels];
-                    let offset = at * channels as isize + (group * of_group + k % run) as isize;
-                    self.copy(elements, offset, part);
+                    let offset = at * channels as isize + (group * of_group + (k - part.len()) % run) as isize;
+                    copy(f, elements, offset, part);
                 }
                 None => part.fill(0.0),
             }
-            k += part.len();
             to = rest;
         }
     }
+}
 
-    /// Elements of a line from `offset` on, zeros where there are none.
-    fn copy(&self, line: &[f32], offset: isize, to: &mut [f32]) {
-        let missing = usize::try_from(-offset).unwrap_or(0).min(to.len());
-        let from = usize::try_from(offset).unwrap_or(0).min(line.len());
-        let (before, to) = to.split_at_mut(missing);
-        let (inside, behind) = to.split_at_mut(to.len().min(line.len() - from));
-        before.fill(0.0);
-        chain::read(&self.source, &line[from..][..inside.len()], inside);
-        behind.fill(0.0);
-    }
+/// Elements of a line from `offset` on, zeros where there are none.
+#[inline(always)]
+fn copy(f: impl Function, line: &[f32], offset: isize, to: &mut [f32]) {
+    let missing = usize::try_from(-offset).unwrap_or(0).min(to.len());
+    let from = usize::try_from(offset).unwrap_or(0).min(line.len());
+    let (before, to) = to.split_at_mut(missing);
+    let (inside, behind) = to.split_at_mut(to.len().min(line.len() - from));
+    before.fill(0.0);
+    inside.iter_mut().zip(&line[from..]).for_each(|(to, &x)| *to = f.of(x));
+    behind.fill(0.0);
 }
 
 /// The line of the source that the taps of the outer axes read, if there is one.

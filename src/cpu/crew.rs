@@ -31,8 +31,8 @@ impl Crew<'_> {
         parts.into_iter().for_each(work);
     }
 
-    /// Cuts `target` into pieces of whole units, enough for every thread and at most `most` units each, and does each;
-    /// `work` also gets the position of the piece's first unit.
+    /// Cuts `target` into pieces of whole units, at most `most` each, and does each; `work` also gets the position of the
+    /// piece's first unit.
     pub(super) fn pieces(
         &self,
         target: &mut [f32],
@@ -44,7 +44,10 @@ impl Crew<'_> {
             return;
         }
         let count = target.len() / unit;
-        let units = most.min(count.div_ceil(self.threads)).max(1);
+        let pieces = count.div_ceil(most.max(1));
+        // Few pieces are cut evenly, so that no thread waits for another's longer one.
+        let pieces = if pieces < 4 * self.threads { pieces.next_multiple_of(self.threads) } else { pieces };
+        let units = count.div_ceil(pieces);
         let pieces = target.chunks_mut(units * unit).enumerate();
         self.each(pieces, |(position, piece), room| work(position * units, piece, room));
     }

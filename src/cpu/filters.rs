@@ -17,6 +17,8 @@ pub(super) enum Filters {
     Panels(Vec<Vec<PackedWeight>>),
     /// `[window position][channel of the group][target channel]`, for groups of few channels.
     Direct(Vec<f32>),
+    /// One product with the columns `[window position][target channel]`, for few target channels.
+    Narrow(PackedWeight),
 }
 
 /// One phase of targets along each axis, taps in the order of their sources.
@@ -32,11 +34,6 @@ impl Phase {
         let mut axes = [single; MOST_AXES];
         axes[MOST_AXES - reaches.len()..].copy_from_slice(reaches);
         Phase { axes }
-    }
-
-    /// How many taps the window has here.
-    pub(super) fn taps(&self) -> usize {
-        self.axes.iter().map(|axis| axis.taps).product()
     }
 
     /// The source's offset along an axis at each of its taps, in the order that sums take them: rising.
@@ -120,6 +117,10 @@ impl Filters {
             let of_source = |(position, source)| (0..channels.target).map(move |target| (position, source, target));
             let all = (0..positions).flat_map(sources).flat_map(of_source);
             return Filters::Direct(all.map(|(position, source, target)| element(position, source, target)).collect());
+        }
+        if channels.groups == 1 && targets < FEW && positions > 1 {
+            let element = |k: usize, n: usize| part.of(w[at(0, k, n % targets, n / targets)]);
+            return Filters::Narrow(PackedWeight::new(sources, positions * targets, element));
         }
         let kernel = filled(&conv.window().kernel());
         let of_phase = |phase: &Phase| {

@@ -158,11 +158,15 @@ functions! {
         if x <= -3.0 { 0.0 } else { above }
     };
     /// x·tanh(ln(1 + eˣ)).
-    Mish = |x| x * tanh_softplus(x);
-    /// t + x(1 − t²)σ(x) with t = tanh(ln(1 + eˣ)).
+    Mish = |x| {
+        let (held, rest) = tanh_softplus(x);
+        x * held / (held + rest)
+    };
+    /// t + x(1 − t²)σ(x) with t = tanh(ln(1 + eˣ)), where 1 − t² would cancel.
     MishSlope = |x| {
-        let t = tanh_softplus(x);
-        t + x * (1.0 - t * t) * sigmoid(x)
+        let (held, rest) = tanh_softplus(x);
+        let inverse = 1.0 / (held + rest);
+        held * inverse + x * sigmoid(x) * (rest * inverse) * ((2.0 * held + rest) * inverse)
     };
     /// x between two bounds.
     Clip(low, high) = |x| within(x, low, high);
@@ -230,14 +234,12 @@ fn exp_m1(x: f32) -> f32 {
     rest * power + (power - 1.0)
 }
 
-/// tanh(ln(1 + eˣ)) as a quotient of sums of positive terms in e^−|x|.
+/// tanh(ln(1 + eˣ)) is the first of these over the sum of both, which are positive and no greater than 3.
 #[inline(always)]
-fn tanh_softplus(x: f32) -> f32 {
+fn tanh_softplus(x: f32) -> (f32, f32) {
     let u = exp(-x.abs());
     let (above, below) = (1.0 + 2.0 * u, u * (u + 2.0));
-    let numerator = if x < 0.0 { below } else { above };
-    let rest = if x < 0.0 { 2.0 } else { 2.0 * u * u };
-    numerator / (numerator + rest)
+    if x < 0.0 { (below, 2.0) } else { (above, 2.0 * u * u) }
 }
 
 #[inline(always)]

@@ -1,35 +1,80 @@
 //! The product of rows with a packed weight: C = A B, all that the executor needs of a GEMM.
 //!
-//! Every element of C is one chain of (fused) multiply-adds over k in order, whatever the number of rows, their place
-//! and the tile: a row's bits never depend on its neighbours.
+//! Every element of C is a sum of slices of k in order, each a chain of (fused) multiply-adds from zero on, whatever the
+//! number of rows, their place and the tile: a row's bits never depend on its neighbours. Sums of slices round less than
+//! one long chain: what W⁺x and W⁻x lose matters where they are added to a small z.
 //!
 //! benches/README.md compares it with the `gemm` and `rten-gemm` crates. The body is safe Rust over arrays of fixed
-//! size, which the compiler keeps in vector registers.
+//! size, which the compiler keeps in vector registers. It does so only where a tile is a function of its own.
+
+use std::ops::Range;
 
 use super::simd::{self, Level, Loop};
 
-/// Columns that a panel of a packed weight holds.
-const PANEL: usize = 32;
-/// Rows of a tile: its sums, a row of a panel and an element of A fill the registers of every level (2 · 14 + 3 of 32
-/// with 16 lanes, 14 + 2 of 16 with fewer).
-const TILE: usize = 14;
-/// Rows whose results stay in cache for the epilogue.
-pub(super) const ROW_BLOCK: usize = 7 * TILE;
+/// Rows of the largest tile of any level.
+const MOST_ROWS: usize = 14;
 /// A weight of up to this many elements stays in the second-level cache beside the rows.
 const SMALL: usize = 1 << 16;
 /// A weight of more elements than this comes from memory or a distant cache.
-const LARGE: usize = 1 << 21;
+pub(super) const LARGE: usize = 1 << 21;
 /// How many rows of a panel are fetched ahead, to hide the second-level cache.
 const AHEAD: usize = 16;
 /// Floats of a cache line.
 pub(super) const LINE: usize = 16;
-/// Elements of the summed axis taken at once, so that a panel's slice stays in the second-level cache.
-pub(super) const DEPTH: usize = 1024;
 
-/// A weight as the kernels read it: panels of [`PANEL`] columns, each with one row of columns a summed element.
+/// How a level's registers and caches are filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Blocking {
+    /// Rows of a tile: its sums, a row of a panel and an element of A fill the registers.
+    tile: usize,
+    /// Columns that a panel of a packed weight holds.
+    panel: usize,
+    /// Elements of the summed axis taken at once.
+    depth: usize,
+}
+
+impl Blocking {
+    /// With 32 registers of 16 lanes, 2 · 14 + 3 are full, and a panel's slice stays in the second-level cache. With 16
+    /// registers of 8 lanes, 2 · 6 + 3 are full: fewer elements of A are loaded for each row of a panel than with one
+    /// register of columns, and two loads a cycle are what those machines have. A slice then stays in the first level.
+    const fn of(lanes: usize) -> Self {
+        match lanes {
+            16 => Blocking { tile: MOST_ROWS, panel: 32, depth: 512 },
+            _ => Blocking { tile: 6, panel: 16, depth: 256 },
+        }
+    }
+
+    fn of_level(level: Level) -> Self {
+        Blocking::of(level.lanes())
+    }
+}
+
+/// Rows whose results stay in cache for the epilogue: whole tiles, about 100.
+pub(super) fn row_block() -> usize {
+    let tile = Blocking::of_level(Level::widest()).tile;
+    100 / tile * tile
+}
+
+/// Slices of the summed axis, of about one length.
+pub(super) fn slices(depth: usize) -> impl Iterator<Item = Range<usize>> {
+    slices_of(Level::widest(), depth)
+}
+
+fn slices_of(level: Level, depth: usize) -> impl Iterator<Item = Range<usize>> {
+    let slices = depth.div_ceil(Blocking::of_level(level).depth).max(1);
+    let length = depth.div_ceil(slices).max(1);
+    (0..depth).step_by(length).map(move |from| from..depth.min(from + length))
+}
+
+/// A weight as the kernels read it: panels of some columns, each with one row of columns a summed element.
 #[derive(Debug)]
 pub(super) struct PackedWeight {
-    panels: Vec<[f32; PANEL]>,
+    elements: Vec<f32>,
+    /// The first element of the first panel: it begins a cache line, so that no row of a panel lies in one line more
+    /// than it fills.
+    first: usize,
+    /// Columns of a panel.
+    panel: usize,
     depth: usize,
     columns: usize,
 }
@@ -37,16 +82,31 @@ pub(super) struct PackedWeight {
 impl PackedWeight {
     /// Packs the matrix B of `depth` × `columns` elements.
     pub(super) fn new(depth: usize, columns: usize, element: impl Fn(usize, usize) -> f32) -> Self {
-        let mut panels = vec![[0.0; PANEL]; columns.div_ceil(PANEL) * depth];
-        for (panel, packed) in panels.chunks_exact_mut(depth).enumerate() {
-            let first = panel * PANEL;
-            for (k, row) in packed.iter_mut().enumerate() {
-                for (column, packed) in (first..columns.min(first + PANEL)).zip(row) {
-                    *packed = element(k, column);
-                }
+        PackedWeight::for_level(Level::widest(), depth, columns, element)
+    }
+
+    fn for_level(level: Level, depth: usize, columns: usize, element: impl Fn(usize, usize) -> f32) -> Self {
+        PackedWeight::filled_for(level, depth, columns, |first, width, panel| {
+            for (k, row) in panel.chunks_exact_mut(width).enumerate() {
+                (first..columns.min(first + width)).zip(row).for_each(|(column, packed)| *packed = element(k, column));
             }
-        }
-        PackedWeight { panels, depth, columns }
+        })
+    }
+
+    /// Packs a matrix panel by panel: `fill` gets a panel's first column, the distance of its rows, and the panel, full
+    /// of zeros.
+    pub(super) fn filled(depth: usize, columns: usize, fill: impl Fn(usize, usize, &mut [f32])) -> Self {
+        PackedWeight::filled_for(Level::widest(), depth, columns, fill)
+    }
+
+    fn filled_for(level: Level, depth: usize, columns: usize, fill: impl Fn(usize, usize, &mut [f32])) -> Self {
+        let width = Blocking::of_level(level).panel;
+        let length = columns.div_ceil(width) * depth * width;
+        let mut elements = vec![0.0; length + LINE];
+        let first = elements.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        let of_panels = elements[first..][..length].chunks_exact_mut(depth * width).enumerate();
+        of_panels.for_each(|(panel, packed)| fill(panel * width, width, packed));
+        PackedWeight { elements, first, panel: width, depth, columns }
     }
 
     /// The length of a row of C.
@@ -64,6 +124,15 @@ impl PackedWeight {
     pub(super) fn stride(&self) -> usize {
         self.depth + LINE
     }
+
+    /// Rows `from..to` of a panel; nothing behind the last.
+    fn slice(&self, panel: usize, from: usize, to: usize) -> &[f32] {
+        if panel * self.panel >= self.columns {
+            return &[];
+        }
+        let first = self.first + panel * self.depth * self.panel;
+        &self.elements[first + from * self.panel..first + to * self.panel]
+    }
 }
 
 /// C = A B. The rows of `c` follow one another; those of `a` begin at multiples of [`PackedWeight::stride`].
@@ -72,16 +141,16 @@ pub(super) fn multiply(a: &[f32], b: &PackedWeight, c: &mut [f32]) {
 }
 
 fn multiply_at(level: Level, a: &[f32], b: &PackedWeight, c: &mut [f32]) {
+    let tile = Blocking::of_level(level).tile;
     let rows = a.len() / b.stride();
     assert_eq!(a.len(), rows * b.stride(), "rows of A are as long as B is deep, and padded");
     assert_eq!(c.len(), rows * b.columns, "C has a row for each row of A");
     let starts: Vec<usize> = (0..rows).map(|row| row * b.columns).collect();
     // A weight that stays in cache is swept once for each tile, so that rows of C are written from end to end.
-    let rows = if b.depth * b.columns <= SMALL { TILE } else { rows };
+    let rows = if b.depth * b.columns <= SMALL { tile } else { rows };
     for (a, starts) in a.chunks(rows * b.stride()).zip(starts.chunks(rows)) {
-        for from in (0..b.depth).step_by(DEPTH) {
-            let slice =
-                Slice { a: &a[from..], stride: b.stride(), b, from, to: b.depth.min(from + DEPTH), goes_on: from > 0 };
+        for Range { start: from, end: to } in slices_of(level, b.depth) {
+            let slice = Slice { a: &a[from..], stride: b.stride(), b, from, to, goes_on: from > 0 };
             multiply_slice_at(level, slice, c, starts);
         }
     }
@@ -96,68 +165,55 @@ pub(super) struct Slice<'a> {
     pub(super) b: &'a PackedWeight,
     pub(super) from: usize,
     pub(super) to: usize,
-    /// Whether sums go on from what C holds.
+    /// Whether C holds the sum of the slices before.
     pub(super) goes_on: bool,
 }
 
-/// Adds a slice of A B to C, whose rows begin at `starts`. No slice is longer than [`DEPTH`].
+/// Adds a slice of A B, one of [`slices`], to C, whose rows begin at `starts`.
 pub(super) fn multiply_slice(slice: Slice<'_>, c: &mut [f32], starts: &[usize]) {
     multiply_slice_at(Level::widest(), slice, c, starts);
 }
 
 fn multiply_slice_at(level: Level, slice: Slice<'_>, c: &mut [f32], starts: &[usize]) {
-    // Bringing panels closer costs instructions that only a weight beyond the caches pays back.
-    if slice.b.depth * slice.b.columns > LARGE {
-        simd::run(level, Multiply::<true> { slice, c, starts });
-    } else {
-        simd::run(level, Multiply::<false> { slice, c, starts });
-    }
-}
-
-/// `FAR`: whether the panel that follows is brought into the second-level cache meanwhile.
-struct Multiply<'a, const FAR: bool> {
-    slice: Slice<'a>,
-    c: &'a mut [f32],
-    starts: &'a [usize],
-}
-
-impl<const FAR: bool> Loop for Multiply<'_, FAR> {
-    #[inline(always)]
-    fn run<const FUSED: bool, const LANES: usize>(self) {
-        let Slice { a, stride, b, from, to, goes_on } = self.slice;
-        let tiles = self.starts.len().div_ceil(TILE);
-        for (position, panel) in b.panels.chunks_exact(b.depth).enumerate() {
-            let next = b.panels.get((position + 1) * b.depth + from..(position + 1) * b.depth + to).unwrap_or_default();
-            // Every tile brings its share of the next panel closer.
-            let mut shares = next.chunks(next.len().div_ceil(tiles).max(1));
-            for (tile, starts) in self.starts.chunks(TILE).enumerate() {
-                let tile = Tile::<FAR> {
-                    a: &a[tile * TILE * stride..],
-                    stride,
-                    goes_on,
-                    panel: &panel[from..to],
-                    next: shares.next().unwrap_or_default(),
-                    tiles,
-                    c: self.c,
-                    starts,
-                    columns: b.columns,
-                    column: position * PANEL,
-                };
-                tile.run::<FUSED, LANES>();
-            }
+    let Slice { a, stride, b, from, to, goes_on } = slice;
+    let blocking = Blocking::of_level(level);
+    assert_eq!(b.panel, blocking.panel, "the weight was packed for this level");
+    let tiles = starts.len().div_ceil(blocking.tile).max(1);
+    // Rows are shared out evenly: a tile of few rows takes as long as one of many.
+    let rows = starts.len().div_ceil(tiles).max(1);
+    for position in 0..b.columns.div_ceil(b.panel) {
+        let next = b.slice(position + 1, from, to);
+        // Every tile brings its share of the next panel closer, where the weight lies beyond the caches: elsewhere the
+        // instructions would not pay.
+        let is_far = b.depth * b.columns > LARGE;
+        let mut shares = next.chunks((next.len() / b.panel).div_ceil(tiles).max(1) * b.panel);
+        for (tile, starts) in starts.chunks(rows).enumerate() {
+            let tile = Tile {
+                a: &a[tile * rows * stride..],
+                stride,
+                goes_on,
+                panel: b.slice(position, from, to),
+                next: shares.next().filter(|_| is_far),
+                tiles,
+                c,
+                starts,
+                columns: b.columns,
+                column: position * b.panel,
+            };
+            tile.run(level);
         }
     }
 }
 
-/// Up to [`TILE`] rows of A times a slice of a panel.
-struct Tile<'a, const FAR: bool> {
+/// Some rows of A times a slice of a panel.
+struct Tile<'a> {
     a: &'a [f32],
     stride: usize,
-    /// Whether sums go on from what C holds.
+    /// Whether C holds the sum of the slices before.
     goes_on: bool,
-    panel: &'a [[f32; PANEL]],
-    /// This tile's share of the panel that follows.
-    next: &'a [[f32; PANEL]],
+    panel: &'a [f32],
+    /// This tile's share of the panel that follows, if it is to be brought into the second-level cache.
+    next: Option<&'a [f32]>,
     /// How many tiles share it.
     tiles: usize,
     c: &'a mut [f32],
@@ -168,88 +224,122 @@ struct Tile<'a, const FAR: bool> {
     column: usize,
 }
 
-impl<const FAR: bool> Tile<'_, FAR> {
-    /// Calls the body for the number of rows, and for as many columns as the level's registers hold beside them.
-    #[inline(always)]
-    fn run<const FUSED: bool, const LANES: usize>(self) {
+impl Tile<'_> {
+    /// Calls the body for the number of rows.
+    fn run(self, level: Level) {
         match self.starts.len() {
-            1 => self.columns::<1, FUSED, LANES>(),
-            2 => self.columns::<2, FUSED, LANES>(),
-            3 => self.columns::<3, FUSED, LANES>(),
-            4 => self.columns::<4, FUSED, LANES>(),
-            5 => self.columns::<5, FUSED, LANES>(),
-            6 => self.columns::<6, FUSED, LANES>(),
-            7 => self.columns::<7, FUSED, LANES>(),
-            8 => self.columns::<8, FUSED, LANES>(),
-            9 => self.columns::<9, FUSED, LANES>(),
-            10 => self.columns::<10, FUSED, LANES>(),
-            11 => self.columns::<11, FUSED, LANES>(),
-            12 => self.columns::<12, FUSED, LANES>(),
-            13 => self.columns::<13, FUSED, LANES>(),
-            _ => self.columns::<TILE, FUSED, LANES>(),
+            1 => self.at::<1>(level),
+            2 => self.at::<2>(level),
+            3 => self.at::<3>(level),
+            4 => self.at::<4>(level),
+            5 => self.at::<5>(level),
+            6 => self.at::<6>(level),
+            7 => self.at::<7>(level),
+            8 => self.at::<8>(level),
+            9 => self.at::<9>(level),
+            10 => self.at::<10>(level),
+            11 => self.at::<11>(level),
+            12 => self.at::<12>(level),
+            13 => self.at::<13>(level),
+            _ => self.at::<MOST_ROWS>(level),
         }
     }
 
-    #[inline(always)]
-    fn columns<const ROWS: usize, const FUSED: bool, const LANES: usize>(mut self) {
-        match LANES {
-            16 => self.body::<ROWS, PANEL, FUSED>(0),
-            lanes => (0..PANEL).step_by(lanes).for_each(|offset| match lanes {
-                8 => self.body::<ROWS, 8, FUSED>(offset),
-                _ => self.body::<ROWS, 4, FUSED>(offset),
-            }),
-        }
-    }
-
-    /// `ROWS` × `WIDTH` sums, in registers over the whole slice.
-    #[inline(always)]
-    fn body<const ROWS: usize, const WIDTH: usize, const FUSED: bool>(&mut self, offset: usize) {
-        let column = self.column + offset;
-        if column >= self.columns {
-            return;
-        }
-        let width = WIDTH.min(self.columns - column);
-        let mut sums = [[0.0_f32; WIDTH]; ROWS];
-        if self.goes_on {
-            for (&start, sums) in self.starts.iter().zip(&mut sums) {
-                sums[..width].copy_from_slice(&self.c[start + column..][..width]);
-            }
-        }
-        let next = (self.next, self.tiles.ilog2());
-        accumulate::<ROWS, WIDTH, FUSED, FAR>(self.a, self.stride, self.panel, next, offset, &mut sums);
-        for (&start, sums) in self.starts.iter().zip(&sums) {
-            self.c[start + column..][..width].copy_from_slice(&sums[..width]);
+    fn at<const ROWS: usize>(self, level: Level) {
+        if self.next.is_some() {
+            simd::run(level, Body::<ROWS, true>(self));
+        } else {
+            simd::run(level, Body::<ROWS, false>(self));
         }
     }
 }
 
-/// Adds `ROWS` rows times columns `offset..offset + WIDTH` of a panel to `sums`; if `FAR`, `next` is brought closer
-/// meanwhile, a row every 2^`spread` steps.
+/// `FAR`: whether the panel that follows is brought closer.
+struct Body<'a, const ROWS: usize, const FAR: bool>(Tile<'a>);
+
+impl<const ROWS: usize, const FAR: bool> Loop for Body<'_, ROWS, FAR> {
+    #[inline(always)]
+    fn run<const FUSED: bool, const LANES: usize>(self) {
+        if const { ROWS > Blocking::of(LANES).tile } {
+            unreachable!("no tile of this level has so many rows");
+        }
+        match LANES {
+            16 => sum::<ROWS, 32, FUSED, FAR, true>(self.0),
+            _ => sum::<ROWS, 16, FUSED, FAR, false>(self.0),
+        }
+    }
+}
+
+/// `ROWS` × `PANEL` sums, in registers over the whole slice.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "only loops that count are unrolled")]
+fn sum<const ROWS: usize, const PANEL: usize, const FUSED: bool, const FAR: bool, const NEAR: bool>(tile: Tile<'_>) {
+    let starts: &[usize; ROWS] = tile.starts.try_into().expect("a row of C for each row of A");
+    let columns = PANEL.min(tile.columns - tile.column);
+    let mut sums = [[0.0_f32; PANEL]; ROWS];
+    let next = (tile.next.unwrap_or_default().as_chunks::<PANEL>().0, tile.tiles.ilog2());
+    let panel = tile.panel.as_chunks::<PANEL>().0;
+    accumulate::<ROWS, PANEL, FUSED, FAR, NEAR>(tile.a, tile.stride, panel, next, &mut sums);
+    if tile.goes_on {
+        for row in 0..ROWS {
+            let before: [f32; PANEL] = load(&tile.c[starts[row] + tile.column..][..columns]);
+            for lane in 0..PANEL {
+                sums[row][lane] += before[lane];
+            }
+        }
+    }
+    for row in 0..ROWS {
+        store(sums[row], &mut tile.c[starts[row] + tile.column..][..columns]);
+    }
+}
+
+/// A row of sums from C. Whole panels are arrays of known size, which spares a call.
+#[inline(always)]
+fn load<const PANEL: usize>(c: &[f32]) -> [f32; PANEL] {
+    c.try_into().unwrap_or_else(|_| {
+        let mut sums = [0.0; PANEL];
+        sums[..c.len()].copy_from_slice(c);
+        sums
+    })
+}
+
+/// A row of sums to C; the last panel may have more columns than C.
+#[inline(always)]
+fn store<const PANEL: usize>(sums: [f32; PANEL], c: &mut [f32]) {
+    match <&mut [f32; PANEL]>::try_from(&mut *c) {
+        Ok(c) => *c = sums,
+        Err(_) => c.copy_from_slice(&sums[..c.len()]),
+    }
+}
+
+/// Adds `ROWS` rows times a panel to `sums`; if `FAR`, `next` is brought closer meanwhile, a row every 2^`spread` steps,
+/// and if `NEAR`, the panel's own rows to come.
 ///
 /// The sums are a local copy and the loops count, because only then does the compiler keep them in registers.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "see above")]
-fn accumulate<const ROWS: usize, const WIDTH: usize, const FUSED: bool, const FAR: bool>(
+fn accumulate<const ROWS: usize, const PANEL: usize, const FUSED: bool, const FAR: bool, const NEAR: bool>(
     a: &[f32],
     stride: usize,
     panel: &[[f32; PANEL]],
     (next, spread): (&[[f32; PANEL]], u32),
-    offset: usize,
-    sums: &mut [[f32; WIDTH]; ROWS],
+    sums: &mut [[f32; PANEL]; ROWS],
 ) {
     let depth = panel.len();
     let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &a[row * stride..][..depth]);
     let mut local = *sums;
     for k in 0..depth {
-        simd::prefetch::<_, true>(panel, k + AHEAD);
+        if NEAR {
+            simd::prefetch::<_, true>(panel, k + AHEAD);
+        }
         if FAR {
             simd::prefetch::<_, false>(next, k >> spread);
         }
         let b = &panel[k];
         for row in 0..ROWS {
             let a = rows[row][k];
-            for lane in 0..WIDTH {
-                let (b, sum) = (b[offset + lane], local[row][lane]);
+            for lane in 0..PANEL {
+                let (b, sum) = (b[lane], local[row][lane]);
                 // Only where the level has it: elsewhere a fused multiply-add is a slow routine.
                 local[row][lane] = if FUSED { a.mul_add(b, sum) } else { a * b + sum };
             }
@@ -267,19 +357,24 @@ mod tests {
     }
 
     fn product(level: Level, rows: usize, depth: usize, columns: usize) -> Vec<f32> {
-        let weight = PackedWeight::new(depth, columns, |k, n| number(k * columns + n + 7));
+        let weight = PackedWeight::for_level(level, depth, columns, |k, n| number(k * columns + n + 7));
         let mut a = vec![f32::NAN; rows * weight.stride()];
         for (row, elements) in a.chunks_exact_mut(weight.stride()).enumerate() {
             (0..depth).for_each(|k| elements[k] = number(row * depth + k));
         }
         let mut c = vec![f32::NAN; rows * columns];
         multiply_at(level, &a, &weight, &mut c);
-        // Bringing panels closer is for large weights; it may change nothing but the time. Nor may slices.
+        // Slices change nothing, nor does bringing panels closer.
         let mut again = vec![f32::NAN; rows * columns];
         let starts: Vec<usize> = (0..rows).map(|row| row * columns).collect();
-        for (from, to) in [(0, depth / 2), (depth / 2, depth)] {
-            let slice = Slice { a: &a[from..], stride: weight.stride(), b: &weight, from, to, goes_on: from > 0 };
-            simd::run(level, Multiply::<true> { slice, c: &mut again, starts: &starts });
+        for from in (0..depth).step_by(100) {
+            let (to, b, stride) = (depth.min(from + 100), &weight, weight.stride());
+            multiply_slice_at(
+                level,
+                Slice { a: &a[from..], stride, b, from, to, goes_on: from > 0 },
+                &mut again,
+                &starts,
+            );
         }
         assert_eq!(c, again);
         c
@@ -288,9 +383,10 @@ mod tests {
     #[test]
     fn products_agree_with_float64_at_every_edge_of_tile_panel_and_depth_at_every_level() {
         for level in simd::levels() {
-            for rows in [1, 2, 5, TILE - 1, TILE, TILE + 1, 2 * TILE + 7] {
-                for depth in [1, 3, 64, DEPTH - 1, DEPTH, DEPTH + 1] {
-                    for columns in [1, 7, PANEL - 1, PANEL, PANEL + 1, 2 * PANEL + 5] {
+            let Blocking { tile, panel, depth: slice } = Blocking::of_level(level);
+            for rows in [1, 2, 5, tile - 1, tile, tile + 1, 2 * tile + 7] {
+                for depth in [1, 3, 64, slice - 1, slice, slice + 1] {
+                    for columns in [1, 7, panel - 1, panel, panel + 1, 2 * panel + 5] {
                         check(level, rows, depth, columns);
                     }
                 }
@@ -311,11 +407,27 @@ mod tests {
     }
 
     #[test]
+    fn a_weight_beyond_the_caches_gives_the_same_product() {
+        let (level, rows, depth) = (Level::widest(), 9, 2);
+        let columns = LARGE / depth + 1;
+        let far = product(level, rows, depth, columns);
+        let first = PackedWeight::new(depth, 40, |k, n| number(k * columns + n + 7));
+        let a: Vec<f32> =
+            (0..rows * first.stride()).map(|at| number(at / first.stride() * depth + at % first.stride())).collect();
+        let mut near = vec![0.0; rows * 40];
+        multiply(&a, &first, &mut near);
+        for (near, far) in near.chunks(40).zip(far.chunks(columns)) {
+            assert_eq!(near, &far[..40]);
+        }
+    }
+
+    #[test]
     fn a_row_has_the_same_bits_alone_and_among_others() {
-        let (depth, columns) = (DEPTH + 37, PANEL + 3);
         for level in simd::levels() {
-            let many = product(level, ROW_BLOCK, depth, columns);
-            for rows in 1..=TILE + 1 {
+            let Blocking { tile, panel, depth } = Blocking::of_level(level);
+            let (depth, columns) = (depth + 37, panel + 3);
+            let many = product(level, 7 * tile, depth, columns);
+            for rows in 1..=tile + 1 {
                 assert_eq!(product(level, rows, depth, columns), many[..rows * columns], "{level:?}, {rows} rows");
             }
         }

@@ -2,6 +2,8 @@
 //!
 //! Fewer than three spatial axes are filled up in front with axes of one position, so that every loop has three.
 
+use std::ops::Range;
+
 use crate::layers::Reach;
 use crate::layers::window::MOST_AXES;
 
@@ -45,11 +47,6 @@ impl Lattice {
         self.targets.iter().product()
     }
 
-    /// How many sources there are.
-    pub(super) fn source_count(&self) -> usize {
-        self.sources.iter().product()
-    }
-
     /// Calls `work` with each source of a target and the window's position there, in the window's order or against it.
     pub(super) fn visit(&self, target: usize, mut work: impl FnMut(usize, usize)) {
         let [outer, middle, inner] = coordinates(target, self.targets);
@@ -62,6 +59,20 @@ impl Lattice {
                 }
             }
         }
+    }
+
+    /// A range that holds all sources of a range of targets.
+    pub(super) fn sources_of(&self, targets: Range<usize>) -> Range<usize> {
+        let lines = targets.start / self.targets[2]..targets.end.div_ceil(self.targets[2]);
+        let line = |(outer, middle): (usize, usize)| outer * self.sources[1] + middle;
+        let of_line = |at: usize| {
+            let (outer, middle) = (&self.taps[0][at / self.targets[1]], &self.taps[1][at % self.targets[1]]);
+            let pairs = outer.iter().flat_map(move |outer| middle.iter().map(move |middle| (outer.0, middle.0)));
+            pairs.map(line)
+        };
+        let first = lines.clone().flat_map(of_line).min().unwrap_or(0);
+        let end = lines.flat_map(of_line).max().map_or(0, |last| last + 1);
+        first * self.sources[2]..end * self.sources[2]
     }
 }
 

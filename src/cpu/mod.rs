@@ -1,4 +1,8 @@
-//! The CPU executor of a [`Plan`]: chunks of samples in parallel, each through all steps while its rows are in cache.
+//! The CPU executor of a [`Plan`].
+//!
+//! Where a sample is a row, chunks of samples run in parallel, each through all steps while its rows are in cache. Where
+//! a sample has many rows (the positions of an image), chunks follow one another, and threads share each step: a batch
+//! smaller than the threads keeps them all busy, and a large weight is read once for all samples of a chunk.
 //!
 //! A chunk's rows never meet another chunk's, and every row's bits depend on that row alone, so results do not change
 //! with the number of threads, the size of chunks or a sample's neighbours.
@@ -14,6 +18,7 @@ mod gemm;
 mod lattice;
 mod memory;
 mod moves;
+mod narrow;
 mod pools;
 mod run;
 mod simd;
@@ -26,18 +31,23 @@ use std::sync::{Mutex, PoisonError};
 use crate::batch::{Batch, Source};
 use crate::composite::Assignment;
 use crate::error::{Error, Result};
+use crate::layers::Layer;
 use crate::network::Network;
 use crate::parameters::Parameters;
 use crate::plan::Plan;
 use crate::relevance::LayerSums;
 
 use crew::{Crew, Shelf};
-use gemm::ROW_BLOCK;
+use gemm::row_block;
 use run::Run;
 use tools::{Tool, Weights};
 
-/// Rows of relevance that a chunk aims at: enough to reuse each weight, few enough to stay in cache.
-const CHUNK_ROWS: usize = ROW_BLOCK;
+/// Bytes that a chunk whose steps are shared may take without need: what a distant cache holds.
+const CACHED: usize = 16 << 20;
+/// Rows of relevance that such a chunk should have in any case, so that reading large weights does not count.
+const ENOUGH_ROWS: usize = 8;
+/// Bytes that it may take for that.
+const MOST_BYTES: usize = 384 << 20;
 
 /// The instruction set that products run on.
 pub fn instruction_set() -> &'static str {
@@ -65,6 +75,8 @@ pub struct Prepared {
     tools: Vec<Tool>,
     /// The most rows that a product has for each sample: tokens, where a layer works on each.
     rows_a_sample: usize,
+    /// Whether rows are the positions of an image.
+    has_windows: bool,
 }
 
 /// One chunk of a batch: what goes in and where results go.
@@ -105,19 +117,26 @@ impl Cpu {
         1
     }
 
+    /// How many chunks of a network's batches run at once, so that each takes its share of the memory.
+    pub fn chunks_at_once(&self, network: &Network) -> usize {
+        if has_windows(network) { 1 } else { self.threads() }
+    }
+
     /// Packs the weights that a plan reads and resolves its parameters.
     ///
     /// # Errors
     /// If a parameter does not fit its layer.
     pub fn prepare(&self, network: &Network, rules: &Assignment, plan: Plan) -> Result<Prepared> {
         let parameters = Parameters::new(network, rules, &plan)?;
-        let tools: Vec<Tool> = plan.steps.iter().map(|step| self.weights.tool(network, step)).collect::<Result<_>>()?;
+        let has_windows = has_windows(network);
+        let tools: Vec<Tool> =
+            plan.steps.iter().map(|step| self.weights.tool(network, step, has_windows)).collect::<Result<_>>()?;
         let rows = tools
             .iter()
             .zip(&plan.steps)
             .map(|(tool, step)| plan.buffers[step.target.index()].width / tool.columns().unwrap_or(usize::MAX));
         let rows_a_sample = rows.max().unwrap_or(1).max(1);
-        Ok(Prepared { plan, parameters, tools, rows_a_sample })
+        Ok(Prepared { plan, parameters, tools, rows_a_sample, has_windows })
     }
 
     /// Explains a batch, or runs it forward only; gives each layer's sums where the plan measures them.
@@ -132,19 +151,28 @@ impl Cpu {
         forward_only: bool,
     ) -> Result<Vec<LayerSums>> {
         let (targets, start) = (batch.targets, batch.start);
+        let crew = Crew { threads: if prepared.has_windows { self.threads() } else { 1 }, shelf: &self.shelf };
         let work = |chunk: Chunk<'_>| {
             let idle = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
             let mut slots = idle().pop().unwrap_or_default();
-            let crew = Crew { threads: 1, shelf: &self.shelf };
             let sums = Run { network, prepared, targets, start }.chunk(chunk, &mut slots, crew, forward_only);
             idle().push(slots);
             sums
         };
-        let chunks = self.cut(network, prepared, batch);
+        let samples = if prepared.has_windows {
+            shared_samples(&prepared.plan, batch.samples)
+        } else {
+            self.samples(prepared, batch.samples)
+        };
+        let chunks = cut(network, prepared, batch, samples);
         #[cfg(feature = "threads")]
         let parts: Vec<Result<Vec<LayerSums>>> = self.pool.install(|| {
             use rayon::prelude::*;
-            chunks.into_par_iter().map(work).collect()
+            if prepared.has_windows {
+                chunks.into_iter().map(work).collect()
+            } else {
+                chunks.into_par_iter().map(work).collect()
+            }
         });
         #[cfg(not(feature = "threads"))]
         let parts: Vec<Result<Vec<LayerSums>>> = chunks.into_iter().map(work).collect();
@@ -155,35 +183,53 @@ impl Cpu {
         Ok(total)
     }
 
-    /// Cuts a batch into chunks of samples: as many as the plan allows, but enough for every thread.
-    fn cut<'a>(&self, network: &Network, prepared: &Prepared, batch: Batch<'a>) -> Vec<Chunk<'a>> {
+    /// How many samples a chunk of its own thread holds: as many as the plan allows, but enough chunks for every thread.
+    fn samples(&self, prepared: &Prepared, samples: usize) -> usize {
         let plan = &prepared.plan;
-        let most = plan.chunk.min((CHUNK_ROWS / (plan.targets * prepared.rows_a_sample)).max(1));
+        let most = plan.chunk.min((row_block() / (plan.targets * prepared.rows_a_sample)).max(1));
         let threads = self.threads();
-        let chunks = batch.samples.div_ceil(most);
+        let chunks = samples.div_ceil(most);
         // Few chunks are cut evenly, so that no thread waits for another's longer one.
         let chunks = if chunks < 4 * threads { chunks.next_multiple_of(threads) } else { chunks };
-        let samples = batch.samples.div_ceil(chunks).min(most);
-        assert_eq!(batch.results.len(), plan.results.len(), "memory for every result of the plan");
-        let width = |position: usize| network.shape(network.inputs()[position].value).count();
-        let outputs = plan.buffers[plan.logits.index()].width;
-        let mut results: Vec<_> = (batch.results.into_iter().zip(&plan.results))
-            .map(|(result, (_, buffer))| result.chunks_mut(samples * plan.targets * plan.buffers[buffer.index()].width))
-            .collect();
-        let logits = batch.logits.chunks_mut(samples * outputs);
-        let targets = batch.explained.chunks_mut(samples * plan.targets);
-        let mut first = 0;
-        let mut chunks = Vec::new();
-        for (logits, targets) in logits.zip(targets) {
-            let taken = samples.min(batch.samples - first);
-            let inputs = (0..network.inputs().len()).map(|position| {
-                let range = first * width(position)..(first + taken) * width(position);
-                batch.inputs[position].slice(range)
-            });
-            let results = results.iter_mut().map(|result| result.next().unwrap_or_default()).collect();
-            chunks.push(Chunk { first, samples: taken, inputs: inputs.collect(), results, logits, targets });
-            first += taken;
-        }
-        chunks
+        samples.div_ceil(chunks).min(most)
     }
+}
+
+/// Whether rows of a network are the positions of an image.
+fn has_windows(network: &Network) -> bool {
+    let is_window = |layer: &Layer| matches!(layer, Layer::Conv(_) | Layer::AveragePool(_) | Layer::MaxPool(_));
+    network.layers().iter().any(|node| is_window(&node.layer))
+}
+
+/// How many samples a chunk holds whose steps threads share.
+fn shared_samples(plan: &Plan, samples: usize) -> usize {
+    let bytes = plan.placements.bytes_per_sample().max(1);
+    let most = (MOST_BYTES / bytes).min(ENOUGH_ROWS.div_ceil(plan.targets)).max(CACHED / bytes).clamp(1, plan.chunk);
+    samples.div_ceil(samples.div_ceil(most))
+}
+
+/// Cuts a batch into chunks of samples.
+fn cut<'a>(network: &Network, prepared: &Prepared, batch: Batch<'a>, samples: usize) -> Vec<Chunk<'a>> {
+    let plan = &prepared.plan;
+    assert_eq!(batch.results.len(), plan.results.len(), "memory for every result of the plan");
+    let width = |position: usize| network.shape(network.inputs()[position].value).count();
+    let outputs = plan.buffers[plan.logits.index()].width;
+    let mut results: Vec<_> = (batch.results.into_iter().zip(&plan.results))
+        .map(|(result, (_, buffer))| result.chunks_mut(samples * plan.targets * plan.buffers[buffer.index()].width))
+        .collect();
+    let logits = batch.logits.chunks_mut(samples * outputs);
+    let targets = batch.explained.chunks_mut(samples * plan.targets);
+    let mut first = 0;
+    let mut chunks = Vec::new();
+    for (logits, targets) in logits.zip(targets) {
+        let taken = samples.min(batch.samples - first);
+        let inputs = (0..network.inputs().len()).map(|position| {
+            let range = first * width(position)..(first + taken) * width(position);
+            batch.inputs[position].slice(range)
+        });
+        let results = results.iter_mut().map(|result| result.next().unwrap_or_default()).collect();
+        chunks.push(Chunk { first, samples: taken, inputs: inputs.collect(), results, logits, targets });
+        first += taken;
+    }
+    chunks
 }

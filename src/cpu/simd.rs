@@ -43,6 +43,17 @@ impl Level {
         Level::Baseline
     }
 
+    /// How many floats a register holds.
+    pub(super) fn lanes(self) -> usize {
+        match self {
+            Level::Baseline => 4,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => 8,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => 16,
+        }
+    }
+
     /// The level's name, for reports.
     pub(super) fn name(self) -> &'static str {
         match self {

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::convolve::Convolution;
+use super::dense::{InPlace, Weight};
 use super::filters::{Channels, Filters, phases};
-use super::gemm::PackedWeight;
+use super::gemm::{LARGE, PackedWeight};
 use super::lattice::Lattice;
 use super::pools::Pool;
 use crate::error::{Error, Result};
@@ -18,7 +19,7 @@ use crate::rules::WeightPart;
 #[derive(Debug)]
 pub(super) enum Tool {
     Nothing,
-    Product(Arc<PackedWeight>),
+    Product(Weight),
     Convolve(Convolution),
     Pool(Pool),
     /// For each target position along the axis, sources and their weights.
@@ -26,12 +27,11 @@ pub(super) enum Tool {
 }
 
 impl Tool {
-    /// Columns of the products that a step is made of; none where it is not.
+    /// The length of a row of the product that a step is; none where it is not.
     pub(super) fn columns(&self) -> Option<usize> {
         match self {
             Tool::Product(weight) => Some(weight.columns()),
-            Tool::Convolve(conv) => Some(conv.channels.target),
-            Tool::Pool(_) | Tool::AlongAxis(_) | Tool::Nothing => None,
+            Tool::Convolve(_) | Tool::Pool(_) | Tool::AlongAxis(_) | Tool::Nothing => None,
         }
     }
 }
@@ -60,13 +60,19 @@ fn shared<T>(known: &Mutex<HashMap<Key, Arc<T>>>, key: Key, make: impl FnOnce() 
 }
 
 impl Weights {
-    /// What a step of a plan reads.
-    pub(super) fn tool(&self, network: &Network, step: &Step) -> Result<Tool> {
+    /// What a step of a plan reads. `few_rows`: whether products have few rows, so that large weights stay in place.
+    pub(super) fn tool(&self, network: &Network, step: &Step, few_rows: bool) -> Result<Tool> {
         let Some(id) = step.layer else { return Ok(Tool::Nothing) };
         let node = network.layer(id);
         Ok(match (&step.work, &node.layer) {
             (Work::Product { direction, weight }, Layer::Dense(dense)) => {
-                Tool::Product(self.packed(dense, key(id, *direction, *weight), *direction, *weight))
+                let is_large = dense.weight().data().len() > LARGE;
+                Tool::Product(if few_rows && is_large {
+                    let (weight, direction, part) = (Arc::clone(dense.weight()), *direction, *weight);
+                    Weight::InPlace(InPlace { weight, direction, part })
+                } else {
+                    Weight::Packed(self.packed(dense, key(id, *direction, *weight), *direction, *weight))
+                })
             }
             (Work::Convolve { direction, weight }, Layer::Conv(conv)) => {
                 Tool::Convolve(self.convolution(Extents::of(network, node), conv, id, *direction, *weight))

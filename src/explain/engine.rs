@@ -80,13 +80,13 @@ impl Engine {
 impl Explainer {
     /// What a plan may use.
     pub(super) fn target(&self, ask: &Ask) -> Target {
-        let on_host = |threads| Target {
-            budget: self.memory.map_or(usize::MAX, |bytes| bytes / threads),
+        let on_host = |chunks| Target {
+            budget: self.memory.map_or(usize::MAX, |bytes| bytes / chunks),
             samples: self.samples.unwrap_or(usize::MAX),
             ..Target::UNLIMITED
         };
         match (&self.engine, ask) {
-            (Engine::Cpu { cpu, .. }, _) => on_host(cpu.threads()),
+            (Engine::Cpu { cpu, .. }, _) => on_host(cpu.chunks_at_once(&self.network)),
             #[cfg(feature = "gpu")]
             (Engine::Gpu { gpu, .. }, ask) => gpu.target(&self.network, ask.targets, self.samples, self.memory),
             (Engine::Reference, _) => on_host(1),

@@ -19,6 +19,28 @@ pub enum Arithmetic {
     Div,
 }
 
+/// A function of each element that has no layer: read where activations are spelled out with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elementary {
+    /// |x|.
+    Abs,
+    /// eˣ.
+    Exp,
+    /// ln x.
+    Log,
+}
+
+/// How two values compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// a = b.
+    Equal,
+    /// a > b.
+    Greater,
+    /// a < b.
+    Less,
+}
+
 /// One number from many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reduction {
@@ -75,6 +97,12 @@ pub enum Op {
     Clip,
     /// Input 0, times the slope in input 1 below zero.
     PRelu,
+    /// A function of each element that has no layer.
+    Elementary(Elementary),
+    /// How two values compare, element by element.
+    Compare(Comparison),
+    /// Input 1 where input 0 is true, else input 2, with broadcasting.
+    Where,
     /// Softmax or its logarithm.
     Softmax {
         /// The axis; negative counts from the end.
@@ -163,6 +191,8 @@ pub enum Op {
     SpaceToDepth {
         /// Positions of a block along each axis.
         block: i64,
+        /// Whether the channel changes slowest (CRD), not the place in the block (DCR).
+        channel_first: bool,
     },
     /// A convolution of input 0 with the weight in input 1 and the bias in input 2.
     Conv {
@@ -250,6 +280,7 @@ impl Op {
             | Op::DepthToSpace { .. }
             | Op::SpaceToDepth { .. }
             | Op::Activation(_)
+            | Op::Elementary(_)
             | Op::Softmax { .. }
             | Op::Scaler { .. }
             | Op::Cast(_)
@@ -263,6 +294,7 @@ impl Op {
             | Op::Arithmetic(_)
             | Op::Pow
             | Op::PRelu
+            | Op::Compare(_)
             | Op::Reshape { .. }
             | Op::Squeeze
             | Op::Unsqueeze
@@ -277,6 +309,7 @@ impl Op {
             | Op::Range
             | Op::Identity
             | Op::Clip
+            | Op::Where
             | Op::Conv { .. }
             | Op::ConvTranspose { .. }
             | Op::Quantize { .. }

@@ -140,7 +140,8 @@ fn declare(graph: &mut Graph, value: &ValueInfoProto) {
 fn extent(value: Option<&DimensionValue>) -> Dim {
     match value {
         Some(DimensionValue::Value(extent)) => usize::try_from(*extent).map_or(Dim::Unknown, Dim::Fixed),
-        Some(DimensionValue::Param(name)) if !name.is_empty() => Dim::Named(name.clone()),
+        // Some exporters write `?` for every open axis.
+        Some(DimensionValue::Param(name)) if name.contains(char::is_alphanumeric) => Dim::Named(name.clone()),
         Some(DimensionValue::Param(_)) | None => Dim::Unknown,
     }
 }

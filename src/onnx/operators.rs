@@ -7,7 +7,7 @@ use super::attributes::Attributes;
 use super::spatial;
 use super::tensors::{self, DataType, Source};
 use crate::error::Result;
-use crate::graph::{Arithmetic, Constant, Op};
+use crate::graph::{Arithmetic, Comparison, Constant, Elementary, Op};
 use crate::layers::{Activation, GeluForm};
 use crate::tensor::Tensor;
 
@@ -86,6 +86,13 @@ fn standard(op_type: &str, opset: i64, attributes: &Attributes) -> Result<Op> {
         "Mul" => Op::Arithmetic(Arithmetic::Mul),
         "Div" => Op::Arithmetic(Arithmetic::Div),
         "Pow" => Op::Pow,
+        "Abs" => Op::Elementary(Elementary::Abs),
+        "Exp" => Op::Elementary(Elementary::Exp),
+        "Log" => Op::Elementary(Elementary::Log),
+        "Equal" => Op::Compare(Comparison::Equal),
+        "Greater" => Op::Compare(Comparison::Greater),
+        "Less" => Op::Compare(Comparison::Less),
+        "Where" => Op::Where,
         "Sum" => Op::Sum,
         "Neg" => Op::Neg,
         "Softmax" | "LogSoftmax" => Op::Softmax {

@@ -36,14 +36,16 @@ pub(super) fn read(op_type: &str, opset: i64, attributes: &Attributes) -> Result
         "Pad" => return pad(opset, attributes).map(Some),
         "Tile" => Op::Tile,
         "Resize" | "Upsample" => resize(op_type, opset, attributes)?,
-        "DepthToSpace" => match attributes.text("mode")?.as_deref() {
-            None | Some("DCR" | "CRD") => Op::DepthToSpace {
-                block: attributes.int("blocksize", 0)?,
-                channel_first: attributes.text("mode")?.as_deref() == Some("CRD"),
-            },
-            Some(other) => unsupported(format!("its attribute mode is `{other}`, neither DCR nor CRD")),
-        },
-        "SpaceToDepth" => Op::SpaceToDepth { block: attributes.int("blocksize", 0)? },
+        "DepthToSpace" | "SpaceToDepth" => {
+            let mode = attributes.text("mode")?;
+            let block = attributes.int("blocksize", 0)?;
+            let channel_first = mode.as_deref() == Some("CRD");
+            match mode.as_deref() {
+                None | Some("DCR" | "CRD") if op_type == "DepthToSpace" => Op::DepthToSpace { block, channel_first },
+                None | Some("DCR" | "CRD") => Op::SpaceToDepth { block, channel_first },
+                Some(other) => unsupported(format!("its attribute mode is `{other}`, neither DCR nor CRD")),
+            }
+        }
         "QuantizeLinear" if blocks(attributes)? => unsupported("it quantises in blocks, not one scale a channel"),
         "DequantizeLinear" if blocks(attributes)? => unsupported("it quantises in blocks, not one scale a channel"),
         "QuantizeLinear" => Op::Quantize { axis: attributes.int("axis", 1)? },

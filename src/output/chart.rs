@@ -1,4 +1,4 @@
-//! Line charts on two logarithmic axes, as SVG or PNG.
+//! Line charts on logarithmic or linear axes, as SVG or PNG.
 //!
 //! `plotters` draws them: it writes both formats from one drawing, takes our own font through `ab_glyph`, and without its
 //! default features brings three small crates of its own. `charming` and `plotly` draw with JavaScript, `poloto` writes no PNG,
@@ -9,9 +9,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use plotters::backend::{BitMapBackend, DrawingBackend, SVGBackend};
-use plotters::chart::ChartBuilder;
+use plotters::chart::{ChartBuilder, ChartContext};
 use plotters::coord::Shift;
+use plotters::coord::cartesian::Cartesian2d;
 use plotters::coord::combinators::{BindKeyPoints, IntoLogRange};
+use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::drawing::{DrawingArea, IntoDrawingArea};
 use plotters::element::{Circle, PathElement, Text};
 use plotters::series::{DashedLineSeries, LineSeries};
@@ -34,17 +36,31 @@ const LEGEND_LINE: u32 = 26;
 const MARGIN: u32 = 24;
 const FONT: &str = "sans-serif";
 
-/// A chart of lines over two logarithmic axes.
+/// Points of a line above which they are no longer marked.
+const MARKED: usize = 48;
+
+/// A chart of lines.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chart {
     /// What stands above it.
     pub title: String,
-    /// What the horizontal axis is, with its unit. Its ticks are where the lines have points.
+    /// What the horizontal axis is, with its unit.
     pub x: String,
     /// What the vertical axis is, with its unit.
     pub y: String,
+    /// How numbers lie along both axes.
+    pub scale: Scale,
     /// The lines; the legend has them in two columns.
     pub lines: Vec<Line>,
+}
+
+/// How numbers lie along the axes of a [`Chart`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// By their logarithms; ticks of the horizontal axis are where the lines have points.
+    Logarithmic,
+    /// By themselves.
+    Linear,
 }
 
 /// One line of a [`Chart`].
@@ -56,7 +72,7 @@ pub struct Line {
     pub color: usize,
     /// Whether it is dashed.
     pub dashed: bool,
-    /// Its points; those with a number that is not above zero have no place, and are left out.
+    /// Its points; those with a number that is not finite, or on logarithmic axes not above zero, are left out.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -126,18 +142,40 @@ impl Chart {
     }
 
     fn points(&self) -> impl Iterator<Item = (f64, f64)> + Clone {
-        self.lines.iter().flat_map(Line::placed)
+        self.lines.iter().flat_map(|line| line.placed(self.scale))
     }
 
     fn draw_body<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, scale: u32) -> Result<()> {
         let (Some(across), Some(up)) = (span(self.points().map(|p| p.0)), span(self.points().map(|p| p.1))) else {
-            return Err(Error::argument("a chart without points").help("give lines with points above zero"));
+            return Err(Error::argument("a chart without points").help("give lines with points that the axes have"));
         };
+        match self.scale {
+            Scale::Logarithmic => self.draw_logarithmic(area, scale, (across, up)),
+            Scale::Linear => {
+                let (across, up) = (widened(across, 0.0), widened(up, 0.05));
+                let chart = ChartBuilder::on(area)
+                    .caption(&self.title, words(20, scale))
+                    .margin(MARGIN * scale)
+                    .x_label_area_size(52 * scale)
+                    .y_label_area_size(84 * scale)
+                    .build_cartesian_2d(across, up)
+                    .map_err(undrawable)?;
+                self.draw_lines(chart, scale)
+            }
+        }
+    }
+
+    fn draw_logarithmic<B: DrawingBackend>(
+        &self,
+        area: &DrawingArea<B, Shift>,
+        scale: u32,
+        (across, up): (Range<f64>, Range<f64>),
+    ) -> Result<()> {
         let mut columns: Vec<f64> = self.points().map(|point| point.0).collect();
         columns.sort_by(f64::total_cmp);
         columns.dedup();
         let (up, ticks) = rounded(&up);
-        let mut chart = ChartBuilder::on(area)
+        let chart = ChartBuilder::on(area)
             .caption(&self.title, words(20, scale))
             .margin(MARGIN * scale)
             .x_label_area_size(52 * scale)
@@ -147,13 +185,23 @@ impl Chart {
                 up.log_scale().with_key_points(ticks),
             )
             .map_err(undrawable)?;
+        self.draw_lines(chart, scale)
+    }
+
+    /// The axes, and the lines over them.
+    fn draw_lines<B, X, Y>(&self, mut chart: ChartContext<'_, B, Cartesian2d<X, Y>>, scale: u32) -> Result<()>
+    where
+        B: DrawingBackend,
+        X: Ranged<ValueType = f64> + ValueFormatter<f64>,
+        Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
+    {
         chart
             .configure_mesh()
             .x_desc(&self.x)
             .y_desc(&self.y)
             .axis_desc_style(words(16, scale))
             .label_style(words(14, scale))
-            .x_label_formatter(&|value| value.to_string())
+            .x_label_formatter(&|value| ((value * 1e6).round() / 1e6).to_string())
             .y_label_formatter(&|value| short(*value))
             .bold_line_style(color([222; 3]).stroke_width(scale))
             .light_line_style(color(super::canvas::WHITE))
@@ -162,12 +210,15 @@ impl Chart {
         for line in &self.lines {
             let style = line.style(scale);
             if line.dashed {
-                let dashed = DashedLineSeries::new(line.placed(), 8 * scale, 6 * scale, style);
+                let dashed = DashedLineSeries::new(line.placed(self.scale), 8 * scale, 6 * scale, style);
                 chart.draw_series(dashed).map_err(undrawable)?;
             } else {
-                chart.draw_series(LineSeries::new(line.placed(), style)).map_err(undrawable)?;
+                chart.draw_series(LineSeries::new(line.placed(self.scale), style)).map_err(undrawable)?;
             }
-            let dots = line.placed().map(|point| Circle::new(point, 4 * scale, line.color().filled()));
+            if line.points.len() > MARKED {
+                continue;
+            }
+            let dots = line.placed(self.scale).map(|point| Circle::new(point, 4 * scale, line.color().filled()));
             chart.draw_series(dots).map_err(undrawable)?;
         }
         Ok(())
@@ -195,9 +246,12 @@ impl Chart {
 }
 
 impl Line {
-    /// The points that have a place on logarithmic axes.
-    fn placed(&self) -> impl Iterator<Item = (f64, f64)> + Clone {
-        let has_place = |x: f64| x.is_finite() && x > 0.0;
+    /// The points that have a place on the axes.
+    fn placed(&self, scale: Scale) -> impl Iterator<Item = (f64, f64)> + Clone {
+        let has_place = move |x: f64| match scale {
+            Scale::Logarithmic => x.is_finite() && x > 0.0,
+            Scale::Linear => x.is_finite(),
+        };
         self.points.iter().copied().filter(move |&(x, y)| has_place(x) && has_place(y))
     }
 
@@ -227,6 +281,12 @@ fn span(numbers: impl Iterator<Item = f64>) -> Option<Range<f64>> {
         None => Some(number..number),
         Some(Range { start, end }) => Some(number.min(start)..number.max(end)),
     })
+}
+
+/// A range with a part of itself more at both ends; one of a single number gets a place around it.
+fn widened(Range { start, end }: Range<f64>, part: f64) -> Range<f64> {
+    let more = if end > start { (end - start) * part } else { 0.5 };
+    start - more..end + more
 }
 
 /// A range that ends at round numbers and holds another, and its ticks: 1, 2 and 5 times powers of ten, or the powers alone
@@ -270,6 +330,7 @@ mod tests {
             title: "model.onnx".to_owned(),
             x: "batch size".to_owned(),
             y: "samples a second".to_owned(),
+            scale: Scale::Logarithmic,
             lines: vec![line("explain", false, 900.0), line("forward", true, 2000.0)],
         }
     }
@@ -300,6 +361,20 @@ mod tests {
         chart.lines[0].points.clear();
         assert!(write_chart(&path, &chart).unwrap_err().advice().is_some());
         assert!(check_chart_path(Path::new("chart.pdf")).unwrap_err().advice().is_some());
+    }
+
+    #[test]
+    fn linear_axes_hold_zero_and_what_is_below() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("chart.svg");
+        let mut chart = Chart { scale: Scale::Linear, ..chart() };
+        chart.lines[0].points = vec![(0.0, 3.0), (0.5, -2.0), (1.0, f64::NAN)];
+        chart.lines.truncate(1);
+        write_chart(&path, &chart).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("-2") && text.contains("0.5") && text.matches("<circle").count() == 2, "{text}");
+        assert_eq!(widened(3.0..3.0, 0.1), 2.5..3.5);
+        assert_eq!(widened(1.0..3.0, 0.5), 0.0..4.0);
     }
 
     #[test]

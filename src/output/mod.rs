@@ -26,7 +26,7 @@ use crate::input::FileFormat;
 use crate::tensor::Tensor;
 
 pub use canvas::{Canvas, Rgb};
-pub use chart::{Chart, Line, check_chart_path, write_chart};
+pub use chart::{Chart, Line, Scale, check_chart_path, write_chart};
 pub use colormap::ColorMap;
 pub use file::{NewFile, abandon_files};
 pub use grid::{Cell, Grid, GridRow};

@@ -29,12 +29,10 @@ fn the_box_rule_agrees_at_the_first_convolution() {
 
 #[test]
 fn every_preset_agrees_on_convolutional_networks() {
-    let options = PresetOptions { epsilon: damped(), stabilizer: damped(), gamma: 0.25 };
-    // Of `zero` and the box's bounds, as on dense networks, other tests speak.
-    let presets =
-        relprop::composite::PRESETS.into_iter().filter(|preset| !["zero", "epsilon-gamma-box"].contains(preset));
-    for preset in presets {
-        let composite = Composite::preset_with(preset, options).unwrap();
+    let options = PresetOptions { epsilon: Some(damped()), stabilizer: Some(damped()), ..PresetOptions::default() };
+    // LRP-0 has no damping that would keep the comparison well conditioned; other tests hold it.
+    for preset in relprop::composite::PRESETS.into_iter().filter(|&preset| preset != "zero") {
+        let composite = Composite::preset_with(preset, options).unwrap().with_input_bounds(bounds());
         for (name, network) in convolutional(43) {
             let what = format!("{preset} {name}");
             assert_backends_agree(network, &composite, SAMPLES, &Request::new(Targets::ArgMax), &what);

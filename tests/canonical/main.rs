@@ -1,5 +1,6 @@
 //! Each canonical pass on small graphs made in code: the function stays, and only what may change does.
 
+mod activations;
 #[path = "../evaluate/mod.rs"]
 mod evaluate;
 mod folding;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use approx::assert_abs_diff_eq;
 use relprop::canonical::{Options, canonicalize};
-use relprop::graph::{Constant, Dim, ElementType, Op};
+use relprop::graph::{Comparison, Constant, Dim, ElementType, Op};
 use relprop::layers::Activation;
 use relprop::network::{BatchAxis, Link};
 use relprop::{ErrorKind, Network, Tensor};
@@ -122,6 +123,34 @@ fn a_shape_computed_from_the_batch_is_folded() {
     let z = graph.dense("z", flat, 6, 2);
     let network = graph.network(z);
     assert_eq!((network.batch(), kinds(&network)), (BatchAxis::Leading, vec!["reshape", "dense"]));
+}
+
+/// As exporters write an expand in which −1 keeps an extent.
+#[test]
+fn a_shape_chosen_by_comparison_is_folded() {
+    let mut graph = Writer::default();
+    let x = graph.samples("x", &[1, 3]);
+    let (zero, wanted) = (graph.integers(&[0]), graph.integers(&[4, -1]));
+    let shape = graph.node("shape", Op::Shape { start: 0, end: None }, &[x]);
+    let batch = graph.node("batch", Op::Gather { axis: 0 }, &[shape, zero]);
+    let all = graph.node("all", Op::Concat { axis: 0 }, &[batch, wanted]);
+    let (kept, ones) = (graph.integers(&[-1]), graph.integers(&[1]));
+    let keeps = graph.node("keeps", Op::Compare(Comparison::Equal), &[all, kept]);
+    let target = graph.node("target", Op::Where, &[keeps, ones, all]);
+    let output = graph.node("output", Op::Expand, &[x, target]);
+    let network = graph.network(output);
+    assert_eq!((network.batch(), kinds(&network)), (BatchAxis::Leading, vec!["expand"]));
+    assert_eq!(network.shape(network.output()).dims(), [4, 3]);
+    // Whether N is 2 or not is not known.
+    let mut graph = Writer::default();
+    let x = graph.samples("x", &[3]);
+    let two = graph.integers(&[2, 3]);
+    let shape = graph.node("shape", Op::Shape { start: 0, end: None }, &[x]);
+    let same = graph.node("same", Op::Compare(Comparison::Equal), &[shape, two]);
+    let target = graph.node("target", Op::Where, &[same, shape, two]);
+    let output = graph.node("output", Op::Reshape { zero_copies: true }, &[x, target]);
+    let error = canonicalize(&graph.graph(output), &Options::default()).unwrap_err();
+    assert!(error.node().is_some() && error.advice().is_some(), "{error}");
 }
 
 #[test]

@@ -179,20 +179,17 @@ fn both_parts_of_a_split_are_read_and_lengths_must_work_out() {
 
 #[test]
 fn padding_takes_its_elements_from_where_the_mode_says() {
-    let cases: [(PadMode, [i64; 2], &[Option<usize>]); 6] = [
+    type Sources<'a> = &'a [Option<usize>];
+    let cases: [(PadMode, [i64; 2], Sources<'_>); 5] = [
         (PadMode::Constant, [1, 2], &[None, Some(0), Some(1), Some(2), None, None]),
         (PadMode::Constant, [-1, 1], &[Some(1), Some(2), None]),
         (PadMode::Edge, [2, 1], &[Some(0), Some(0), Some(0), Some(1), Some(2), Some(2)]),
         (PadMode::Reflect, [2, 1], &[Some(2), Some(1), Some(0), Some(1), Some(2), Some(1)]),
         (PadMode::Wrap, [1, 4], &[Some(2), Some(0), Some(1), Some(2), Some(0), Some(1), Some(2), Some(0)]),
-        (PadMode::Constant, [0, 0], &[Some(0), Some(1), Some(2)]),
     ];
     let x = wide(3);
     for (mode, [before, after], wanted) in cases {
         let op = Op::Pad { mode, value: 0.5 };
-        if (before, after) == (0, 0) {
-            continue;
-        }
         let found = applied(&[3], &op, |graph| vec![graph.integers(&[0, before, 0, after])]);
         let wanted: Vec<f64> = wanted.iter().map(|source| source.map_or(0.5, |at| x[at])).collect();
         assert_eq!(found, wanted, "{mode:?}");
@@ -359,7 +356,7 @@ fn positions_of_absurd_numbers_are_refused_with_a_way_out() {
         refused(Op::Expand, &[&[1, 2, most]]),
         refused(Op::DepthToSpace { block: most, channel_first: true }, &[]),
         refused(Op::DepthToSpace { block: 0, channel_first: true }, &[]),
-        refused(Op::SpaceToDepth { block: 2 }, &[]),
+        refused(Op::SpaceToDepth { block: 2, channel_first: false }, &[]),
         refused(Op::Split { axis: 1, parts: Some(3) }, &[]),
         refused(resize(1e30), &[]),
         refused(resize(f32::NAN), &[]),
@@ -368,6 +365,40 @@ fn positions_of_absurd_numbers_are_refused_with_a_way_out() {
     for (index, error) in errors.into_iter().enumerate() {
         assert!(error.kind() != ErrorKind::Internal && error.advice().is_some(), "{index}: {error}");
         assert_eq!(error.node(), Some("output (Op, opset 17)"), "{index}: {error}");
+    }
+}
+
+/// Constant channels, such as coordinates, beside those of the input.
+#[test]
+fn constants_stand_beside_activations() {
+    let mut graph = Writer::default();
+    let x = graph.input("x", &[1, 2, 3].map(Dim::Fixed));
+    let z = graph.node("z", RELU, &[x]);
+    let (first, last) = (graph.float(&[1, 1, 3], &[4.0, 5.0, 6.0]), graph.float(&[1, 1, 3], &[7.0, 8.0, 9.0]));
+    let output = graph.node("output", Op::Concat { axis: 1 }, &[first, x, last, z]);
+    let network = graph.network(output);
+    assert_eq!(network.batch(), BatchAxis::Leading);
+    assert_eq!(kinds(&network), ["relu", "concat", "pad", "affine"]);
+    let x = [1.0, -1.0, 2.0, -2.0, 3.0, -3.0];
+    let wanted = [&[4.0, 5.0, 6.0], &x[..], &[7.0, 8.0, 9.0], &[1.0, 0.0, 2.0, 0.0, 3.0, 0.0]].concat();
+    assert_eq!(run(&network, &x), wanted);
+}
+
+#[test]
+fn real_numbers_in_a_row_are_a_constant() {
+    let ranged = |start: f32, end: f32, step: f32| {
+        let mut graph = Writer::default();
+        let x = graph.samples("x", &[3]);
+        let numbers = [start, end, step].map(|number| graph.scalar(number));
+        let range = graph.node("range", Op::Range, &numbers);
+        let output = graph.node("output", ADD, &[x, range]);
+        canonicalize(&graph.graph(output), &Options::default())
+    };
+    assert_eq!(run(&ranged(0.5, 2.0, 0.5).unwrap(), &[0.0; 3]), [0.5, 1.0, 1.5]);
+    assert_eq!(run(&ranged(3.0, 0.0, -1.0).unwrap(), &[0.0; 3]), [3.0, 2.0, 1.0]);
+    for (start, end, step) in [(0.0, 1.0, 0.0), (0.0, 1e30, 1.0), (0.0, 1.0, -1.0), (0.0, f32::NAN, 1.0)] {
+        let error = ranged(start, end, step).unwrap_err();
+        assert!(error.kind() != ErrorKind::Internal && error.advice().is_some(), "{error}");
     }
 }
 

@@ -2,12 +2,14 @@
 
 #[cfg(feature = "gpu")]
 mod adapter;
+mod attributors;
 mod bad_input;
 mod bench;
 mod composites;
 #[cfg(feature = "gpu")]
 mod devices;
 mod drawing;
+mod evaluate;
 mod explain;
 mod formats;
 #[cfg(feature = "gpu")]

@@ -261,7 +261,9 @@ fn windows_give_what_a_hand_gives() {
         Conv::transposed(weight(1, 1, &[1.0, 10.0, 100.0]), None, window(one(3, 2, 1, 0, 0)), 1, vec![1]).unwrap();
     let groups = Conv::new(weight(4, 1, &[1.0, 2.0, 3.0, 4.0]), None, window(one(1, 1, 0, 0, 0)), 2).unwrap();
     let back = Conv::transposed(weight(2, 2, &[1.0, 2.0, 3.0, 4.0]), None, window(one(1, 1, 0, 0, 0)), 2, vec![0]);
-    let cases: [(&str, Layer, &[usize], &[f64], &[f64]); 8] = [
+    /// Name, layer, shape, x and z.
+    type Known<'a> = (&'a str, Layer, &'a [usize], &'a [f64], &'a [f64]);
+    let cases: [Known<'_>; 8] = [
         // Windows of (0 1 2) and (2 3 4).
         ("conv", Layer::Conv(conv), &[1, 4], &[1.0, 2.0, 3.0, 4.0], &[210.0, 432.0]),
         // 1 spread to places −1, 0, 1 and 2 to places 1, 2, 3; then one place more.

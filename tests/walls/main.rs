@@ -151,6 +151,47 @@ const ROOMS: &[Room] = &[
         crates: &["pollster"],
         std: &[],
     },
+    // Boxes over a sample's axes, and random numbers by seed: geometry and arithmetic alone.
+    Room { name: "patches", knows: &["error", "tensor"], crates: &[], std: &[] },
+    Room { name: "random", knows: &[], crates: &["libm"], std: &[] },
+    Room { name: "variants", knows: &["error", "explain", "tensor"], crates: &[], std: &[] },
+    // What is built on explanations sees the explainer as every user does: no plan, no backend, no rule.
+    Room {
+        name: "attribution",
+        knows: &[
+            "error",
+            "explain",
+            "network::Input",
+            "network::InputKind",
+            "network::ValueId",
+            "patches",
+            "random",
+            "relevance",
+            "start",
+            "tensor",
+            "variants",
+        ],
+        crates: &[],
+        std: &[],
+    },
+    Room {
+        name: "evaluation",
+        knows: &[
+            // The values that stand for nothing are the same whether a path begins or a region ends there.
+            "attribution::Baseline",
+            "error",
+            "explain",
+            "network::Input",
+            "network::InputKind",
+            "patches",
+            "random",
+            "start",
+            "tensor",
+            "variants",
+        ],
+        crates: &[],
+        std: &[],
+    },
     Room {
         name: "input",
         knows: &["error", "tensor"],

@@ -1,5 +1,5 @@
 //! Networks, rules and comparisons that tests of several backends share.
-#![allow(dead_code, reason = "each test target takes what it needs")]
+#![allow(dead_code, unused_imports, reason = "each test target takes what it needs")]
 
 mod convolutional;
 

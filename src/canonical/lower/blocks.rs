@@ -20,13 +20,14 @@ impl Lowering<'_> {
         self.rearranged(node, &x, split.to_vec(), &order, vec![n, inner, high, wide])
     }
 
-    pub(super) fn space_to_depth(&mut self, node: &Node, block: i64) -> Result<Fact> {
+    pub(super) fn space_to_depth(&mut self, node: &Node, block: i64, channel_first: bool) -> Result<Fact> {
         let (x, [n, c, h, w], b) = self.image(node, block)?;
         let halves = |extent: Extent| extent.divide(b).filter(|part| part.multiply(b) == Some(extent));
         let (Some(high), Some(wide)) = (halves(h), halves(w)) else { return Err(self.uneven(&x, block)) };
         let Some(channels) = c.multiply(b).and_then(|c| c.multiply(b)) else { return Err(self.uneven(&x, block)) };
         let split = vec![n, c, high, b, wide, b];
-        self.rearranged(node, &x, split, &[0, 3, 5, 1, 2, 4], vec![n, channels, high, wide])
+        let order = if channel_first { [0, 1, 3, 5, 2, 4] } else { [0, 3, 5, 1, 2, 4] };
+        self.rearranged(node, &x, split, &order, vec![n, channels, high, wide])
     }
 
     fn image(&self, node: &Node, block: i64) -> Result<(Act, [Extent; 4], Extent)> {

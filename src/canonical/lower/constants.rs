@@ -73,6 +73,13 @@ impl Lowering<'_> {
             (Op::Pow, Some(Fact::Float(a)), Some(Fact::Float(b))) => {
                 Some(Fact::Float(Arc::new(zip(&a, &b, f32::powf)?)))
             }
+            (Op::Compare(comparison), Some(Fact::Integer(a)), Some(Fact::Integer(b))) => {
+                super::choices::compared(*comparison, &a, &b)?
+            }
+            (Op::Where, Some(Fact::Integer(which)), Some(then)) => match inputs.get(2).cloned().flatten() {
+                Some(otherwise) => super::choices::chosen(&which, &then, &otherwise)?,
+                None => None,
+            },
             (Op::Neg, Some(Fact::Float(x)), _) => Some(Fact::Float(Arc::new(x.map(|x| -x)))),
             (Op::Neg, Some(Fact::Integer(x)), _) => whole(x.map(|x| x.negate())),
             (Op::Flatten { .. } | Op::Reshape { .. } | Op::Squeeze | Op::Unsqueeze, Some(x), _) => {
@@ -113,6 +120,10 @@ impl Lowering<'_> {
                 let Some(shape) = known_shape(target.data()) else { return Ok(None) };
                 self.fits(shape.count())?;
                 filled(value, shape)
+            }
+            (Op::Range, Some(Fact::Float(start)), Some(Fact::Float(end))) => {
+                let Some(Fact::Float(step)) = inputs.get(2).cloned().flatten() else { return Ok(None) };
+                self.real_range(&start, &end, &step)?
             }
             (Op::Range, Some(Fact::Integer(start)), Some(Fact::Integer(end))) => {
                 let Some(Fact::Integer(step)) = inputs.get(2).cloned().flatten() else { return Ok(None) };
@@ -169,6 +180,17 @@ impl Lowering<'_> {
         })
     }
 
+    fn real_range(&self, start: &Tensor, end: &Tensor, step: &Tensor) -> Result<Option<Fact>> {
+        let ([start], [end], [step]) = (start.data(), end.data(), step.data()) else { return Ok(None) };
+        let count = ((f64::from(*end) - f64::from(*start)) / f64::from(*step)).ceil();
+        if !count.is_finite() {
+            return Ok(None);
+        }
+        // A negative count saturates to none.
+        self.fits(count as usize)?;
+        Ok(Some(Fact::Float(Arc::new(Tensor::vector((0..count as usize).map(|i| start + i as f32 * step).collect())))))
+    }
+
     fn range(&self, start: &Tensor<Extent>, end: &Tensor<Extent>, step: &Tensor<Extent>) -> Result<Option<Fact>> {
         let number = |tensor: &Tensor<Extent>| match tensor.data() {
             [only] => only.known(),
@@ -186,7 +208,7 @@ impl Lowering<'_> {
     }
 }
 
-fn too_large() -> Error {
+pub(super) fn too_large() -> Error {
     Error::new(ErrorKind::Limit, "computing the model's constants would need far more memory than the model itself")
         .help("fold the constants with onnxsim or onnxruntime's offline optimisation, then load the result")
 }
@@ -216,7 +238,7 @@ fn position(node: &Node, axis: i64, fact: &Fact) -> Result<usize> {
     })
 }
 
-fn whole(tensor: Tensor<Option<Extent>>) -> Option<Fact> {
+pub(super) fn whole(tensor: Tensor<Option<Extent>>) -> Option<Fact> {
     let shape = tensor.shape().clone();
     let data = tensor.into_data().into_iter().collect::<Option<Vec<_>>>()?;
     Tensor::new(shape, data).ok().map(|tensor| Fact::Integer(Arc::new(tensor)))
@@ -255,7 +277,7 @@ fn filled(value: &Constant, shape: Shape) -> Option<Fact> {
 }
 
 /// The shape that two tensors broadcast to.
-fn broadcast(a: Shape, b: &Shape) -> Result<Shape> {
+pub(super) fn broadcast(a: Shape, b: &Shape) -> Result<Shape> {
     let rank = a.rank().max(b.rank());
     let at = |shape: &Shape, axis: usize| (axis + shape.rank()).checked_sub(rank).map_or(1, |axis| shape.dims()[axis]);
     let dims: Option<Vec<usize>> = (0..rank)
@@ -313,7 +335,7 @@ fn gathered<T: Copy>(tensor: &Tensor<T>, at: &Tensor<Extent>, axis: usize) -> Re
     Tensor::new(shape, data)
 }
 
-fn concat<T: Copy>(parts: &[Arc<Tensor<T>>], axis: usize) -> Result<Tensor<T>> {
+pub(super) fn concat<T: Copy>(parts: &[Arc<Tensor<T>>], axis: usize) -> Result<Tensor<T>> {
     let first = parts[0].shape().dims();
     let mut dims = first.to_vec();
     dims[axis] = 0;

@@ -8,6 +8,7 @@
 mod activations;
 mod arithmetic;
 mod blocks;
+mod choices;
 pub(super) mod constants;
 mod conv;
 mod emit;
@@ -273,7 +274,7 @@ impl Lowering<'_> {
             Op::Tile => self.tile(node),
             Op::Resize(resize) => self.resize(node, resize),
             Op::DepthToSpace { block, channel_first } => self.depth_to_space(node, *block, *channel_first),
-            Op::SpaceToDepth { block } => self.space_to_depth(node, *block),
+            Op::SpaceToDepth { block, channel_first } => self.space_to_depth(node, *block, *channel_first),
             Op::Conv { sliding, groups } => self.conv(node, sliding, *groups),
             Op::ConvTranspose { sliding, groups, output_padding, output_shape } => {
                 self.conv_transpose(node, sliding, *groups, output_padding.as_deref(), output_shape.as_deref())
@@ -286,7 +287,12 @@ impl Lowering<'_> {
             }
             Op::Quantize { axis } => self.quantize(node, *axis),
             Op::Dequantize { axis } => self.dequantize(node, *axis),
-            Op::Pow | Op::ReduceProd { .. } => Err(self.unsupported(node, "of activations is not supported yet")),
+            Op::Compare(_) | Op::Where => {
+                Err(self.unsupported(node, "of values that depend on the inputs or the batch size is not supported"))
+            }
+            Op::Pow | Op::ReduceProd { .. } | Op::Elementary(_) => {
+                Err(self.unsupported(node, "of activations is not supported yet"))
+            }
             Op::Range | Op::ConstantOfShape(_) => {
                 Err(self.unsupported(node, "needs numbers that do not depend on the batch size or the inputs"))
             }

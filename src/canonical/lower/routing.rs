@@ -7,7 +7,7 @@ use super::{Act, Extent, Fact, Lowering};
 use crate::canonical::extent;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::Node;
-use crate::layers::{Concat, Layer, Lookup, Transpose};
+use crate::layers::{AxisMapKind, Concat, Layer, Lookup, Transpose};
 use crate::tensor::Tensor;
 
 impl Lowering<'_> {
@@ -59,27 +59,74 @@ impl Lowering<'_> {
 
     pub(super) fn concat(&mut self, node: &Node, axis: i64) -> Result<Fact> {
         let parts: Vec<Fact> = (0..node.inputs.len()).map(|slot| self.input(node, slot)).collect::<Result<_>>()?;
-        let acts: Option<Vec<&Act>> =
-            parts.iter().map(|part| if let Fact::Activation(act) = part { Some(act) } else { None }).collect();
-        let Some(acts) = acts else {
-            return Err(self.unsupported(node, "of activations with other values is not supported yet"));
+        let extents = |part: &Fact| match part {
+            Fact::Activation(act) => Some(act.dims.clone()),
+            Fact::Float(tensor) => Some(tensor.shape().dims().iter().map(|&dim| Extent::fixed(dim as i64)).collect()),
+            Fact::Integer(_) | Fact::Index(_) | Fact::Opaque(_) => None,
         };
-        let mut dims = acts.first().map(|act| act.dims.clone()).unwrap_or_default();
+        let Some(all) = parts.iter().map(extents).collect::<Option<Vec<Vec<Extent>>>>() else {
+            return Err(self.unsupported(node, "of activations with other values is not supported"));
+        };
+        let acts: Vec<&Act> =
+            parts.iter().filter_map(|part| if let Fact::Activation(act) = part { Some(act) } else { None }).collect();
+        let Some(&first) = acts.first() else { return Err(self.unsupported(node, "of constants is not supported")) };
+        let mut dims = first.dims.clone();
         let axis = self.axis(node, axis, &dims)?;
         let Some(sample_axis) = extent::sample_axis(&dims, axis) else {
             return Err(self.unsupported(node, "along the batch axis mixes samples"));
         };
-        for act in &acts[1..] {
-            let fits = act.dims.len() == dims.len() && (0..dims.len()).all(|i| i == axis || act.dims[i] == dims[i]);
-            let joined = dims[axis].add(*act.dims.get(axis).unwrap_or(&dims[axis])).filter(|_| fits);
+        dims[axis] = Extent::fixed(0);
+        for part in &all {
+            // A constant holds one sample where the model was exported for a batch of 1.
+            let part = self.with_batch(first, part.clone());
+            let fits = part.len() == dims.len() && (0..dims.len()).all(|i| i == axis || part[i] == dims[i]);
+            let joined = dims[axis].add(*part.get(axis).unwrap_or(&dims[axis])).filter(|_| fits);
             dims[axis] = joined.ok_or_else(|| {
-                let shapes = (extent::show(&acts[0].dims), extent::show(&act.dims));
+                let shapes = (extent::show(&first.dims), extent::show(&part));
                 Error::shape(format!("{} and {} cannot be joined along axis {axis}", shapes.0, shapes.1))
                     .help("check the extents that the model declares for its inputs")
             })?;
         }
+        if acts.len() < parts.len() {
+            return self.joined_with_constants(node, &parts, axis, dims);
+        }
         let ids: Vec<usize> = acts.iter().map(|act| act.id).collect();
         self.emit(node, "", Layer::Concat(Concat::new(sample_axis)), &ids, dims)
+    }
+
+    /// Activations and constants side by side: zeros where the constants are, to which those are added.
+    fn joined_with_constants(&mut self, node: &Node, parts: &[Fact], axis: usize, dims: Vec<Extent>) -> Result<Fact> {
+        self.reserve(self.sample(&dims)?.count())?;
+        let (mut ids, mut positions, mut offsets) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut joined, mut held) = (dims.clone(), 0);
+        for part in parts {
+            match part {
+                Fact::Activation(act) => {
+                    let length = self.length(node, act, axis)?;
+                    positions.extend((held..held + length).map(Some));
+                    held += length;
+                    ids.push(act.id);
+                    let zeros = act.dims.iter().map(|dim| dim.known().unwrap_or(1) as usize).collect::<Vec<_>>();
+                    offsets.push(Arc::new(Tensor::zeros(zeros)));
+                }
+                Fact::Float(tensor) => {
+                    positions.extend(std::iter::repeat_n(None, tensor.shape().dims()[axis]));
+                    offsets.push(Arc::clone(tensor));
+                }
+                Fact::Integer(_) | Fact::Index(_) | Fact::Opaque(_) => {
+                    return Err(self.unsupported(node, "of activations with other values is not supported"));
+                }
+            }
+        }
+        joined[axis] = Extent::fixed(held as i64);
+        let sample_axis = extent::sample_axis(&dims, axis).unwrap_or(axis);
+        let x = match ids[..] {
+            [only] => Act::new(only, joined),
+            _ => self.emit_act(node, "joined", Layer::Concat(Concat::new(sample_axis)), &ids, joined)?,
+        };
+        let x = self.picked(node, "", AxisMapKind::Pad, &x, axis, positions)?;
+        let offset = super::constants::concat(&offsets, axis)?;
+        self.with_constant(node, &x, &offset, |c| (1.0, c))
     }
 
     pub(super) fn gather(&mut self, node: &Node, axis: i64) -> Result<Fact> {

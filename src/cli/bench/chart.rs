@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use relprop::Result;
-use relprop::output::{Chart, Line, write_chart};
+use relprop::output::{Chart, Line, Scale, write_chart};
 
 use super::record::Record;
 
@@ -31,6 +31,7 @@ pub fn draw(path: &Path, records: &[Record]) -> Result<()> {
         title: format!("{}, {}", super::file_name(&first.model), first.composite),
         x: "batch size (samples a call)".to_owned(),
         y: "samples a second".to_owned(),
+        scale: Scale::Logarithmic,
         lines,
     };
     write_chart(path, &chart)
