@@ -1,5 +1,6 @@
 #!/bin/sh
-# What a real GPU's compiler makes of the perceptron's kernels, in every shape of tile, on two generations of AMD GPUs.
+# What a real GPU's compiler makes of the kernels of a perceptron and of a convolutional network, in every shape of tile, on two
+# generations of AMD GPUs.
 # Needs Debian's mesa-vulkan-drivers and libvulkan1; executes nothing on a GPU.
 set -eu
 cd "$(dirname "$0")"
@@ -8,14 +9,22 @@ trap 'rm -rf "$texts"' EXIT
 cargo build --release --manifest-path Cargo.toml
 cargo run --release --manifest-path ../../Cargo.toml --example kernel_texts -- "$texts"
 program=${CARGO_TARGET_DIR:-target}/release/kernelstat
+measure() {
+    least=$1
+    shift
+    env -u VK_ICD_FILENAMES -u VK_DRIVER_FILES "$program" --family "$family" --least "$least" "$@"
+}
 for family in NAVI21 GFX1100; do
     for tile in large medium small few; do
         printf '\n%s, %s\n\n' "$family" "$tile"
         case $tile in
-        large | medium) least=0.85 ;;
-        small) least=0.80 ;;
+        large) least=0.90 ;;
+        medium | small) least=0.85 ;;
         *) least=0 ;;
         esac
-        env -u VK_ICD_FILENAMES -u VK_DRIVER_FILES "$program" --family "$family" --least "$least" "$texts/$tile"/linear*.wgsl
+        measure "$least" "$texts/$tile"/linear*.wgsl "$texts/$tile"/convolve-[fb]*.wgsl
     done
+    # Channels by themselves and pools: whatever the tile, and bound by memory.
+    printf '\n%s, windows\n\n' "$family"
+    measure 0 "$texts"/small/convolve-channels*.wgsl "$texts"/small/*pool*.wgsl "$texts"/small/winners*.wgsl
 done

@@ -6,6 +6,7 @@
 //! a sample's bits do not depend on its neighbours.
 
 mod adapter;
+mod bindings;
 mod device;
 mod lane;
 mod pipelines;

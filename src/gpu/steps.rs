@@ -2,17 +2,16 @@
 
 use std::ops::Range;
 
-use crate::chain;
+use super::bindings::Bindings;
 use crate::error::{Error, Result};
 use crate::kernels::{
-    Beside, Columns, Direction, Dispatch, Elementwise, Move, Op, Operand, Place, Product, Reduce, Reduction, Repeat,
-    Slot, Start, Strips, Tile,
+    Direction, Dispatch, Elementwise, Move, Op, Operand, Product, Reduce, Reduction, Start, Strips, Tile,
 };
 use crate::layers::{AxisMap, Layer};
 use crate::network::Network;
 use crate::parameters::Parameters;
-use crate::plan::{self, BufferId, Denominator, Parameter, Plan, Rows, Step, Work};
-use crate::rules::{InputPart, Stabilizer, WeightPart};
+use crate::plan::{self, BufferId, Plan, Rows, Step, Work};
+use crate::rules::{InputPart, WeightPart};
 use crate::tensor::Tensor;
 
 /// A step as the device runs it: one dispatch, or one for each part that its weight was cut into.
@@ -72,21 +71,6 @@ pub(super) struct Translator<'a> {
     pub(super) tile: Option<Tile>,
 }
 
-/// The operands and parameters of one step.
-pub(super) struct Bindings<'a> {
-    translator: &'a Translator<'a>,
-    /// Whether the step's rows are one a sample and target.
-    rows: Rows,
-    /// Elements of a row, and of each of the kernel's rows that lie side by side in it.
-    width: usize,
-    within: usize,
-    buffers: Vec<BufferId>,
-    pub(super) operands: Vec<Beside>,
-    known: Vec<(Parameter, Columns)>,
-    parameters: Vec<f32>,
-    pub(super) places: Vec<Place>,
-}
-
 /// A step with everything that its kernels share.
 pub(super) struct Job<'a> {
     pub(super) step: &'a Step,
@@ -105,17 +89,7 @@ impl Translator<'_> {
         let measured = step.source.filter(|_| matches!(step.work, Work::Measure(_)));
         let rows = if measured.is_some() { Rows::Target } else { target.rows };
         let width = measured.map_or(target.width, |source| self.plan.buffers[source.buffer.index()].width);
-        let mut bindings = Bindings {
-            translator: self,
-            rows,
-            width,
-            within: width / self.side_by_side(step),
-            buffers: Vec::new(),
-            operands: Vec::new(),
-            known: Vec::new(),
-            parameters: Vec::new(),
-            places: Vec::new(),
-        };
+        let mut bindings = Bindings::new(self, rows, width, width / self.side_by_side(step));
         let targets = if rows == Rows::Target { self.plan.targets } else { 1 };
         let source =
             step.source.filter(|_| reads_source_as_operand(&step.work)).map(|source| bindings.operand(&source));
@@ -170,7 +144,7 @@ impl Translator<'_> {
     }
 
     /// Rows of the kernel that lie side by side in one row of the target's buffer: tokens or pixels.
-    fn side_by_side(&self, step: &Step) -> usize {
+    pub(super) fn side_by_side(&self, step: &Step) -> usize {
         let width = self.plan.buffers[step.target.index()].width;
         let Some(layer) = step.layer else { return 1 };
         let node = self.network.layer(layer);
@@ -400,99 +374,5 @@ fn reads_source_as_operand(work: &Work) -> bool {
         | Work::Strips { .. }
         | Work::Lookup
         | Work::Start => false,
-    }
-}
-
-impl Bindings<'_> {
-    fn slot(&mut self, buffer: BufferId, is_scalar: bool) -> Slot {
-        if let Some(known) = self.buffers.iter().position(|known| *known == buffer) {
-            return Slot(known);
-        }
-        let of_sample = self.rows == Rows::Target
-            && self.translator.plan.targets > 1
-            && self.translator.plan.buffers[buffer.index()].rows == Rows::Sample;
-        self.buffers.push(buffer);
-        self.operands.push(Beside { of_sample, is_scalar });
-        Slot(self.buffers.len() - 1)
-    }
-
-    fn operand(&mut self, operand: &plan::Operand) -> Operand {
-        Operand { buffer: self.slot(operand.buffer, false), activation: operand.activation, part: operand.part }
-    }
-
-    fn columns(&mut self, parameter: Parameter) -> Columns {
-        if let Some((_, columns)) = self.known.iter().find(|(known, _)| *known == parameter) {
-            return *columns;
-        }
-        let (numbers, targets) = self.translator.parameters.periods(&parameter);
-        let numbers = &numbers[..numbers.len() / targets];
-        // Kernels read whole vectors where rows are made of them; a period that is not is repeated until it is.
-        let whole =
-            if self.width.is_multiple_of(4) { (1..=4).find(|n| (n * numbers.len()).is_multiple_of(4)) } else { None };
-        let period = whole.unwrap_or(1) * numbers.len();
-        let repeat = match period {
-            _ if targets > 1 => Repeat::EachTarget { is_whole: whole.is_some() },
-            period if period == self.width => Repeat::Never,
-            period if period == self.within => Repeat::EachRow,
-            _ => Repeat::Period,
-        };
-        let columns = Columns { index: self.places.len(), repeat };
-        self.places.push(Place { offset: self.parameters.len() as u32, period: period as u32 });
-        // Four from any column on, and the next one begins at a whole vector.
-        let count = if whole.is_some() { period } else { (period + 3).next_multiple_of(4) };
-        for target in 0..targets {
-            let numbers = self.translator.parameters.period(&parameter, target);
-            self.parameters.extend(numbers.iter().copied().cycle().take(count));
-        }
-        self.known.push((parameter, columns));
-        columns
-    }
-
-    fn op(&mut self, op: &plan::Op) -> Op {
-        match *op {
-            plan::Op::Scale(factor) => Op::Scale(factor),
-            plan::Op::AddParameter(parameter) => Op::AddParameter(self.columns(parameter)),
-            plan::Op::MultiplyParameter(parameter) => Op::MultiplyParameter(self.columns(parameter)),
-            plan::Op::Activate(activation) => Op::Activate(activation),
-            plan::Op::Part(part) => Op::Part(part),
-            plan::Op::Add { operand, factor } => Op::Add { operand: self.operand(&operand), factor },
-            plan::Op::Multiply(operand) => Op::Multiply(self.operand(&operand)),
-            plan::Op::MultiplyDerivative { activation, at } => {
-                Op::MultiplyDerivative { activation, at: self.operand(&at) }
-            }
-            plan::Op::Mask { by, mask } => Op::Mask { by: self.operand(&by), mask },
-            plan::Op::Divide { by, stabilizer, rms } => {
-                let (by, stabilizer, rms) = self.denominator(by, stabilizer, rms);
-                Op::Divide { by, stabilizer, rms }
-            }
-            plan::Op::MultiplyDamping { by, stabilizer, rms } => {
-                let (by, stabilizer, rms) = self.denominator(by, stabilizer, rms);
-                Op::MultiplyDamping { by, stabilizer, rms }
-            }
-        }
-    }
-
-    fn denominator(
-        &mut self,
-        by: Denominator,
-        stabilizer: Stabilizer,
-        rms: Option<BufferId>,
-    ) -> (chain::Denominator<Slot, Columns>, Stabilizer, Option<Slot>) {
-        match by {
-            Denominator::Buffer(buffer) => {
-                let rms = rms.map(|rms| self.slot(rms, true));
-                (chain::Denominator::Buffer(self.slot(buffer, false)), stabilizer, rms)
-            }
-            Denominator::Parameter(parameter) => {
-                // The rms of what is the same for every sample is a number already.
-                let stabilizer = match stabilizer {
-                    Stabilizer::Rms(epsilon) => {
-                        Stabilizer::Absolute(epsilon * self.translator.parameters.rms(&parameter))
-                    }
-                    Stabilizer::Absolute(_) | Stabilizer::Clip(_) => stabilizer,
-                };
-                (chain::Denominator::Parameter(self.columns(parameter)), stabilizer, None)
-            }
-        }
     }
 }

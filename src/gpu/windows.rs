@@ -161,3 +161,86 @@ impl Translator<'_> {
         Ok(bytemuck::cast_vec(table.concat()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::composite::Composite;
+    use crate::layers::{Window, WindowAxis};
+    use crate::network::{NetworkBuilder, ValueId};
+    use crate::parameters::Parameters;
+    use crate::plan::{Ask, Target};
+    use crate::tensor::Tensor;
+
+    fn window(kernel: usize, stride: usize) -> Window {
+        let padding = kernel / 2;
+        let axis = WindowAxis { stride, before: padding, after: padding, ..WindowAxis::new(kernel) };
+        Window::new(vec![axis; 2]).unwrap()
+    }
+
+    fn conv(builder: &mut NetworkBuilder, x: ValueId, outputs: usize, kernel: usize, stride: usize) -> ValueId {
+        let inputs = builder.shape(x).dims()[0];
+        let weight = Tensor::from_fn([outputs, inputs, kernel, kernel], |_| 0.0);
+        let bias = Tensor::from_fn([outputs], |_| 0.0);
+        builder.conv("conv", x, weight, Some(bias), window(kernel, stride), 1).unwrap()
+    }
+
+    /// ResNet-50 (He et al. 2016) after its batch norms are folded.
+    fn resnet() -> Network {
+        let mut builder = Network::builder();
+        let x = builder.input("x", [3, 224, 224]);
+        let stem = conv(&mut builder, x, 64, 7, 2);
+        let stem = builder.relu("relu", stem).unwrap();
+        let mut value = builder.max_pool("max", stem, window(3, 2)).unwrap();
+        for (stage, blocks) in [3, 4, 6, 3].into_iter().enumerate() {
+            let width = 64 << stage;
+            for block in 0..blocks {
+                let stride = if block == 0 && stage > 0 { 2 } else { 1 };
+                let reduced = conv(&mut builder, value, width, 1, 1);
+                let reduced = builder.relu("relu", reduced).unwrap();
+                let middle = conv(&mut builder, reduced, width, 3, stride);
+                let middle = builder.relu("relu", middle).unwrap();
+                let wide = conv(&mut builder, middle, 4 * width, 1, 1);
+                let shortcut = if block == 0 { conv(&mut builder, value, 4 * width, 1, stride) } else { value };
+                let sum = builder.sum("sum", &[wide, shortcut]).unwrap();
+                value = builder.relu("relu", sum).unwrap();
+            }
+        }
+        let average = builder.global_average_pool("average", value).unwrap();
+        let flat = builder.reshape("flat", average, [2048]).unwrap();
+        let weight = Tensor::from_fn([1000, 2048], |_| 0.0);
+        let logits = builder.dense("dense", flat, weight, None).unwrap();
+        builder.build(logits).unwrap()
+    }
+
+    /// The texts that a device with workgroup memory compiles for chunks of `setting` samples.
+    fn texts(network: &Network, composite: &Composite, setting: usize) -> HashSet<String> {
+        let rules = composite.assign(network).unwrap();
+        let target = Target { samples: setting, ..Target::UNLIMITED };
+        let plan = plan::build(network, &rules, &Ask::default(), &target).unwrap();
+        let parameters = Parameters::new(network, &rules, &plan).unwrap();
+        let translator =
+            Translator { network, plan: &plan, parameters: &parameters, setting, is_software: false, tile: None };
+        let mut texts = HashSet::new();
+        for step in &plan.steps {
+            let columns = plan.buffers[step.target.index()].width / translator.side_by_side(step);
+            let bound = translator.bind(step, &[0..columns]).unwrap();
+            let variants = bound.parts.into_iter().flat_map(|choice| choice.variants);
+            texts.extend(variants.map(|(_, dispatch)| dispatch.kernel.text));
+        }
+        texts
+    }
+
+    #[test]
+    fn a_residual_network_takes_few_texts() {
+        let network = resnet();
+        for (preset, most) in [("epsilon", 40), ("epsilon-plus", 60)] {
+            let composite = Composite::preset(preset).unwrap();
+            let found = texts(&network, &composite, 16).len();
+            println!("{preset}: {found} texts");
+            assert!(found <= most, "{preset} takes {found} texts");
+        }
+    }
+}
