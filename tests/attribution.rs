@@ -104,7 +104,7 @@ fn integrated_gradients_sum_to_the_difference_of_the_scores() {
             (found.input().data().iter().map(|&r| f64::from(r)).sum::<f64>() - difference).abs()
         };
         // The error of a Riemann sum falls as 1/n.
-        assert!(gap(10) > 5e-3 && gap(1000) < 1e-3, "{} {}", gap(10), gap(1000));
+        assert!(gap(10) > 0.01 && gap(1000) < gap(10) / 90.0, "{} {}", gap(10), gap(1000));
     }
 }
 
