@@ -90,15 +90,14 @@ pub struct Target {
 
 impl Target {
     /// A target without limits.
-    pub const UNLIMITED: Target =
-        Target {
-            budget: usize::MAX,
-            binding: usize::MAX,
-            samples: usize::MAX,
-            copies: 0,
-            operands: usize::MAX,
-            sums_in_slices: true,
-        };
+    pub const UNLIMITED: Target = Target {
+        budget: usize::MAX,
+        binding: usize::MAX,
+        samples: usize::MAX,
+        copies: 0,
+        operands: usize::MAX,
+        sums_in_slices: true,
+    };
 }
 
 /// Steps over buffers that explain a batch of samples. Sizes are per sample: any number of samples runs.
