@@ -176,9 +176,10 @@ fn window(top: usize, left: usize, [h, w]: [usize; 2]) -> Vec<bool> {
 
 #[test]
 fn occlusion_is_what_explicit_masking_finds() {
+    /// A window, its stride, and its places along rows and columns.
+    type Case = ([usize; 2], [usize; 2], &'static [usize], &'static [usize]);
     let samples = pictures(3);
     // Places of the windows by hand: the last of a row ends with it, and none begins behind one that has.
-    type Case = ([usize; 2], [usize; 2], &'static [usize], &'static [usize]);
     let cases: [Case; 4] = [
         ([1, 1], [1, 1], &[0, 1, 2], &[0, 1, 2, 3]),
         ([2, 2], [2, 2], &[0, 2], &[0, 2]),
