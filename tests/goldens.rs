@@ -157,6 +157,8 @@ impl Golden {
     fn exact(&self, name: &str) -> Vec<f64> {
         match self.find("relevance64", name) {
             Some(Array::F64(tensor)) => tensor.data().to_vec(),
+            // captum computes in float64 but hands occlusion over in float32.
+            Some(Array::F32(tensor)) => tensor.data().iter().copied().map(f64::from).collect(),
             other => panic!("{}: relevance64 of {name} is {other:?}", self.name),
         }
     }

@@ -170,6 +170,7 @@ impl Composite {
     }
 
     /// Forgets a parameter that was fixed where the composite was read from.
+    #[cfg(feature = "files")]
     pub(crate) fn without_use_of(mut self, parameter: Parameter) -> Self {
         self.uses.retain(|used| *used != parameter);
         self
