@@ -6,7 +6,7 @@ use super::window::{Reach, Window};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
 
-/// A convolution: z[o] = Σ W[o, c, t] x[c] at window position t, plus b[o]. The sample is `[channels, spatial…]`.
+/// A convolution: `z[o] = Σ W[o, c, t] x[c] + b[o]`, x read at window position t. The sample is `[channels, spatial…]`.
 ///
 /// A transposed convolution is the same map read the other way: its input is the coarse grid that a convolution would
 /// make, its output the fine one, its weight the convolution's.

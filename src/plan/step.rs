@@ -161,7 +161,7 @@ pub enum Work {
         /// The positions that won.
         winners: BufferId,
     },
-    /// The layer's map along an axis of rows that lie as [before][positions][after].
+    /// The layer's map along an axis of rows that lie as `[before][positions][after]`.
     AlongAxis {
         /// Which way.
         direction: Direction,
