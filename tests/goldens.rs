@@ -289,7 +289,14 @@ fn is_listed(golden: &Golden) -> bool {
 
 fn assert_agrees_with_every_tool(backend: Backend) {
     let mut outside = Vec::new();
+    let mut convolutional = 0;
     for golden in goldens().iter().filter(|golden| !is_of_another_function(golden)) {
+        // A software adapter takes a second to compile a text, and each network has texts of its own under each preset:
+        // the GPU takes every fourth of these goldens, so that each network and each preset has its turn.
+        convolutional += usize::from(golden.text("model").contains("cnn"));
+        if backend == Backend::Gpu && golden.text("model").contains("cnn") && convolutional % 4 != 0 {
+            continue;
+        }
         let relevance = golden.explain(backend);
         // A forward pass alone does not say what a device ran.
         let is_forward = matches!(golden.attributor(), Attributor::Occlusion(_));
