@@ -120,7 +120,7 @@ pub(crate) fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item 
     const LISTED: usize = 16;
     match near {
         None => error,
-        Some(near) if known.len() > LISTED => error.help(format!("the nearest name is `{near}`")),
+        Some(near) if known.len() > LISTED => error.help(format!("did you mean `{near}`?")),
         Some(near) => error.help(format!("did you mean `{near}`? known are {}", known.join(", "))),
     }
 }

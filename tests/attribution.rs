@@ -104,7 +104,7 @@ fn integrated_gradients_sum_to_the_difference_of_the_scores() {
             (found.input().data().iter().map(|&r| f64::from(r)).sum::<f64>() - difference).abs()
         };
         // The error of a Riemann sum falls as 1/n.
-        assert!(gap(10) > 5e-3 && gap(1000) < 1e-3, "{} {}", gap(10), gap(1000));
+        assert!(gap(10) > 0.01 && gap(1000) < gap(10) / 90.0, "{} {}", gap(10), gap(1000));
     }
 }
 
@@ -176,9 +176,11 @@ fn window(top: usize, left: usize, [h, w]: [usize; 2]) -> Vec<bool> {
 
 #[test]
 fn occlusion_is_what_explicit_masking_finds() {
+    /// A window, its stride, and its places along rows and columns.
+    type Case = ([usize; 2], [usize; 2], &'static [usize], &'static [usize]);
     let samples = pictures(3);
     // Places of the windows by hand: the last of a row ends with it, and none begins behind one that has.
-    let cases: [([usize; 2], [usize; 2], &[usize], &[usize]); 4] = [
+    let cases: [Case; 4] = [
         ([1, 1], [1, 1], &[0, 1, 2], &[0, 1, 2, 3]),
         ([2, 2], [2, 2], &[0, 2], &[0, 2]),
         ([2, 3], [1, 1], &[0, 1], &[0, 1]),

@@ -42,7 +42,7 @@ pub struct AttributorArguments {
     pub baseline: Option<Fill>,
 
     /// The noise of smoothgrad: its standard deviation as a part of the sample's range; 0.1 unless told
-    #[arg(long, value_name = "X", value_parser = level)]
+    #[arg(long, value_name = "X", value_parser = level, allow_negative_numbers = true)]
     pub noise: Option<f32>,
 
     /// What the noise of smoothgrad is drawn from; 0 unless told. The same seed gives the same bits

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use relprop::canonical::{self, canonicalize};
 use relprop::input::{Array, ImageOptions, unpack_npz};
 use relprop::output::{Precision, write_npy, write_png};
@@ -16,11 +16,13 @@ use super::agreement::{distances, median_and_worst};
 use super::console::{Console, thousands, to_stdout};
 use super::demo_backends;
 use super::demo_page;
+use super::demo_presets;
 use super::engine::{BackendChoice, positive};
 use super::interrupt;
 use super::results::try_create;
 
-static MODEL: &[u8] = include_bytes!("../../demo/fashion-mlp.onnx");
+static MLP: &[u8] = include_bytes!("../../demo/fashion-mlp.onnx");
+static CNN: &[u8] = include_bytes!("../../demo/fashion-cnn.onnx");
 static IMAGES: &[u8] = include_bytes!("../../demo/fashion-mnist-test.npz");
 
 /// Samples that the float64 reference explains too.
@@ -28,13 +30,26 @@ const COMPARED: usize = 64;
 /// Samples explained between two looks at Ctrl-C.
 const BLOCK: usize = 2000;
 
-/// Explain Fashion-MNIST's 10,000 test images with an MLP that comes with the program, and draw some of them.
+/// A network that comes with the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ModelName {
+    /// 784-512-256-10, with ReLU.
+    Mlp,
+    /// Convolutions with batch norms, a residual connection, and pools.
+    Cnn,
+}
+
+/// Explain Fashion-MNIST's 10,000 test images with a network that comes with the program, and draw some of them.
 ///
 /// It needs no files and no GPU. It prints how often the network is right, how fast it is explained, how closely results
 /// agree with float64, where relevance went, and how every backend of this machine compares; it writes a page of heatmaps
 /// and the relevance of every pixel.
 #[derive(Debug, Args)]
 pub struct Arguments {
+    /// The network: `mlp` (unless told), or `cnn`, whose page has a column for each of several presets
+    #[arg(long, value_name = "NAME", default_value = "mlp", hide_default_value = true, hide_possible_values = true)]
+    model: ModelName,
+
     /// The folder for the results, made if it is missing; relprop-demo unless told
     #[arg(long, value_name = "FOLDER", default_value = "relprop-demo", hide_default_value = true)]
     out: PathBuf,
@@ -69,7 +84,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (page, array) = (folder.join("heatmaps.png"), folder.join("relevance.npy"));
     [&page, &array].into_iter().try_for_each(|path| try_create(path))?;
 
-    let network = canonicalize(&onnx::parse(MODEL.to_vec(), None)?, &canonical::Options::default())?;
+    let file = match arguments.model {
+        ModelName::Mlp => MLP,
+        ModelName::Cnn => CNN,
+    };
+    let network = canonicalize(&onnx::parse(file.to_vec(), None)?, &canonical::Options::default())?;
     let data = load()?;
     let composite = Composite::preset("epsilon-plus")?;
     let explainer = Explainer::with_options(network, &composite, arguments.backend.options()?)?;
@@ -92,7 +111,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     to_stdout(&demo_backends::compare(explainer.network(), &composite, &data, &expected)?)?;
     interrupt::check()?;
 
-    let drawn = demo_page::draw(&data, &relevance)?;
+    let drawn = match arguments.model {
+        ModelName::Mlp => demo_page::draw(&data, &relevance)?,
+        ModelName::Cnn => demo_presets::draw(explainer.network(), &data, &relevance)?,
+    };
     interrupt::check()?;
     write_png(&page, &drawn)?;
     write_npy(&array, relevance.input(), Precision::F32)?;
@@ -169,8 +191,13 @@ fn explain(explainer: &Explainer, data: &Data) -> Result<(Relevance, Vec<LayerRe
     Ok((relevance, layers))
 }
 
-/// The network in a line: its kind and widths.
+/// The network in a line: its kind and widths, or how many layers of each kind with weights.
 fn describe(network: &Network) -> String {
+    let of_kind = |kind: &str| network.layers().iter().filter(|node| node.layer.kind() == kind).count();
+    if of_kind("conv") > 0 {
+        let (convolutions, dense) = (of_kind("conv"), of_kind("dense"));
+        return format!("network: CNN of {convolutions} convolutions and {dense} dense layer, rules of epsilon-plus");
+    }
     let width = |value| network.shape(value).count().to_string();
     let dense = network.layers().iter().filter(|node| node.layer.kind() == "dense");
     let widths = network.inputs().iter().map(|input| width(input.value)).chain(dense.map(|node| width(node.output)));

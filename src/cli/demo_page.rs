@@ -14,7 +14,7 @@ pub const CLASSES: [&str; 10] =
 const RIGHT: usize = 4;
 const WIDTH: usize = 1400;
 /// Blue over white to red, in steps that look even, dark at both ends.
-const COLORS: &str = "053061,2166ac,4393c3,92c5de,d1e5f0,80:ffffff,fddbc7,f4a582,d6604d,b2182b,67001f";
+pub const COLORS: &str = "053061,2166ac,4393c3,92c5de,d1e5f0,80:ffffff,fddbc7,f4a582,d6604d,b2182b,67001f";
 
 /// A page with the first images of each class that are classified right, and the surest mistake.
 ///

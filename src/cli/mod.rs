@@ -9,6 +9,7 @@ mod console;
 mod demo;
 mod demo_backends;
 mod demo_page;
+mod demo_presets;
 mod devices;
 mod engine;
 #[cfg(feature = "gpu")]

@@ -46,7 +46,7 @@ impl Convolution {
         let is_pointwise = phase.axes.iter().all(is_whole) && self.lattice.sources == self.lattice.targets;
         let has_same_rows = chain.plan.buffers[source.buffer.index()].rows == chain.rows;
         // Rows such a distance apart would compete for a few lines of the first-level cache.
-        let is_spread = self.channels.source % CONFLICT != 0;
+        let is_spread = !self.channels.source.is_multiple_of(CONFLICT);
         is_pointwise && self.channels.groups == 1 && has_same_rows && is_spread && source.is_whole()
     }
 }

@@ -93,9 +93,9 @@ impl InPlace {
     /// Some columns of the product; the rows of `a` begin at multiples of `stride`.
     fn multiply(&self, a: &[f32], stride: usize, columns: Range<usize>, c: &mut [f32]) {
         let starts: Vec<usize> = (0..a.len() / stride).map(|row| row * columns.len()).collect();
-        let (_, depth) = self.packed_at_once();
-        for from in (0..self.depth()).step_by(depth) {
-            let summed = from..self.depth().min(from + depth);
+        // The slices of a packed weight, whose bits these are.
+        for summed in gemm::slices(self.depth()) {
+            let from = summed.start;
             let b = &self.packed(summed.clone(), columns.clone());
             let slice = Slice { a: &a[from..], stride, b, from: 0, to: summed.len(), goes_on: from > 0 };
             gemm::multiply_slice(slice, c, &starts);

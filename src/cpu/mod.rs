@@ -30,7 +30,9 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::batch::{Batch, Source};
 use crate::composite::Assignment;
-use crate::error::{Error, Result};
+#[cfg(feature = "threads")]
+use crate::error::Error;
+use crate::error::Result;
 use crate::layers::Layer;
 use crate::network::Network;
 use crate::parameters::Parameters;

@@ -22,7 +22,7 @@ use crate::start::Start;
 #[derive(Debug)]
 pub(super) enum Engine {
     Cpu {
-        cpu: Cpu,
+        cpu: Box<Cpu>,
         plans: Plans<Ask, cpu::Prepared>,
     },
     #[cfg(feature = "gpu")]
@@ -73,7 +73,7 @@ impl Engine {
     }
 
     fn cpu(options: &Options) -> Result<Self> {
-        Ok(Engine::Cpu { cpu: Cpu::new(options.threads)?, plans: Plans::default() })
+        Ok(Engine::Cpu { cpu: Box::new(Cpu::new(options.threads)?), plans: Plans::default() })
     }
 }
 

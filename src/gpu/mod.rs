@@ -128,6 +128,8 @@ impl Gpu {
             samples: samples.unwrap_or((CHUNK_ROWS / rows).max(1)),
             copies: COPIES,
             operands: storage.min(numbered),
+            // Every kernel adds from k = 0 upwards in one chain.
+            sums_in_slices: false,
         }
     }
 

@@ -42,10 +42,21 @@ fn compared() -> Vec<Options> {
 }
 
 fn assert_backends_agree(network: Network, composite: &Composite, samples: usize, ask: &Request, what: &str) {
+    assert_agree(compared(), network, composite, samples, ask, what);
+}
+
+fn assert_agree(
+    backends: Vec<Options>,
+    network: Network,
+    composite: &Composite,
+    samples: usize,
+    ask: &Request,
+    what: &str,
+) {
     let network = Arc::new(network);
     let data = inputs(&network, samples, 77);
     let exact = explain(&network, composite, on(Backend::Reference), &data, ask);
-    for options in compared() {
+    for options in backends {
         let what = format!("{} {what}", options.backend);
         let is_gpu = options.backend == Backend::Gpu;
         let found = explain(&network, composite, options, &data, ask);

@@ -103,16 +103,17 @@ fn a_composites_relevance_and_the_file_it_wrote_are_one() {
     folder.explain("in.npy", &["--composite", "epsilon", "--target", "1", "--backend", "cpu"]).succeeds();
     let pixels = folder.read("out.npy").reshape([4, 4, 5]).unwrap();
     folder.write("pixels.npy", &[4, 4, 5], pixels.into_data());
-    let curves = |more: &[&str]| {
-        let common = ["--target", "1", "--json", "--seed", "3", "--perturb", "uniform", "--score", "probability"];
+    let perturbed = |perturb: &str, more: &[&str]| {
+        let common = ["--target", "1", "--json", "--seed", "3", "--score", "probability", "--perturb", perturb];
         document(&evaluate(&folder, &[&common, more].concat()).succeeds())["explanations"][0]["curves"].clone()
     };
+    let curves = |more: &[&str]| perturbed("uniform", more);
     let computed = curves(&["--composite", "epsilon"]);
     assert_eq!(computed, curves(&["--relevance", "out.npy"]));
     assert_eq!(computed, curves(&["--relevance", "pixels.npy"]));
     assert!(numbers(&computed["morf"]).iter().all(|p| (0.0..=1.0).contains(p)));
     assert_ne!(computed, curves(&["--relevance", "out.npy", "--abs"]));
-    assert_ne!(computed, curves(&["--relevance", "out.npy", "--perturb", "mean"]));
+    assert_ne!(computed, perturbed("mean", &["--relevance", "out.npy"]));
 }
 
 #[test]

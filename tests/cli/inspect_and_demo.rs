@@ -85,6 +85,16 @@ fn the_demo_compares_every_backend_and_needs_no_adapter() {
 }
 
 #[test]
+fn the_demo_of_a_cnn_draws_a_column_a_preset() {
+    let folder = Folder::new();
+    let run =
+        folder.relprop(&["demo", "--model", "cnn", "--images", "80", "--backend", "cpu", "--out", "cnn"]).succeeds();
+    assert!(run.stdout.contains("CNN of"), "{}", run.stdout);
+    let page = image::open(folder.path("cnn/heatmaps.png")).unwrap();
+    assert!(page.width() > page.height() / 2 && page.width() > 1000);
+}
+
+#[test]
 fn the_demo_names_a_folder_that_cannot_be_made() {
     let folder = Folder::new();
     std::fs::write(folder.path("file"), "").unwrap();

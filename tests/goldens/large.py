@@ -20,7 +20,7 @@ import warnings
 import torch
 import torchvision
 from torch import nn
-from torchvision.models.mobilenetv2 import InvertedResidual
+from torchvision.models.mobilenetv2 import InvertedResidual, MobileNetV2
 from zennit.canonizers import SequentialMergeBatchNorm
 from zennit.torchvision import ResNetCanonizer, VGGCanonizer
 
@@ -64,6 +64,17 @@ def network(name, size):
     return made.eval()
 
 
+class Pooled(nn.Module):
+    """MobileNetV2 with its functional pool as a module, so that zennit's norm rule finds it."""
+
+    def __init__(self, made):
+        super().__init__()
+        self.features, self.pool, self.classifier = made.features, nn.AdaptiveAvgPool2d(1), made.classifier
+
+    def forward(self, x):
+        return self.classifier(torch.flatten(self.pool(self.features(x)), 1))
+
+
 class Residual(nn.Module):
     """MobileNetV2's `x + conv(x)` with the addition as zennit wants it."""
 
@@ -81,7 +92,7 @@ def for_zennit(made):
     for name, module in list(made.named_modules()):
         if isinstance(module, InvertedResidual) and module.use_res_connect:
             made.set_submodule(name, Residual(module.conv))
-    return made
+    return Pooled(made) if isinstance(made, MobileNetV2) else made
 
 
 def main():

@@ -209,7 +209,7 @@ fn pools_of_every_geometry_agree() {
 fn maps_along_every_axis_agree() {
     let doubled = |axis, inputs: usize| {
         let between = |i: usize| match i {
-            _ if i % 2 == 0 => vec![(i / 2, 1.0)],
+            _ if i.is_multiple_of(2) => vec![(i / 2, 1.0)],
             _ if i / 2 + 1 < inputs => vec![(i / 2, 0.75), (i / 2 + 1, 0.25)],
             _ => Vec::new(),
         };

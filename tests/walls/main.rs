@@ -59,7 +59,17 @@ const ROOMS: &[Room] = &[
     Room { name: "chain", knows: &["layers", "rules"], crates: &[], std: &[] },
     Room {
         name: "plan",
-        knows: &["chain", "composite::Assignment", "composite::Finish", "error", "layers", "network", "rules"],
+        knows: &[
+            "chain",
+            "composite::Assignment",
+            "composite::Finish",
+            "error",
+            "layers",
+            "network",
+            "rules",
+            // How a shape lies.
+            "tensor::Shape",
+        ],
         crates: &[],
         std: &[],
     },

@@ -33,6 +33,8 @@ pub struct Job<'a> {
     source: Source,
     door: usize,
     targets: Targets,
+    /// The start of every composite, if one was asked for.
+    start: Option<Start>,
     rankings: Vec<(String, Ranking)>,
     orders: Vec<OrderName>,
     flipping: PixelFlipping,
@@ -49,11 +51,9 @@ impl<'a> Job<'a> {
     /// # Errors
     /// If any does not fit.
     pub fn prepare(arguments: &'a Arguments, console: Console) -> Result<Self> {
-        let default = || CompositeChoice::Preset(DEFAULT.to_owned());
-        let choices = match (arguments.composite.is_empty(), arguments.relevance.is_empty()) {
-            (true, true) => vec![default()],
-            (true, false) => Vec::new(),
-            (false, _) => arguments.composite.clone(),
+        let choices = match (arguments.composite.as_slice(), arguments.relevance.is_empty()) {
+            ([], true) => vec![CompositeChoice::Preset(DEFAULT.to_owned())],
+            (named, _) => named.to_vec(),
         };
         let model = ModelArguments { path: arguments.path.clone(), composite: None, rules: arguments.rules.clone() };
         let (network, composites) = model.load_for(&choices)?;
@@ -66,19 +66,13 @@ impl<'a> Job<'a> {
         {
             options.reload = Some(model.reload());
         }
-        let mut rankings = Vec::new();
-        for composite in &composites {
-            let composite = bounded(composite, &arguments.rules, &source)?;
-            rankings.push((composite.name().to_owned(), Ranking::Composite(composite)));
-        }
-        for path in &arguments.relevance {
-            let relevance = ranking::read(path, &source, &source.doors[door])?;
-            rankings.push((path.display().to_string(), Ranking::Read(relevance)));
-        }
-        if let Some(name) = twice(rankings.iter().map(|(name, _)| name.as_str())) {
-            return Err(usage(format!("{name} is named twice"), "name every explanation once"));
-        }
+        let rankings = rankings(arguments, &composites, &source, &source.doors[door])?;
         let first = explainer(&network, &rankings[0].1, &options)?;
+        #[cfg(feature = "gpu")]
+        {
+            // One device serves every explanation, and its kernels are compiled once.
+            options.gpu = first.gpu().cloned();
+        }
         let targets = resolve_targets(&arguments.target.target, source.samples, first.outputs())?;
         if targets.is_several() {
             return Err(usage(
@@ -86,45 +80,27 @@ impl<'a> Job<'a> {
                 "a curve is of one: give argmax, an index, or FILE.npy with one a sample",
             ));
         }
-        #[cfg(feature = "gpu")]
-        {
-            // One device serves every explanation, and its kernels are compiled once.
-            options.gpu = first.gpu().cloned();
-        }
-        let choice = arguments.perturb.clone().unwrap_or_else(|| PerturbChoice::default_for(&source.doors[door]));
-        let mut flipping = PixelFlipping {
-            steps: arguments.steps,
-            perturbation: choice.perturbation(&source.doors[door])?,
-            score: arguments.score.score(),
-            absolute: arguments.abs,
-            seed: arguments.seed,
-            ..PixelFlipping::new(arguments.region.along(&source.doors[door]))
-        };
-        let regions = flipping.regions(&first)?;
-        flipping.per_step = arguments.regions_per_step.unwrap_or_else(|| {
-            let steps = arguments.steps.unwrap_or(STEPS);
-            // More steps than regions are refused below.
-            regions.div_ceil(steps)
-        });
-        if arguments.regions_per_step.is_none() && arguments.steps.is_some_and(|steps| steps <= regions) {
-            // The last of them may have nothing left to do.
-            flipping.steps = None;
-        }
-        let steps = flipping.steps(&first)?;
+        let choice = arguments.target.start.as_ref();
+        let output = network.shape(network.output());
+        let resolved = |_| resolve_start(choice, Start::Logit, source.samples, 1, output);
+        let start = choice.map(resolved).transpose()?;
+        let perturb = arguments.perturb.clone().unwrap_or_else(|| PerturbChoice::default_for(&source.doors[door]));
+        let flipping = flipping(arguments, &perturb, &source.doors[door], &first)?;
+        let (regions, steps) = (flipping.regions(&first)?, flipping.steps(&first)?);
         let lines = arguments.samples.as_deref().map(JsonLines::create).transpose()?;
-        let (orders, perturbation) = (orders(&arguments.order), choice.to_string());
         Ok(Job {
             arguments,
             network,
             source,
             door,
             targets,
+            start,
             rankings,
-            orders,
+            orders: orders(&arguments.order),
             flipping,
             regions,
             steps,
-            perturbation,
+            perturbation: perturb.to_string(),
             options,
             lines,
         })
@@ -221,10 +197,8 @@ impl<'a> Job<'a> {
         targets: &Targets,
         range: &Range<usize>,
     ) -> Result<Tensor> {
-        let output = self.network.shape(self.network.output());
-        let choice = self.arguments.target.start.as_ref();
-        let start = resolve_start(choice, composite.default_start(), self.source.samples, 1, output)?;
-        let start: Start = start_of(&start, range.clone(), explainer.outputs());
+        let start = self.start.clone().unwrap_or_else(|| composite.default_start());
+        let start = start_of(&start, range.clone(), explainer.outputs());
         // NaN and infinity were looked for when the block was read.
         let request = Request::new(targets.clone()).start(start).allow_nonfinite(true);
         Ok(explainer.explain_with(inputs, &request)?.inputs.swap_remove(0).relevance)
@@ -269,6 +243,52 @@ impl<'a> Job<'a> {
             seconds,
         }
     }
+}
+
+/// What ranks the regions, by name.
+fn rankings(
+    arguments: &Arguments,
+    composites: &[Composite],
+    source: &Source,
+    door: &Door,
+) -> Result<Vec<(String, Ranking)>> {
+    let mut rankings = Vec::new();
+    for composite in composites {
+        let composite = bounded(composite, &arguments.rules, source)?;
+        rankings.push((composite.name().to_owned(), Ranking::Composite(composite)));
+    }
+    for path in &arguments.relevance {
+        rankings.push((path.display().to_string(), Ranking::Read(ranking::read(path, source, door)?)));
+    }
+    match twice(rankings.iter().map(|(name, _)| name.as_str())) {
+        None => Ok(rankings),
+        Some(name) => Err(usage(format!("{name} is named twice"), "name every explanation once")),
+    }
+}
+
+/// How samples are perturbed: regions a step as told, or as many that the steps perturb everything.
+fn flipping(
+    arguments: &Arguments,
+    perturb: &PerturbChoice,
+    door: &Door,
+    explainer: &Explainer,
+) -> Result<PixelFlipping> {
+    let flipping = PixelFlipping {
+        perturbation: perturb.perturbation(door)?,
+        score: arguments.score.score(),
+        absolute: arguments.abs,
+        seed: arguments.seed,
+        ..PixelFlipping::new(arguments.region.along(door))
+    };
+    let regions = flipping.regions(explainer)?;
+    let (per_step, steps) = match (arguments.regions_per_step, arguments.steps) {
+        (Some(per_step), steps) => (per_step, steps),
+        (None, None) => (regions.div_ceil(STEPS), None),
+        // The last of the steps may have nothing left to do, and then falls.
+        (None, Some(steps)) if steps <= regions => (regions.div_ceil(steps), None),
+        (None, Some(too_many)) => (1, Some(too_many)),
+    };
+    Ok(PixelFlipping { per_step, steps, ..flipping })
 }
 
 /// The explainer of a ranking; for one that was read any rules will do, for the forward pass has none.

@@ -103,18 +103,19 @@ impl SampleRecord {
             (Some(least), Some(most)) => Some(least.above(most)?),
             (Some(_), None) | (None, _) => None,
         };
-        let areas: Vec<(Vec<f64>, Vec<f64>)> = curves.iter().map(|(_, curves)| (curves.aopc(), curves.auc())).collect();
+        let aopc: Vec<Vec<f64>> = curves.iter().map(|(_, curves)| curves.aopc()).collect();
+        let auc: Vec<Vec<f64>> = curves.iter().map(|(_, curves)| curves.auc()).collect();
         let of_sample = |sample: usize| {
-            let by_order = |area: &dyn Fn(&(Vec<f64>, Vec<f64>)) -> f64| {
-                curves.iter().zip(&areas).map(|((order, _), areas)| (*order, area(areas))).collect()
+            let by_order = |areas: &[Vec<f64>]| {
+                curves.iter().zip(areas).map(|((order, _), area)| (*order, area[sample])).collect()
             };
             let any = &curves[0].1;
             SampleRecord {
                 index: first + sample,
                 target: any.targets[sample],
                 score: any.scores.row(sample)[0],
-                aopc: by_order(&|(aopc, _)| aopc[sample]),
-                auc: by_order(&|(_, auc)| auc[sample]),
+                aopc: by_order(&aopc),
+                auc: by_order(&auc),
                 abpc: between.as_ref().map(|between| between[sample]),
                 curves: curves.iter().map(|(order, curves)| (*order, curves.scores.row(sample).to_vec())).collect(),
             }
