@@ -71,8 +71,8 @@ fn place(row: u32, column: u32, width: u32) -> Place {
 
 // What the loop over k keeps of a row.
 struct Lead {
-    first: u32,     // the sample's first element in the source
     at: vec3<i32>,  // the source position at a tap that does not move it
+    first: u32,     // the sample's first element in the source
 }
 
 fn lead(row: u32) -> Lead {
@@ -116,9 +116,10 @@ fn weights_of(tap: u32) -> u32 {
 
 {% include "block.wgsl" %}
 
-// k counts each tap's channels filled up to whole vectors.
-fn depth() -> u32 {
-    return phase.taps * u32(step.window[1].w);
+// k counts each tap's channels filled up to whole vectors. Barriers stand in a loop up to this, so it is read where all
+// invocations are known to read the same.
+fn depth(unit: u32) -> u32 {
+    return u32(table[unit / u32(step.window[2].w) * 3u].w * step.window[1].w);
 }
 
 fn source4(lead: Lead, k: u32) -> vec4<f32> {

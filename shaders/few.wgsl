@@ -22,7 +22,7 @@ fn main(
     }
 
     let column = (tile.x * {{ quads }}u + local % {{ quads }}u) * 4u;
-    let end = depth();
+    let end = depth(tile.z);
 {% for r in range(rows) %}
     let lead{{ r }} = lead(min(first_row + {{ r }}u, rows() - 1u));
     var sum{{ r }} = vec4<f32>();

@@ -34,7 +34,7 @@ fn lead(row: u32) -> u32 {
     return row;
 }
 
-fn depth() -> u32 {
+fn depth(unit: u32) -> u32 {
     return step.depth;
 }
 

@@ -18,6 +18,20 @@
 // stores off each other's banks.
 var<workgroup> source_tile: array<array<array<vec4<f32>, {{ rows // 4 + 1 }}>, 4>, {{ depth_quads }}>;
 var<workgroup> weight_tile: array<array<array<vec4<f32>, {{ columns // 4 + 1 }}>, 4>, {{ depth_quads }}>;
+{% if windowed %}
+// Where each row begins in the source: registers that are needed at the next tap only would cost the steps waves.
+var<workgroup> leads: array<Lead, {{ rows }}>;
+{% if sliced %}
+
+fn reach_four(quad: u32, tap: u32) -> vec4<u32> {
+    return vec4(
+{% for i in range(4) %}
+        reach(leads[quad * 4u + {{ i }}u], tap),
+{% endfor %}
+    );
+}
+{% endif %}
+{% endif %}
 
 @compute @workgroup_size({{ threads }})
 fn main(
@@ -39,17 +53,25 @@ fn main(
     let loader = select(local - {{ source_loaders }}u, local, brings_source);
     let depth_quad = loader % {{ depth_quads }}u;
     let quad = loader / {{ depth_quads }}u;
+{% if windowed %}
+    if local < {{ rows }}u {
+        leads[local] = lead(min(first_row + local, rows() - 1u));
+    }
+    workgroupBarrier();
+{% else %}
 {% for i in range(4) %}
     let lead{{ i }} = lead(min(first_row + quad * 4u + {{ i }}u, rows() - 1u));
 {% endfor %}
-    let end = depth();
+{% endif %}
+    let end = depth(tile.z);
 {% if sliced %}
     var tap = 0u;
     var channel = depth_quad * 4u;
     var weights = weights_of(tap);
-{% for i in range(4) %}
-    var pixel{{ i }} = reach(lead{{ i }}, tap);
-{% endfor %}
+    var pixels = vec4<u32>();
+    if brings_source {
+        pixels = reach_four(quad, tap);
+    }
 {% else %}
     let last_quad = (end - 1u) / 4u;
 {% endif %}
@@ -67,7 +89,7 @@ fn main(
 if brings_source {
         next = transpose(mat4x4(
 {% for i in range(4) %}
-            {{ "fetch(pixel" ~ i ~ ", channel)" if sliced else "source4(lead" ~ i ~ ", " ~ k ~ ")" }},
+            {{ "fetch(pixels[" ~ i ~ "], channel)" if sliced else "source4(leads[quad * 4u + " ~ i ~ "u], " ~ k ~ ")" if windowed else "source4(lead" ~ i ~ ", " ~ k ~ ")" }},
 {% endfor %}
         ));
     } else if brings_weight {
@@ -96,9 +118,9 @@ if brings_source {
             channel = depth_quad * 4u;
             tap += 1u;
             weights = weights_of(tap);
-{% for i in range(4) %}
-            pixel{{ i }} = reach(lead{{ i }}, tap);
-{% endfor %}
+            if brings_source {
+                pixels = reach_four(quad, tap);
+            }
         }
 {% endif %}
         {{ load("k + " ~ depth ~ "u + depth_quad * 4u") }}
