@@ -10,10 +10,10 @@ use crate::plan::{Direction, Step};
 use crate::rules::WeightPart;
 use crate::tensor::Tensor;
 
-/// Columns and summed elements of a weight in place that are packed at once, where columns lie apart, each along the
-/// summed axis, and where they lie beside each other: long runs of memory are read either way.
-const APART: (usize, usize) = (64, 256);
-const BESIDE: (usize, usize) = (256, 64);
+/// Columns of a weight in place that are packed at once, where columns lie apart, each along the summed axis, and where
+/// they lie beside each other: long runs of memory are read either way.
+const APART: usize = 64;
+const BESIDE: usize = 256;
 
 /// A weight as a product reads it.
 #[derive(Debug)]
@@ -58,8 +58,8 @@ impl InPlace {
         }
     }
 
-    /// Columns that a part of a step makes, and how many summed elements are packed at once.
-    fn packed_at_once(&self) -> (usize, usize) {
+    /// Columns that a part of a step makes. Summed elements are packed a slice at a time.
+    fn packed_at_once(&self) -> usize {
         match self.direction {
             Direction::Forward => APART,
             Direction::Backward => BESIDE,
@@ -132,7 +132,7 @@ fn in_place(chain: &Chain<'_>, step: &Step, weight: &InPlace, target: &mut [f32]
     let stride = depth + LINE;
     let mut a = vec![0.0; rows * stride];
     read(chain, step, 0..rows, depth, &mut a);
-    let (width, _) = weight.packed_at_once();
+    let width = weight.packed_at_once();
     let ranges = || (0..columns).step_by(width).map(|first| first..columns.min(first + width));
     let mut parts: Vec<Vec<f32>> = ranges().map(|range| vec![0.0; rows * range.len()]).collect();
     crew.each(ranges().zip(&mut parts), |(range, part), _| weight.multiply(&a, stride, range, part));
@@ -174,7 +174,7 @@ mod tests {
                 let a: Vec<f32> = (0..rows * packed.stride()).map(number).collect();
                 let mut whole = vec![0.0; rows * packed.columns()];
                 gemm::multiply(&a, &packed, &mut whole);
-                let (width, _) = in_place.packed_at_once();
+                let width = in_place.packed_at_once();
                 for first in (0..packed.columns()).step_by(width) {
                     let range = first..packed.columns().min(first + width);
                     let mut part = vec![f32::NAN; rows * range.len()];

@@ -71,14 +71,13 @@ pub fn explain_through(
     let mut layers = vec![None; network.layers().len()];
     for (id, node) in network.layer_ids().rev() {
         for (_, channels) in masks.iter().filter(|(value, _)| *value == node.output) {
-            let channel = |at: usize| at * network.shape(node.output).dims().first().copied().unwrap_or(1);
             let arriving = &mut relevance[node.output.index()];
-            let width = arriving.len();
-            arriving
-                .iter_mut()
-                .enumerate()
-                .filter(|(at, _)| !channels.contains(&(channel(*at) / width)))
-                .for_each(|(_, r)| *r = 0.0);
+            let positions = arriving.len() / network.shape(node.output).dims().first().copied().unwrap_or(1);
+            for (channel, arriving) in arriving.chunks_exact_mut(positions).enumerate() {
+                if !channels.contains(&channel) {
+                    arriving.fill(0.0);
+                }
+            }
         }
         let arriving = relevance[node.output.index()].clone();
         let step = Step { network, node, values: &values, arriving: &arriving };
