@@ -292,11 +292,6 @@ fn held(stabilizer: Stabilizer, damping: f32, d: f32) -> f32 {
     }
 }
 
-/// v ← join(v, x) for each element x as the operand reads it.
-pub(super) fn combine(operand: &Operand, x: &[f32], v: &mut [f32], join: impl Join) {
-    through(operand.activation, operand.part, Zip { v, x, join });
-}
-
 /// Copies elements as an operand reads them.
 pub(super) fn read(operand: &Operand, from: &[f32], to: &mut [f32]) {
     if operand.is_whole() {

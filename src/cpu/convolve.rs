@@ -8,12 +8,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::chain::{self, Chain};
+use super::depthwise;
 use super::filters::{Channels, Filters, Phase};
 use super::functions::{Function, WithFunction};
 use super::gemm::{self, LINE, PackedWeight, Slice};
 use super::lattice::{Extents, Lattice, coordinates};
+use super::narrow::{self, Spread};
 use super::simd::{self, Level, Loop};
-use super::{depthwise, narrow};
 use crate::layers::Reach;
 use crate::layers::window::MOST_AXES;
 use crate::plan::{Operand, Step};
@@ -28,6 +29,8 @@ pub(super) struct Convolution {
     pub(super) lattice: Lattice,
     pub(super) phases: Vec<Phase>,
     pub(super) filters: Arc<Filters>,
+    /// Where each source's products go, if the filters are narrow.
+    pub(super) spread: Option<Spread>,
 }
 
 impl Convolution {
@@ -75,7 +78,10 @@ pub(super) fn run(
             }
         }
         Filters::Direct(weights) => depthwise::run(chain, source, conv, weights, first, targets),
-        Filters::Narrow(weight) => narrow::run(chain, source, conv, weight, first, targets, room),
+        Filters::Narrow(weight) => {
+            let spread = conv.spread.as_ref().expect("narrow filters spread their products");
+            narrow::run(chain, source, (conv, weight, spread), first, targets, room);
+        }
     }
     let width = conv.lattice.count() * conv.channels.target;
     chain.apply_to(first * conv.channels.target, width, targets);
@@ -243,8 +249,22 @@ fn copy(f: impl Function, line: &[f32], offset: isize, to: &mut [f32]) {
     let (before, to) = to.split_at_mut(missing);
     let (inside, behind) = to.split_at_mut(to.len().min(line.len() - from));
     before.fill(0.0);
-    inside.iter_mut().zip(&line[from..]).for_each(|(to, &x)| *to = f.of(x));
+    read(f, &line[from..from + inside.len()], inside);
     behind.fill(0.0);
+}
+
+/// Elements through a function. Short runs end with a whole vector that overlaps the one before it, which spares a loop
+/// over single elements.
+#[inline(always)]
+fn read(f: impl Function, from: &[f32], to: &mut [f32]) {
+    const VECTOR: usize = 8;
+    const SHORT: usize = 64;
+    if !(VECTOR..SHORT).contains(&to.len()) {
+        return to.iter_mut().zip(from).for_each(|(to, &x)| *to = f.of(x));
+    }
+    let (whole, last) = (from.as_chunks::<VECTOR>().0, from.last_chunk::<VECTOR>());
+    to.as_chunks_mut::<VECTOR>().0.iter_mut().zip(whole).for_each(|(to, x)| *to = x.map(|x| f.of(x)));
+    to.last_chunk_mut::<VECTOR>().zip(last).into_iter().for_each(|(to, x)| *to = x.map(|x| f.of(x)));
 }
 
 /// The line of the source that the taps of the outer axes read, if there is one.

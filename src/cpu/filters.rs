@@ -2,6 +2,7 @@
 
 use super::gemm::PackedWeight;
 use super::lattice::{Extents, filled};
+use super::narrow::Narrow;
 use crate::layers::window::MOST_AXES;
 use crate::layers::{Conv, Reach};
 use crate::plan::Direction;
@@ -17,8 +18,8 @@ pub(super) enum Filters {
     Panels(Vec<Vec<PackedWeight>>),
     /// `[window position][channel of the group][target channel]`, for groups of few channels.
     Direct(Vec<f32>),
-    /// One product with the columns `[window position][target channel]`, for few target channels.
-    Narrow(PackedWeight),
+    /// One product for all window positions, for few target channels.
+    Narrow(Narrow),
 }
 
 /// One phase of targets along each axis, taps in the order of their sources.
@@ -119,8 +120,15 @@ impl Filters {
             return Filters::Direct(all.map(|(position, source, target)| element(position, source, target)).collect());
         }
         if channels.groups == 1 && targets < FEW && positions > 1 {
-            let element = |k: usize, n: usize| part.of(w[at(0, k, n % targets, n / targets)]);
-            return Filters::Narrow(PackedWeight::new(sources, positions * targets, element));
+            // Along a fine axis, targets rise with the window's positions; along a coarse one they fall.
+            let (is_turned, line) = (target_is_coarse, conv.window().kernel().last().copied().unwrap_or(1));
+            let position = |column: usize| match is_turned {
+                true => column / line * line + (line - 1 - column % line),
+                false => column,
+            };
+            let element = |k: usize, n: usize| part.of(w[at(0, k, n % targets, position(n / targets))]);
+            let weight = PackedWeight::new(sources, positions * targets, element);
+            return Filters::Narrow(Narrow { weight, is_turned });
         }
         let kernel = filled(&conv.window().kernel());
         let of_phase = |phase: &Phase| {

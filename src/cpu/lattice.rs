@@ -17,7 +17,7 @@ pub(super) struct Lattice {
     taps: [Vec<Vec<(usize, usize)>>; MOST_AXES],
     pub(super) sources: Extents,
     pub(super) targets: Extents,
-    kernel: Extents,
+    pub(super) kernel: Extents,
 }
 
 impl Lattice {
@@ -59,6 +59,17 @@ impl Lattice {
                 }
             }
         }
+    }
+
+    /// For each axis and source, the targets that read it, rising, and the window's positions there.
+    pub(super) fn readers(&self) -> [Vec<Vec<(usize, usize)>>; MOST_AXES] {
+        std::array::from_fn(|axis| {
+            let mut readers = vec![Vec::new(); self.sources[axis]];
+            for (target, taps) in self.taps[axis].iter().enumerate() {
+                taps.iter().for_each(|&(source, tap)| readers[source].push((target, tap)));
+            }
+            readers
+        })
     }
 
     /// A range that holds all sources of a range of targets.

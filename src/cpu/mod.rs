@@ -41,7 +41,7 @@ use crate::relevance::LayerSums;
 
 use crew::{Crew, Shelf};
 use gemm::row_block;
-use run::Run;
+use run::{Run, Told};
 use tools::{Tool, Weights};
 
 /// Bytes that a chunk whose steps are shared may take without need: what a distant cache holds.
@@ -141,7 +141,8 @@ impl Cpu {
         Ok(Prepared { plan, parameters, tools, rows_a_sample, has_windows })
     }
 
-    /// Explains a batch, or runs it forward only; gives each layer's sums where the plan measures them.
+    /// Explains a batch, or runs it forward only; gives each layer's sums where the plan measures them, and the seconds
+    /// of each step, as if all threads had shared it.
     ///
     /// # Errors
     /// [`ErrorKind::Data`](crate::ErrorKind::Data) if an integer input points outside its table.
@@ -151,15 +152,15 @@ impl Cpu {
         prepared: &Prepared,
         batch: Batch<'_>,
         forward_only: bool,
-    ) -> Result<Vec<LayerSums>> {
+    ) -> Result<(Vec<LayerSums>, Vec<f64>)> {
         let (targets, start) = (batch.targets, batch.start);
         let crew = Crew { threads: if prepared.has_windows { self.threads() } else { 1 }, shelf: &self.shelf };
         let work = |chunk: Chunk<'_>| {
             let idle = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut slots = idle().pop().unwrap_or_default();
-            let sums = Run { network, prepared, targets, start }.chunk(chunk, &mut slots, crew, forward_only);
-            idle().push(slots);
-            sums
+            let mut memories = idle().pop().unwrap_or_default();
+            let told = Run { network, prepared, targets, start }.chunk(chunk, &mut memories, crew, forward_only);
+            idle().push(memories);
+            told
         };
         let samples = if prepared.has_windows {
             shared_samples(&prepared.plan, batch.samples)
@@ -168,7 +169,7 @@ impl Cpu {
         };
         let chunks = cut(network, prepared, batch, samples);
         #[cfg(feature = "threads")]
-        let parts: Vec<Result<Vec<LayerSums>>> = self.pool.install(|| {
+        let parts: Vec<Result<Told>> = self.pool.install(|| {
             use rayon::prelude::*;
             if prepared.has_windows {
                 chunks.into_iter().map(work).collect()
@@ -177,12 +178,16 @@ impl Cpu {
             }
         });
         #[cfg(not(feature = "threads"))]
-        let parts: Vec<Result<Vec<LayerSums>>> = chunks.into_iter().map(work).collect();
+        let parts: Vec<Result<Told>> = chunks.into_iter().map(work).collect();
         let mut total = vec![LayerSums::default(); network.layers().len()];
+        let mut seconds = vec![0.0; if forward_only { prepared.plan.forward } else { prepared.plan.steps.len() }];
+        let threads = if prepared.has_windows { 1 } else { self.threads().min(parts.len()) };
         for part in parts {
-            total.iter_mut().zip(&part?).for_each(|(total, part)| total.add(part));
+            let Told { sums, seconds: of_part } = part?;
+            total.iter_mut().zip(&sums).for_each(|(total, sums)| total.add(sums));
+            seconds.iter_mut().zip(of_part).for_each(|(total, part)| *total += part / threads as f64);
         }
-        Ok(total)
+        Ok((total, seconds))
     }
 
     /// How many samples a chunk of its own thread holds: as many as the plan allows, but enough chunks for every thread.

@@ -3,9 +3,10 @@
 //! Rows lie channels last, so a window's position is a run of channels, and every loop goes along it.
 
 use super::chain::{self, Chain};
+use super::functions::{self, Function, WithFunction};
 use super::lattice::Lattice;
 use super::simd::{self, Level, Loop};
-use crate::plan::{BufferId, Direction, Operand, Step, Work};
+use crate::plan::{Direction, Step, Work};
 
 /// Targets that a part of a step makes at most: they stay in cache for the chain.
 pub(super) const BLOCK: usize = 64;
@@ -23,14 +24,24 @@ pub(super) struct Pool {
 pub(super) fn run(chain: &Chain<'_>, step: &Step, pool: &Pool, first: usize, targets: &mut [f32]) {
     let source = step.source.expect("a pool reads rows");
     let count = pool.lattice.count();
+    let mut taps = Vec::new();
     for (position, target) in targets.chunks_exact_mut(pool.channels).enumerate() {
         let (row, position) = ((first + position) / count, (first + position) % count);
-        let from = Sources { elements: chain.row(source.buffer, row), source, channels: pool.channels };
+        taps.clear();
+        pool.lattice.visit(position, |source, tap| taps.push((source, tap)));
+        let from = Sources { elements: chain.row(source.buffer, row), taps: &taps };
         match &step.work {
-            Work::AveragePool { direction, .. } => average(pool, *direction, &from, position, target),
-            Work::MaxPool => greatest(pool, &from, position, target),
-            Work::Winners => win(pool, &from, position, target),
-            Work::Unpool { winners } => unpool(chain, pool, &from, (*winners, row), position, target),
+            Work::AveragePool { direction: Direction::Forward, .. } => {
+                chain::through(source.activation, source.part, Mean { from, weight: pool.weights[position], target });
+            }
+            Work::AveragePool { direction: Direction::Backward, .. } => {
+                chain::through(source.activation, source.part, Spread { from, weights: &pool.weights, target });
+            }
+            Work::MaxPool => chain::through(source.activation, source.part, Greatest { from, target }),
+            Work::Winners => chain::through(source.activation, source.part, Win { from, target }),
+            Work::Unpool { winners } => {
+                simd::run(Level::widest(), Unpool { from, winners: chain.row(*winners, row), target });
+            }
             Work::Product { .. }
             | Work::Convolve { .. }
             | Work::AlongAxis { .. }
@@ -46,49 +57,107 @@ pub(super) fn run(chain: &Chain<'_>, step: &Step, pool: &Pool, first: usize, tar
     chain.apply_to(first * pool.channels, count * pool.channels, targets);
 }
 
-/// A row of the source.
+/// What one target reads of a row of the source.
+#[derive(Clone, Copy)]
 struct Sources<'a> {
     elements: &'a [f32],
-    source: Operand,
-    channels: usize,
+    /// The sources, and the window's position at each.
+    taps: &'a [(usize, usize)],
 }
 
 impl Sources<'_> {
-    fn at(&self, position: usize) -> &[f32] {
-        &self.elements[position * self.channels..][..self.channels]
+    /// `N` of a source's channels, from `first` on.
+    #[inline(always)]
+    fn at<const N: usize>(&self, source: usize, channels: usize, first: usize) -> [f32; N] {
+        array(&self.elements[source * channels + first..])
     }
 }
 
-fn average(pool: &Pool, direction: Direction, from: &Sources<'_>, position: usize, target: &mut [f32]) {
-    target.fill(0.0);
-    match direction {
-        // All weights of a window are one number.
-        Direction::Forward => {
-            let add = |sum: f32, x: f32| sum + x;
-            pool.lattice.visit(position, |source, _| chain::combine(&from.source, from.at(source), target, add));
-            let weight = pool.weights[position];
-            target.iter_mut().for_each(|sum| *sum *= weight);
-        }
-        Direction::Backward => pool.lattice.visit(position, |source, _| {
-            let weight = pool.weights[source];
-            chain::combine(&from.source, from.at(source), target, move |sum: f32, q: f32| sum + weight * q);
-        }),
+#[inline(always)]
+fn array<const N: usize>(elements: &[f32]) -> [f32; N] {
+    *elements.first_chunk().expect("blocks end within the channels")
+}
+
+/// What makes a target, some channels at a time: they stay in registers while the window is visited.
+trait InBlocks {
+    /// Makes `N` channels from `first` on, read through `f`.
+    fn block<const N: usize>(&mut self, f: impl Function, first: usize, channels: usize);
+}
+
+/// Calls `work` for blocks of all channels.
+#[inline(always)]
+fn in_blocks(channels: usize, f: impl Function, work: &mut impl InBlocks) {
+    let mut first = 0;
+    while first + 32 <= channels {
+        work.block::<32>(f, first, channels);
+        first += 32;
+    }
+    while first + 8 <= channels {
+        work.block::<8>(f, first, channels);
+        first += 8;
+    }
+    while first < channels {
+        work.block::<1>(f, first, channels);
+        first += 1;
     }
 }
 
-/// A window of nothing but padding has no greatest element.
-fn greatest(pool: &Pool, from: &Sources<'_>, position: usize, target: &mut [f32]) {
-    let mut is_first = true;
-    pool.lattice.visit(position, |source, _| {
-        let x = from.at(source);
-        if std::mem::take(&mut is_first) {
-            chain::read(&from.source, x, target);
-        } else {
-            chain::combine(&from.source, x, target, |best: f32, x: f32| if beats(x, best) { x } else { best });
+/// A [`Loop`] over the blocks of a target, and a [`WithFunction`] that runs it.
+macro_rules! over_blocks {
+    ($($name:ident),+) => {$(
+        impl WithFunction for $name<'_> {
+            fn run(self, f: impl Function) {
+                struct Body<'a, F>($name<'a>, F);
+                impl<F: Function> Loop for Body<'_, F> {
+                    #[inline(always)]
+                    fn run<const FUSED: bool, const LANES: usize>(mut self) {
+                        in_blocks(self.0.target.len(), self.1, &mut self.0);
+                    }
+                }
+                simd::run(Level::widest(), Body(self, f));
+            }
         }
-    });
-    if is_first {
-        target.fill(f32::NEG_INFINITY);
+    )+};
+}
+
+over_blocks!(Mean, Spread, Greatest, Win);
+
+/// All weights of a window are one number.
+struct Mean<'a> {
+    from: Sources<'a>,
+    weight: f32,
+    target: &'a mut [f32],
+}
+
+impl InBlocks for Mean<'_> {
+    #[inline(always)]
+    fn block<const N: usize>(&mut self, f: impl Function, first: usize, channels: usize) {
+        let mut sums = [0.0; N];
+        for &(source, _) in self.from.taps {
+            let x: [f32; N] = self.from.at(source, channels, first);
+            (0..N).for_each(|lane| sums[lane] += f.of(x[lane]));
+        }
+        self.target[first..][..N].copy_from_slice(&sums.map(|sum| sum * self.weight));
+    }
+}
+
+/// The way back of an average: each window gives its weight's share.
+struct Spread<'a> {
+    from: Sources<'a>,
+    weights: &'a [f32],
+    target: &'a mut [f32],
+}
+
+impl InBlocks for Spread<'_> {
+    #[inline(always)]
+    fn block<const N: usize>(&mut self, f: impl Function, first: usize, channels: usize) {
+        let mut sums = [0.0; N];
+        for &(source, _) in self.from.taps {
+            let weight = self.weights[source];
+            let q: [f32; N] = self.from.at(source, channels, first);
+            (0..N).for_each(|lane| sums[lane] += weight * f.of(q[lane]));
+        }
+        self.target[first..][..N].copy_from_slice(&sums);
     }
 }
 
@@ -98,82 +167,81 @@ fn beats(x: f32, best: f32) -> bool {
     x > best || (x.is_nan() && !best.is_nan())
 }
 
+/// A window of nothing but padding has no greatest element.
+struct Greatest<'a> {
+    from: Sources<'a>,
+    target: &'a mut [f32],
+}
+
+impl InBlocks for Greatest<'_> {
+    #[inline(always)]
+    fn block<const N: usize>(&mut self, f: impl Function, first: usize, channels: usize) {
+        let mut best = [f32::NEG_INFINITY; N];
+        for &(source, _) in self.from.taps {
+            let x: [f32; N] = self.from.at(source, channels, first);
+            for lane in 0..N {
+                let x = f.of(x[lane]);
+                best[lane] = if beats(x, best[lane]) { x } else { best[lane] };
+            }
+        }
+        self.target[first..][..N].copy_from_slice(&best);
+    }
+}
+
 /// The number of no window's position.
 const NOBODY: f32 = -1.0;
 
-/// Channels that are compared at once.
-const CHANNELS: usize = 64;
+/// The first of a window's greatest elements wins.
+struct Win<'a> {
+    from: Sources<'a>,
+    target: &'a mut [f32],
+}
 
-fn win(pool: &Pool, from: &Sources<'_>, position: usize, target: &mut [f32]) {
-    for (block, winners) in target.chunks_mut(CHANNELS).enumerate() {
-        let (mut best, mut x) = ([0.0; CHANNELS], [0.0; CHANNELS]);
-        let (best, x) = (&mut best[..winners.len()], &mut x[..winners.len()]);
-        let mut is_first = true;
-        pool.lattice.visit(position, |source, tap| {
-            let stored = &from.at(source)[block * CHANNELS..][..winners.len()];
-            let tap = tap as f32;
-            if std::mem::take(&mut is_first) {
-                chain::read(&from.source, stored, best);
-                winners.fill(tap);
-            } else {
-                chain::read(&from.source, stored, x);
-                simd::run(Level::widest(), Compete { x, tap, best, winners });
+impl InBlocks for Win<'_> {
+    #[inline(always)]
+    fn block<const N: usize>(&mut self, f: impl Function, first: usize, channels: usize) {
+        let (mut best, mut winners) = ([f32::NEG_INFINITY; N], [NOBODY; N]);
+        if let Some(&(source, tap)) = self.from.taps.first() {
+            let x: [f32; N] = self.from.at(source, channels, first);
+            (best, winners) = (x.map(|x| f.of(x)), [tap as f32; N]);
+        }
+        for &(source, tap) in self.from.taps.iter().skip(1) {
+            let x: [f32; N] = self.from.at(source, channels, first);
+            for lane in 0..N {
+                let x = f.of(x[lane]);
+                let wins = beats(x, best[lane]);
+                best[lane] = if wins { x } else { best[lane] };
+                winners[lane] = if wins { tap as f32 } else { winners[lane] };
             }
-        });
-        if is_first {
-            winners.fill(NOBODY);
         }
+        self.target[first..][..N].copy_from_slice(&winners);
     }
 }
 
-/// Elements at one position of the window against the best before it.
-struct Compete<'a> {
-    x: &'a [f32],
-    tap: f32,
-    best: &'a mut [f32],
-    winners: &'a mut [f32],
-}
-
-impl Loop for Compete<'_> {
-    #[inline(always)]
-    fn run<const FUSED: bool, const LANES: usize>(self) {
-        for ((&x, best), winner) in self.x.iter().zip(self.best).zip(self.winners) {
-            let wins = beats(x, *best);
-            *best = if wins { x } else { *best };
-            *winner = if wins { self.tap } else { *winner };
-        }
-    }
-}
-
-fn unpool(
-    chain: &Chain<'_>,
-    pool: &Pool,
-    from: &Sources<'_>,
-    (winners, row): (BufferId, usize),
-    position: usize,
-    target: &mut [f32],
-) {
-    target.fill(0.0);
-    let winners = chain.row(winners, row);
-    pool.lattice.visit(position, |source, tap| {
-        let winners = &winners[source * pool.channels..][..pool.channels];
-        simd::run(Level::widest(), Collect { relevance: from.at(source), winners, tap: tap as f32, sums: target });
-    });
-}
-
-/// Relevance of a window where an element won it.
-struct Collect<'a> {
-    relevance: &'a [f32],
+/// Relevance of the windows that an element won.
+struct Unpool<'a> {
+    from: Sources<'a>,
     winners: &'a [f32],
-    tap: f32,
-    sums: &'a mut [f32],
+    target: &'a mut [f32],
 }
 
-impl Loop for Collect<'_> {
+impl InBlocks for Unpool<'_> {
     #[inline(always)]
-    fn run<const FUSED: bool, const LANES: usize>(self) {
-        for ((&r, &winner), sum) in self.relevance.iter().zip(self.winners).zip(self.sums) {
-            *sum += if winner == self.tap { r } else { 0.0 };
+    fn block<const N: usize>(&mut self, _: impl Function, first: usize, channels: usize) {
+        let mut sums = [0.0; N];
+        for &(source, tap) in self.from.taps {
+            let r: [f32; N] = self.from.at(source, channels, first);
+            let winners: [f32; N] = array(&self.winners[source * channels + first..]);
+            let tap = tap as f32;
+            (0..N).for_each(|lane| sums[lane] += if winners[lane] == tap { r[lane] } else { 0.0 });
         }
+        self.target[first..][..N].copy_from_slice(&sums);
+    }
+}
+
+impl Loop for Unpool<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool, const LANES: usize>(mut self) {
+        in_blocks(self.target.len(), functions::Identity, &mut self);
     }
 }

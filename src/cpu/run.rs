@@ -1,5 +1,7 @@
 //! Runs the steps of a plan on a chunk of samples.
 
+use std::time::Instant;
+
 use super::chain::Chain;
 use super::crew::Crew;
 use super::memory::Memory;
@@ -11,6 +13,14 @@ use crate::network::Network;
 use crate::plan::{Measure, Rows, Step, Work};
 use crate::relevance::LayerSums;
 use crate::start::{Start, Targets};
+
+/// What a chunk tells beside its results.
+pub(super) struct Told {
+    /// Each layer's sums, where the plan measures them.
+    pub(super) sums: Vec<LayerSums>,
+    /// Seconds of each step that ran.
+    pub(super) seconds: Vec<f64>,
+}
 
 /// What every chunk of a batch shares.
 pub(super) struct Run<'a> {
@@ -24,15 +34,17 @@ impl Run<'_> {
     pub(super) fn chunk(
         &self,
         chunk: Chunk<'_>,
-        slots: &mut Vec<Vec<f32>>,
+        memories: &mut Vec<Vec<f32>>,
         crew: Crew<'_>,
         forward_only: bool,
-    ) -> Result<Vec<LayerSums>> {
+    ) -> Result<Told> {
         let plan = &self.prepared.plan;
         let Chunk { first, samples, inputs, results, logits, targets } = chunk;
         let mut sums = vec![Vec::new(); self.network.layers().len()];
-        let mut memory = Memory::new(plan, samples, &inputs, results, slots);
+        let mut memory = Memory::new(plan, samples, &inputs, results, memories);
         let steps = if forward_only { plan.forward } else { plan.steps.len() };
+        let mut seconds = Vec::with_capacity(steps);
+        let mut began = Instant::now();
         for (position, step) in plan.steps[..steps].iter().enumerate() {
             if position == plan.forward {
                 self.choose_targets(first, memory.read(plan.logits), targets);
@@ -65,9 +77,12 @@ impl Run<'_> {
                 (_, tool) => work(&chain, step, tool, target, crew),
             }
             memory.put_back(taken);
+            let ended = Instant::now();
+            seconds.push((ended - began).as_secs_f64());
+            began = ended;
         }
         logits.copy_from_slice(memory.read(plan.logits));
-        Ok(sums.iter_mut().map(|rows: &mut Vec<LayerSums>| total_of(rows)).collect())
+        Ok(Told { sums: sums.iter_mut().map(|rows: &mut Vec<LayerSums>| total_of(rows)).collect(), seconds })
     }
 
     fn look_up(&self, step: &Step, indices: &[i64], target: &mut [f32]) -> Result<()> {

@@ -8,6 +8,7 @@ use super::dense::{InPlace, Weight};
 use super::filters::{Channels, Filters, phases};
 use super::gemm::{LARGE, PackedWeight};
 use super::lattice::Lattice;
+use super::narrow::Spread;
 use super::pools::Pool;
 use crate::error::{Error, Result};
 use crate::layers::{AveragePool, Conv, Dense, Layer, MaxPool};
@@ -137,7 +138,11 @@ impl Weights {
         };
         let phases = phases(conv, direction, input, output);
         let filters = shared(&self.filters, key(id, direction, part), || Filters::new(conv, direction, part, &phases));
-        Convolution { channels: Channels::new(conv, direction), lattice, phases, filters }
+        let spread = match &*filters {
+            Filters::Narrow(narrow) => Some(Spread::new(&lattice, narrow)),
+            Filters::Panels(_) | Filters::Direct(_) => None,
+        };
+        Convolution { channels: Channels::new(conv, direction), lattice, phases, filters, spread }
     }
 }
 

@@ -100,8 +100,8 @@ impl Explainer {
             Engine::Cpu { cpu, plans } => {
                 let make = || cpu.prepare(network, rules, plan::build(network, rules, ask, &self.target(ask))?);
                 let prepared = plans.find_or(ask, |_| true, make)?;
-                let sums = cpu.run(network, &prepared, batch, forward_only)?;
-                Ok((sums, Run::default()))
+                let (sums, steps) = cpu.run(network, &prepared, batch, forward_only)?;
+                Ok((sums, Run { steps, ..Run::default() }))
             }
             #[cfg(feature = "gpu")]
             Engine::Gpu { gpu, resident, plans } => {

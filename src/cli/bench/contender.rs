@@ -1,6 +1,6 @@
 //! A backend that takes part, and the check that its relevance is right.
 
-use relprop::{Backend, Error, ErrorKind, Explainer, Input, Options, Relevance, Result, Targets, Tensor};
+use relprop::{Backend, Error, ErrorKind, Explainer, Input, Options, Relevance, Request, Result, Targets, Tensor};
 
 use super::samples::Samples;
 use crate::cli::agreement::{distances, median_and_worst};
@@ -9,8 +9,10 @@ use crate::cli::interrupt;
 use crate::cli::model::Model;
 use crate::cli::source::Values;
 
-/// Samples that are checked.
-const CHECKED: usize = 16;
+/// Samples that are checked, where the reference is quick enough.
+const MOST_CHECKED: usize = 16;
+/// Floating-point operations that the reference is given unasked: some seconds.
+const MOST_OPERATIONS: u64 = 1_000_000_000;
 /// How far the middle sample's relevance may lie from float64.
 const MEDIAN: f64 = 1e-5;
 /// How far any sample's may, unless float32 itself moves it farther.
@@ -25,17 +27,30 @@ pub struct Contender {
     pub explainer: Explainer,
     /// What it computes on, in words.
     pub adapter: String,
+    /// What another network is explained with on the same backend.
+    pub options: Options,
 }
 
 impl Contender {
-    /// Starts a backend.
+    /// Starts a backend; `steps` tells whether each step is timed, which slows short ones down on a device.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub fn start(choice: &BackendChoice, model: &Model, threads: Option<usize>) -> Result<Self> {
-        let options = Options { threads, ..choice.options()? };
-        let explainer = Explainer::with_options(model.network.clone(), &model.composite, options)?;
-        Ok(Contender { adapter: explainer.adapter(), explainer })
+    pub fn start(choice: &BackendChoice, model: &Model, threads: Option<usize>, steps: bool) -> Result<Self> {
+        let mut options = Options { threads, ..choice.options()? };
+        #[cfg(feature = "gpu")]
+        {
+            options.device.profile = steps;
+        }
+        #[cfg(not(feature = "gpu"))]
+        let _ = steps;
+        let explainer = Explainer::with_options(model.network.clone(), &model.composite, options.clone())?;
+        options.backend = explainer.backend();
+        #[cfg(feature = "gpu")]
+        {
+            options.gpu = explainer.gpu().cloned();
+        }
+        Ok(Contender { adapter: explainer.adapter(), explainer, options })
     }
 
     /// What it is called where several are compared.
@@ -55,19 +70,26 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Asks the reference.
+    /// Asks the reference about as many samples as it explains in seconds; if it takes longer for one, only where that
+    /// `is_wanted`.
     ///
     /// # Errors
     /// If the model cannot be explained.
-    pub fn new(model: &Model, samples: &Samples) -> Result<Self> {
-        let values = samples.batch(CHECKED)?;
+    pub fn new(model: &Model, samples: &Samples, is_wanted: bool) -> Result<Option<Self>> {
         let reference = Explainer::new(model.network.clone(), &model.composite, Backend::Reference)?;
+        let plan = reference.plan(&Request::new(Targets::ArgMax))?;
+        let operations = plan.cost(reference.network(), 1).operations.max(1);
+        if operations > MOST_OPERATIONS && !is_wanted {
+            return Ok(None);
+        }
+        let checked = usize::try_from(MOST_OPERATIONS / operations).unwrap_or(MOST_CHECKED).clamp(1, MOST_CHECKED);
+        let values = samples.batch(checked)?;
         let expected = explain(&reference, &values, &Targets::ArgMax)?;
         let targets = Targets::Each(expected.targets.data().to_vec());
         interrupt::check()?;
         let nudged: Vec<Values> = values.iter().map(nudge).collect();
         let moved = distances(&explain(&reference, &nudged, &targets)?, &expected);
-        Ok(Judge { values, expected, targets, moved })
+        Ok(Some(Judge { values, expected, targets, moved }))
     }
 
     /// Compares a contender's relevance with the reference's, and says how near it is.
@@ -83,7 +105,7 @@ impl Judge {
         }
         let found = distances(&relevance, &self.expected);
         let (median, worst) = median_and_worst(found.clone());
-        let spread = format!("{median:.1e} (median) and {worst:.1e} (worst) of float64 on {CHECKED} samples");
+        let spread = format!("{median:.1e} (median) and {worst:.1e} (worst) of float64 on {} samples", found.len());
         if is_right(&found, &self.moved) {
             return Ok(format!("checked {name}: relevance is within {spread}"));
         }

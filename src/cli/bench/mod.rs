@@ -3,6 +3,8 @@
 mod chart;
 mod contender;
 mod memory;
+mod peak;
+mod profile;
 mod record;
 mod samples;
 mod timing;
@@ -33,12 +35,14 @@ Examples:
   relprop bench model.onnx --backend gpu,cpu --batch-size 256,1024,4096 --plot speed.svg
       Two backends at three batch sizes, drawn too.
   relprop bench model.onnx digits.npy --backend gpu --batch-size 512 --json
-      One measurement on samples of your own, for a script.";
+      One measurement on samples of your own, for a script.
+  relprop bench model.onnx --backend cpu --batch-size 8 --profile --trace trace.json
+      Where an explanation's time goes, step by step; open the trace at https://ui.perfetto.dev.";
 
 /// Time each backend: samples a second forward and explained, over batch sizes.
 ///
 /// First it checks: each backend explains a few samples, and where its relevance is not that of the float64 reference
-/// within what float32 can do, nothing is timed and the program fails. Then backends take turns, forward and
+/// within what float32 can do, nothing is timed and the program fails (see --check). Then backends take turns, forward and
 /// explanation in turn, and the median of the repeats counts. An explanation holds everything from samples in memory to
 /// relevance in memory, the way to a device and back included; `upload`, `compute` and `download` are the parts of it
 /// that a device spent so, which overlap. Inputs are random, always the same, unless files are given.
@@ -61,6 +65,13 @@ pub struct Arguments {
     /// How many samples a call explains, several separated by commas; 1, 4, 16, … 1024, as far as it stays quick, unless told
     #[arg(long, value_name = "N,…", value_parser = positive, value_delimiter = ',', help_heading = "Computing")]
     batch_size: Vec<usize>,
+
+    /// Check relevance against the float64 reference even where that takes minutes
+    ///
+    /// Unless told, it is checked on up to 16 samples, as many as the reference explains in seconds, and not at all
+    /// where one sample takes longer: most networks for photographs.
+    #[arg(long, help_heading = "Computing")]
+    check: bool,
 
     /// How often each batch is timed; 5 to 50 times, about a second, unless told
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Computing")]
@@ -85,6 +96,18 @@ pub struct Arguments {
     #[arg(long, value_name = "OUT.svg", help_heading = "Results")]
     plot: Option<PathBuf>,
 
+    /// Tell where an explanation's time goes: each step's time, GFLOP/s, GB/s, and how near the backend's best it is
+    ///
+    /// The best is measured before, by a product of a dense layer and by scaling a large array. A step cannot be faster than its
+    /// operations or its bytes at these rates; `of roofline` is that least time over the step's own. Of the batch sizes the
+    /// largest is profiled.
+    #[arg(long, conflicts_with = "plot", help_heading = "Results")]
+    profile: bool,
+
+    /// With --profile, write the steps into this file in Chrome's trace format, which Perfetto shows
+    #[arg(long, value_name = "OUT.json", requires = "profile", help_heading = "Results")]
+    trace: Option<PathBuf>,
+
     /// Say nothing on stderr but errors
     #[arg(long, help_heading = "Options")]
     quiet: bool,
@@ -100,10 +123,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         check_chart_path(path)?;
         try_create(path)?;
     }
+    if let Some(path) = &arguments.trace {
+        try_create(path)?;
+    }
     let model = arguments.model.load()?;
     let samples = Samples::new(&arguments.inputs, &model.network, &arguments.pixels, console)?;
     let contenders = contenders(arguments, &model, &samples, console)?;
     let sizes = Sizes::new(&arguments.batch_size, &contenders[0].explainer)?;
+    if arguments.profile {
+        return profiled(arguments, &contenders, &samples, sizes.largest());
+    }
     let measured = measure(&contenders, &samples, &sizes, arguments.repeats, console)?;
     let records: Vec<Record> =
         measured.iter().map(|timing| Record::new(&arguments.model, &contenders, timing)).collect();
@@ -117,22 +146,39 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
+fn profiled(arguments: &Arguments, contenders: &[Contender], samples: &Samples, batch: usize) -> Result<()> {
+    let profiles = profile::profile(&arguments.model, contenders, samples, batch, arguments.repeats)?;
+    if let Some(path) = &arguments.trace {
+        profile::write_trace(path, &profiles)?;
+    }
+    if arguments.json {
+        return to_stdout(&to_json(&profiles)?);
+    }
+    let texts: Vec<String> = profiles.iter().map(profile::Profile::text).collect();
+    to_stdout(&texts.join("\n"))
+}
+
 /// The backends that take part, started and checked. One that nobody named may fail to run and is left out; a wrong one
 /// ends everything.
 fn contenders(arguments: &Arguments, model: &Model, samples: &Samples, console: Console) -> Result<Vec<Contender>> {
     let named: Vec<BackendChoice> = arguments.backend.iter().flatten().cloned().collect();
     let is_named = !named.is_empty();
     let choices = if is_named { named } else { candidates()?.into_iter().map(|candidate| candidate.choice).collect() };
-    let judge = Judge::new(model, samples)?;
+    let judge = Judge::new(model, samples, arguments.check)?;
+    if judge.is_none() {
+        console.note("nothing is checked: the float64 reference takes minutes for this model, and --check makes it");
+    }
     let mut contenders: Vec<Contender> = Vec::new();
     for choice in choices {
         interrupt::check()?;
-        let checked = Contender::start(&choice, model, arguments.threads)
-            .and_then(|contender| judge.check(&contender).map(|words| (contender, words)));
+        let checked = Contender::start(&choice, model, arguments.threads, arguments.profile).and_then(|contender| {
+            let words = judge.as_ref().map(|judge| judge.check(&contender)).transpose()?;
+            Ok((contender, words))
+        });
         match checked {
             Ok((contender, _)) if contenders.iter().any(|known| known.name() == contender.name()) => {}
             Ok((contender, words)) => {
-                console.done(&words);
+                words.iter().for_each(|words| console.done(words));
                 contenders.push(contender);
             }
             Err(error) if is_named || error.kind() == ErrorKind::Data => return Err(error),

@@ -83,6 +83,11 @@ impl Sizes {
         let is_quick = |&size: &usize| size == 1 || plan.cost(explainer.network(), size).operations <= MOST_OPERATIONS;
         Ok(Sizes { sizes: SIZES.into_iter().filter(is_quick).collect(), is_asked: false })
     }
+
+    /// The largest of them.
+    pub fn largest(&self) -> usize {
+        self.sizes.last().copied().unwrap_or(1)
+    }
 }
 
 /// One contender at the batch size that is being timed.
