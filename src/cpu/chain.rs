@@ -31,7 +31,7 @@ impl Chain<'_> {
                     repeat(v, self.parameters.period(parameter, row % self.plan.targets), from, |v: f32, p: f32| v * p);
                 }
                 Op::Activate(activation) => functions::with_value(*activation, InPlace(v)),
-                Op::Part(part) => through(None, *part, InPlace(v)),
+                Op::Part(part) => take_part(*part, v),
                 Op::Add { operand, factor } => {
                     let factor = *factor;
                     self.with(operand, row, from, v, move |v: f32, x: f32| v + factor * x);
@@ -59,12 +59,14 @@ impl Chain<'_> {
 
     fn multiply_derivative(&self, f: Activation, at: &Operand, row: usize, from: usize, v: &mut [f32]) {
         let z = self.beside(at.buffer, row, from, v.len());
-        if at.is_whole() {
-            return functions::with_derivative(f, Zip { v, x: z, join: |v: f32, slope: f32| v * slope });
+        let mut slopes = [0.0; SLOPES];
+        for (v, z) in v.chunks_mut(SLOPES).zip(z.chunks(SLOPES)) {
+            let slopes = &mut slopes[..z.len()];
+            slopes.copy_from_slice(z);
+            read_through(at, slopes);
+            functions::with_derivative(f, InPlace(slopes));
+            zip(v, slopes, |v: f32, slope: f32| v * slope);
         }
-        let mut z = z.to_vec();
-        read_through(at, &mut z);
-        functions::with_derivative(f, Zip { v, x: &z, join: |v: f32, slope: f32| v * slope });
     }
 
     /// Applies the chain to elements of the target from `first` on, counted over rows of `width` elements.
@@ -143,6 +145,11 @@ impl Chain<'_> {
     }
 }
 
+/// Derivatives that are computed at a time.
+const SLOPES: usize = 256;
+/// Elements that loops over two arrays take at a time.
+const BLOCK: usize = 32;
+
 /// What becomes of an element and what stands beside it.
 pub(super) trait Join: Copy {
     fn join(self, v: f32, x: f32) -> f32;
@@ -169,9 +176,14 @@ impl<J: Join> WithFunction for Zip<'_, J> {
             #[inline(always)]
             fn run<const FUSED: bool, const LANES: usize>(self) {
                 let Body(Zip { v, x, join }, f) = self;
-                for (v, &x) in v.iter_mut().zip(x) {
-                    *v = join.join(*v, f.of(x));
+                let length = v.len().min(x.len());
+                let ((v, v_rest), (x, x_rest)) =
+                    (v[..length].as_chunks_mut::<BLOCK>(), x[..length].as_chunks::<BLOCK>());
+                for (v, x) in v.iter_mut().zip(x) {
+                    let x = f.of_all(*x);
+                    (0..BLOCK).for_each(|lane| v[lane] = join.join(v[lane], x[lane]));
                 }
+                v_rest.iter_mut().zip(x_rest).for_each(|(v, &x)| *v = join.join(*v, f.of(x)));
             }
         }
         simd::run(Level::widest(), Body(self, f));
@@ -218,41 +230,53 @@ fn repeat(v: &mut [f32], period: &[f32], from: usize, join: impl Join) {
     simd::run(Level::widest(), Body(v, period, from % period.len(), join));
 }
 
-/// `work` with the function that reading through an activation and then a part is.
+/// `work` with the function that reading through an activation and then a part is. The commonest are compiled into a copy
+/// of the work each; a copy for every activation would multiply the program.
 pub(super) fn through(activation: Option<Activation>, part: InputPart, work: impl WithFunction) {
     match (activation, part) {
-        (Some(activation), InputPart::Positive) => {
-            functions::with_value(activation, Then { work, next: functions::Relu })
-        }
-        (Some(activation), InputPart::Negative) => {
-            functions::with_value(activation, Then { work, next: functions::Negative });
-        }
-        (Some(activation), InputPart::Whole | InputPart::Low | InputPart::High | InputPart::One) => {
-            functions::with_value(activation, work);
-        }
-        (None, InputPart::Positive) => work.run(functions::Relu),
         (None, InputPart::Negative) => work.run(functions::Negative),
+        (None | Some(Activation::Relu), InputPart::Positive) => work.run(functions::Relu),
         (None, InputPart::Whole | InputPart::Low | InputPart::High | InputPart::One) => work.run(functions::Identity),
+        (Some(Activation::Relu), InputPart::Whole) => work.run(functions::Relu),
+        (Some(Activation::Clip { low, high }), InputPart::Whole) => work.run(functions::Clip(low, high)),
+        (Some(activation), part) => work.run(Any { activation, part }),
     }
 }
 
-/// Work with a function followed by another.
-struct Then<W, G> {
-    work: W,
-    next: G,
+/// Any activation and part, called for some elements at a time.
+#[derive(Clone, Copy)]
+struct Any {
+    activation: Activation,
+    part: InputPart,
 }
 
-impl<W: WithFunction, G: Function> WithFunction for Then<W, G> {
-    fn run(self, f: impl Function) {
-        #[derive(Clone, Copy)]
-        struct Composed<F, G>(F, G);
-        impl<F: Function, G: Function> Function for Composed<F, G> {
-            #[inline(always)]
-            fn of(self, x: f32) -> f32 {
-                self.1.of(self.0.of(x))
-            }
-        }
-        self.work.run(Composed(f, self.next));
+impl Function for Any {
+    #[inline(always)]
+    fn of(self, x: f32) -> f32 {
+        self.of_all([x])[0]
+    }
+
+    #[inline(always)]
+    fn of_all<const N: usize>(self, mut x: [f32; N]) -> [f32; N] {
+        self.apply(&mut x);
+        x
+    }
+}
+
+impl Any {
+    #[inline(never)]
+    fn apply(self, x: &mut [f32]) {
+        functions::with_value(self.activation, InPlace(x));
+        take_part(self.part, x);
+    }
+}
+
+/// v ← the part of v.
+fn take_part(part: InputPart, v: &mut [f32]) {
+    match part {
+        InputPart::Positive => InPlace(v).run(functions::Relu),
+        InputPart::Negative => InPlace(v).run(functions::Negative),
+        InputPart::Whole | InputPart::Low | InputPart::High | InputPart::One => {}
     }
 }
 
@@ -302,7 +326,8 @@ pub(super) fn read(operand: &Operand, from: &[f32], to: &mut [f32]) {
 
 /// Turns elements as they are stored into elements as an operand reads them.
 pub(super) fn read_through(operand: &Operand, v: &mut [f32]) {
-    if !operand.is_whole() {
-        through(operand.activation, operand.part, InPlace(v));
+    if let Some(activation) = operand.activation {
+        functions::with_value(activation, InPlace(v));
     }
+    take_part(operand.part, v);
 }

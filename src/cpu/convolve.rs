@@ -253,18 +253,24 @@ fn copy(f: impl Function, line: &[f32], offset: isize, to: &mut [f32]) {
     behind.fill(0.0);
 }
 
-/// Elements through a function. Short runs end with a whole vector that overlaps the one before it, which spares a loop
-/// over single elements.
+/// Elements through a function. A run that ends within a vector ends with a whole one that overlaps the one before it,
+/// which spares a loop over single elements.
 #[inline(always)]
 fn read(f: impl Function, from: &[f32], to: &mut [f32]) {
     const VECTOR: usize = 8;
-    const SHORT: usize = 64;
-    if !(VECTOR..SHORT).contains(&to.len()) {
+    const LONG: usize = 32;
+    if to.len() < VECTOR {
         return to.iter_mut().zip(from).for_each(|(to, &x)| *to = f.of(x));
     }
-    let (whole, last) = (from.as_chunks::<VECTOR>().0, from.last_chunk::<VECTOR>());
-    to.as_chunks_mut::<VECTOR>().0.iter_mut().zip(whole).for_each(|(to, x)| *to = x.map(|x| f.of(x)));
-    to.last_chunk_mut::<VECTOR>().zip(last).into_iter().for_each(|(to, x)| *to = x.map(|x| f.of(x)));
+    let ends =
+        (to.len() / VECTOR * VECTOR < to.len()).then(|| f.of_all(*from.last_chunk::<VECTOR>().expect("as long")));
+    let ((to_long, to_short), (long, short)) = (to.as_chunks_mut::<LONG>(), from.as_chunks::<LONG>());
+    to_long.iter_mut().zip(long).for_each(|(to, x)| *to = f.of_all(*x));
+    let (to_short, short) = (to_short.as_chunks_mut::<VECTOR>().0, short.as_chunks::<VECTOR>().0);
+    to_short.iter_mut().zip(short).for_each(|(to, x)| *to = f.of_all(*x));
+    if let (Some(ends), Some(last)) = (ends, to.last_chunk_mut::<VECTOR>()) {
+        *last = ends;
+    }
 }
 
 /// The line of the source that the taps of the outer axes read, if there is one.

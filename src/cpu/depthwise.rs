@@ -2,7 +2,7 @@
 
 use super::chain::{self, Chain};
 use super::convolve::Convolution;
-use super::functions::{Function, WithFunction};
+use super::functions::{self, Function, WithFunction};
 use super::simd::{self, Level, Loop};
 use crate::plan::Operand;
 
@@ -59,9 +59,10 @@ impl WithFunction for Depthwise<'_> {
                 for (block, target) in blocks.iter_mut().enumerate() {
                     let mut sums = [0.0; CHANNELS];
                     for &(from, tap) in taps {
-                        let x = &elements[from + block * CHANNELS..][..CHANNELS];
+                        let x = elements[from + block * CHANNELS..].first_chunk::<CHANNELS>();
                         let w = &weights[tap * channels + block * CHANNELS..][..CHANNELS];
-                        add::<FUSED>(&mut sums, x, w, f);
+                        let x = f.of_all(*x.expect("blocks end within the channels"));
+                        add::<FUSED>(&mut sums, &x, w, functions::Identity);
                     }
                     *target = sums;
                 }
@@ -127,6 +128,6 @@ struct Add<'a> {
 impl Loop for Add<'_> {
     #[inline(always)]
     fn run<const FUSED: bool, const LANES: usize>(self) {
-        add::<FUSED>(self.sums, self.x, self.w, super::functions::Identity);
+        add::<FUSED>(self.sums, self.x, self.w, functions::Identity);
     }
 }

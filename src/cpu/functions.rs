@@ -22,6 +22,12 @@ const GELU_CUBIC: f32 = 0.044_715;
 pub(super) trait Function: Copy {
     /// f(x).
     fn of(self, x: f32) -> f32;
+
+    /// f of each of some elements, which is what loops over many should call.
+    #[inline(always)]
+    fn of_all<const N: usize>(self, x: [f32; N]) -> [f32; N] {
+        x.map(|x| self.of(x))
+    }
 }
 
 /// Something to be done with the function that an activation is, each in its own copy.
@@ -83,7 +89,7 @@ macro_rules! functions {
     ($($(#[$doc:meta])* $name:ident $(($($field:ident),+))? = |$x:ident| $body:expr;)+) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy)]
-        pub(super) struct $name $(($(functions!(@float $field)),+))?;
+        pub(super) struct $name $(($(pub(super) functions!(@float $field)),+))?;
 
         impl Function for $name {
             #[inline(always)]

@@ -19,6 +19,8 @@ const SMALL: usize = 1 << 16;
 pub(super) const LARGE: usize = 1 << 21;
 /// How many rows of a panel are fetched ahead, to hide the second-level cache.
 const AHEAD: usize = 16;
+/// How many rows of a weight are fetched ahead while it is packed.
+const ROWS_AHEAD: usize = 4;
 /// Floats of a cache line.
 pub(super) const LINE: usize = 16;
 
@@ -93,12 +95,7 @@ impl PackedWeight {
         })
     }
 
-    /// Packs a matrix panel by panel: `fill` gets a panel's first column, the distance of its rows, and the panel, full
-    /// of zeros.
-    pub(super) fn filled(depth: usize, columns: usize, fill: impl Fn(usize, usize, &mut [f32])) -> Self {
-        PackedWeight::filled_for(Level::widest(), depth, columns, fill)
-    }
-
+    /// `fill` gets a panel's first column, the distance of its rows, and the panel, full of zeros.
     fn filled_for(level: Level, depth: usize, columns: usize, fill: impl Fn(usize, usize, &mut [f32])) -> Self {
         let width = Blocking::of_level(level).panel;
         let length = columns.div_ceil(width) * depth * width;
@@ -107,6 +104,45 @@ impl PackedWeight {
         let of_panels = elements[first..][..length].chunks_exact_mut(depth * width).enumerate();
         of_panels.for_each(|(panel, packed)| fill(panel * width, width, packed));
         PackedWeight { elements, first, panel: width, depth, columns }
+    }
+
+    /// Packs a matrix from its rows, each read from end to end, through `change`, into memory that another left.
+    pub(super) fn of_rows<'a>(
+        memory: Vec<f32>,
+        depth: usize,
+        columns: usize,
+        row: impl Fn(usize) -> &'a [f32],
+        change: impl Fn(f32) -> f32,
+    ) -> Self {
+        let panel = Blocking::of_level(Level::widest()).panel;
+        let mut elements = memory;
+        let length = columns.div_ceil(panel) * depth * panel;
+        elements.resize(elements.len().max(length + LINE), 0.0);
+        let first = elements.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        for k in 0..depth {
+            // Rows lie far apart, where no machine looks ahead by itself.
+            if k + ROWS_AHEAD < depth {
+                let next = row(k + ROWS_AHEAD);
+                (0..next.len()).step_by(LINE).for_each(|index| simd::prefetch::<_, true>(next, index));
+            }
+            for (position, from) in row(k).chunks(panel).enumerate() {
+                let to = &mut elements[first + (position * depth + k) * panel..][..panel];
+                match (<&[f32; LINE]>::try_from(from), <&mut [f32; LINE]>::try_from(&mut *to)) {
+                    // Of a known length, so that nothing is called for so few.
+                    (Ok(from), Ok(to)) => *to = from.map(&change),
+                    _ => {
+                        to.fill(0.0);
+                        to.iter_mut().zip(from).for_each(|(to, &w)| *to = change(w));
+                    }
+                }
+            }
+        }
+        PackedWeight { elements, first, panel, depth, columns }
+    }
+
+    /// The memory of a matrix that is done with.
+    pub(super) fn into_memory(self) -> Vec<f32> {
+        self.elements
     }
 
     /// The length of a row of C.

@@ -12,6 +12,7 @@ mod convolve;
 mod crew;
 mod dense;
 mod depthwise;
+mod few_rows;
 mod filters;
 mod functions;
 mod gemm;

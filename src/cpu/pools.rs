@@ -135,7 +135,8 @@ impl InBlocks for Mean<'_> {
         let mut sums = [0.0; N];
         for &(source, _) in self.from.taps {
             let x: [f32; N] = self.from.at(source, channels, first);
-            (0..N).for_each(|lane| sums[lane] += f.of(x[lane]));
+            let x = f.of_all(x);
+            (0..N).for_each(|lane| sums[lane] += x[lane]);
         }
         self.target[first..][..N].copy_from_slice(&sums.map(|sum| sum * self.weight));
     }
@@ -155,16 +156,17 @@ impl InBlocks for Spread<'_> {
         for &(source, _) in self.from.taps {
             let weight = self.weights[source];
             let q: [f32; N] = self.from.at(source, channels, first);
-            (0..N).for_each(|lane| sums[lane] += weight * f.of(q[lane]));
+            let q = f.of_all(q);
+            (0..N).for_each(|lane| sums[lane] += weight * q[lane]);
         }
         self.target[first..][..N].copy_from_slice(&sums);
     }
 }
 
-/// NaN is greater than everything, so that it stays seen.
+/// NaN is greater than everything, so that it stays seen. Without a branch, so that lanes stay together.
 #[inline(always)]
 fn beats(x: f32, best: f32) -> bool {
-    x > best || (x.is_nan() && !best.is_nan())
+    (x > best) | (x.is_nan() & !best.is_nan())
 }
 
 /// A window of nothing but padding has no greatest element.
@@ -178,10 +180,9 @@ impl InBlocks for Greatest<'_> {
     fn block<const N: usize>(&mut self, f: impl Function, first: usize, channels: usize) {
         let mut best = [f32::NEG_INFINITY; N];
         for &(source, _) in self.from.taps {
-            let x: [f32; N] = self.from.at(source, channels, first);
+            let x: [f32; N] = f.of_all(self.from.at(source, channels, first));
             for lane in 0..N {
-                let x = f.of(x[lane]);
-                best[lane] = if beats(x, best[lane]) { x } else { best[lane] };
+                best[lane] = if beats(x[lane], best[lane]) { x[lane] } else { best[lane] };
             }
         }
         self.target[first..][..N].copy_from_slice(&best);
@@ -203,15 +204,14 @@ impl InBlocks for Win<'_> {
         let (mut best, mut winners) = ([f32::NEG_INFINITY; N], [NOBODY; N]);
         if let Some(&(source, tap)) = self.from.taps.first() {
             let x: [f32; N] = self.from.at(source, channels, first);
-            (best, winners) = (x.map(|x| f.of(x)), [tap as f32; N]);
+            (best, winners) = (f.of_all(x), [tap as f32; N]);
         }
         for &(source, tap) in self.from.taps.iter().skip(1) {
-            let x: [f32; N] = self.from.at(source, channels, first);
+            let (x, tap): ([f32; N], f32) = (f.of_all(self.from.at(source, channels, first)), tap as f32);
             for lane in 0..N {
-                let x = f.of(x[lane]);
-                let wins = beats(x, best[lane]);
-                best[lane] = if wins { x } else { best[lane] };
-                winners[lane] = if wins { tap as f32 } else { winners[lane] };
+                let wins = beats(x[lane], best[lane]);
+                best[lane] = if wins { x[lane] } else { best[lane] };
+                winners[lane] = if wins { tap } else { winners[lane] };
             }
         }
         self.target[first..][..N].copy_from_slice(&winners);

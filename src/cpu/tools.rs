@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::convolve::Convolution;
-use super::dense::{InPlace, Weight};
+use super::dense::Weight;
+use super::few_rows::FewRows;
 use super::filters::{Channels, Filters, phases};
 use super::gemm::{LARGE, PackedWeight};
 use super::lattice::Lattice;
@@ -68,11 +69,12 @@ impl Weights {
         Ok(match (&step.work, &node.layer) {
             (Work::Product { direction, weight }, Layer::Dense(dense)) => {
                 let is_large = dense.weight().data().len() > LARGE;
-                Tool::Product(if few_rows && is_large {
-                    let (weight, direction, part) = (Arc::clone(dense.weight()), *direction, *weight);
-                    Weight::InPlace(InPlace { weight, direction, part })
-                } else {
-                    Weight::Packed(self.packed(dense, key(id, *direction, *weight), *direction, *weight))
+                Tool::Product(match weight {
+                    WeightPart::Scaled { positive, negative } if few_rows && is_large => {
+                        let (weight, coefficients) = (Arc::clone(dense.weight()), (*positive, *negative));
+                        Weight::FewRows(FewRows { weight, direction: *direction, coefficients })
+                    }
+                    _ => Weight::Packed(self.packed(dense, key(id, *direction, *weight), *direction, *weight)),
                 })
             }
             (Work::Convolve { direction, weight }, Layer::Conv(conv)) => {
