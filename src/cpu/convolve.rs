@@ -191,12 +191,25 @@ impl WithFunction for Gather<'_> {
             #[inline(always)]
             fn run<const FUSED: bool, const LANES: usize>(self) {
                 let Body(Gather { block, group, summed, stride, rows }, f) = self;
+                let runs = block.runs(group, summed.clone());
+                let (channels, extents) = (block.conv.channels.source, block.conv.lattice.sources);
                 let (mut row, mut elements) = (usize::MAX, [].as_slice());
                 for (place, to) in block.places.iter().zip(rows.chunks_exact_mut(stride)) {
                     if place.row != row {
                         (row, elements) = (place.row, block.chain.row(block.source.buffer, place.row));
                     }
-                    block.gather_row(f, place, group, summed.start, elements, &mut to[..summed.len()]);
+                    let mut to = &mut to[..summed.len()];
+                    for run in &runs {
+                        let (part, rest) = to.split_at_mut(run.length);
+                        match line_at(place, run, extents) {
+                            Some(line) => {
+                                let line = &elements[line * extents[2] * channels..][..extents[2] * channels];
+                                copy(f, line, place.origin[2] * channels as isize + run.offset, part);
+                            }
+                            None => part.fill(0.0),
+                        }
+                        to = rest;
+                    }
                 }
             }
         }
@@ -204,52 +217,64 @@ impl WithFunction for Gather<'_> {
     }
 }
 
+/// Elements of a line of the source that lie side by side in a row of A.
+struct Run {
+    /// The line, counted from the window's lowest corner.
+    outer: isize,
+    middle: isize,
+    /// The first element, counted from the corner's.
+    offset: isize,
+    length: usize,
+}
+
 impl Block<'_> {
-    /// What one target's window covers, from summed element `k` on.
-    #[inline(always)]
-    fn gather_row(
-        &self,
-        f: impl Function,
-        place: &Place,
-        group: usize,
-        mut k: usize,
-        elements: &[f32],
-        mut to: &mut [f32],
-    ) {
+    /// What windows cover of the summed elements of a group.
+    fn runs(&self, group: usize, summed: Range<usize>) -> Vec<Run> {
         let Channels { source: channels, .. } = self.conv.channels;
-        let (of_group, extents) = (self.conv.channels.source_group(), self.conv.lattice.sources);
+        let of_group = self.conv.channels.source_group();
         let [_, middle, inner] = &self.phase.axes;
         // Taps of the innermost axis that follow one another are one run.
         let is_run = inner.taps == 1 || (inner.spread.abs() == 1 && of_group == channels);
-        let run = if is_run { inner.taps * of_group } else { of_group };
-        let runs_a_line = inner.taps * of_group / run;
-        while !to.is_empty() {
-            let (line, of_line) = (k / run / runs_a_line, k / run % runs_a_line);
-            let (part, rest) = to.split_at_mut((run - k % run).min(to.len()));
-            let at = self.phase.offset(2, of_line) - self.phase.offset(2, 0) + place.origin[2];
-            k += part.len();
-            match line_at(place, self.phase, line / middle.taps, line % middle.taps, extents) {
-                Some(line) => {
-                    let elements = &elements[line * extents[2] * channels..][..extents[2] * channels];
-                    let offset = at * channels as isize + (group * of_group + (k - part.len()) % run) as isize;
-                    copy(f, elements, offset, part);
-                }
-                None => part.fill(0.0),
-            }
-            to = rest;
+        let length = if is_run { inner.taps * of_group } else { of_group };
+        let runs_a_line = inner.taps * of_group / length;
+        let from_lowest = |axis: usize, tap: usize| self.phase.offset(axis, tap) - self.phase.offset(axis, 0);
+        let mut runs = Vec::new();
+        let mut k = summed.start;
+        while k < summed.end {
+            let (line, of_line, of_run) = (k / length / runs_a_line, k / length % runs_a_line, k % length);
+            runs.push(Run {
+                outer: from_lowest(0, line / middle.taps),
+                middle: from_lowest(1, line % middle.taps),
+                offset: from_lowest(2, of_line) * channels as isize + (group * of_group + of_run) as isize,
+                length: (length - of_run).min(summed.end - k),
+            });
+            k += length - of_run;
         }
+        runs
     }
+}
+
+/// The line of the source that a run lies in, if there is one.
+#[inline(always)]
+fn line_at(place: &Place, run: &Run, extents: Extents) -> Option<usize> {
+    let along = |at: isize, extent: usize| usize::try_from(at).ok().filter(|at| *at < extent);
+    Some(
+        along(place.origin[0] + run.outer, extents[0])? * extents[1] + along(place.origin[1] + run.middle, extents[1])?,
+    )
 }
 
 /// Elements of a line from `offset` on, zeros where there are none.
 #[inline(always)]
 fn copy(f: impl Function, line: &[f32], offset: isize, to: &mut [f32]) {
+    if let Some(inside) = usize::try_from(offset).ok().and_then(|from| line.get(from..from + to.len())) {
+        return read(f, inside, to);
+    }
     let missing = usize::try_from(-offset).unwrap_or(0).min(to.len());
     let from = usize::try_from(offset).unwrap_or(0).min(line.len());
     let (before, to) = to.split_at_mut(missing);
     let (inside, behind) = to.split_at_mut(to.len().min(line.len() - from));
     before.fill(0.0);
-    read(f, &line[from..from + inside.len()], inside);
+    inside.iter_mut().zip(&line[from..]).for_each(|(to, &x)| *to = f.of(x));
     behind.fill(0.0);
 }
 
@@ -271,13 +296,4 @@ fn read(f: impl Function, from: &[f32], to: &mut [f32]) {
     if let (Some(ends), Some(last)) = (ends, to.last_chunk_mut::<VECTOR>()) {
         *last = ends;
     }
-}
-
-/// The line of the source that the taps of the outer axes read, if there is one.
-fn line_at(place: &Place, phase: &Phase, outer: usize, middle: usize, extents: Extents) -> Option<usize> {
-    let along = |axis: usize, tap: usize| {
-        let at = place.origin[axis] + phase.offset(axis, tap) - phase.offset(axis, 0);
-        usize::try_from(at).ok().filter(|at| *at < extents[axis])
-    };
-    Some(along(0, outer)? * extents[1] + along(1, middle)?)
 }

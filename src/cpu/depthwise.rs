@@ -2,7 +2,8 @@
 
 use super::chain::{self, Chain};
 use super::convolve::Convolution;
-use super::functions::{self, Function, WithFunction};
+use super::functions::{Function, WithFunction};
+use super::lattice::Walk;
 use super::simd::{self, Level, Loop};
 use crate::plan::Operand;
 
@@ -20,31 +21,30 @@ pub(super) fn run(
     targets: &mut [f32],
 ) {
     let channels = conv.channels;
-    let is_depthwise = channels.groups == channels.source && channels.source == channels.target;
+    if channels.groups == channels.source && channels.source == channels.target {
+        let part = Depthwise { chain, source, conv, weights, first, targets };
+        return chain::through(source.activation, source.part, part);
+    }
     let count = conv.lattice.count();
-    let mut taps = Vec::new();
+    let mut walk = Walk::new(&conv.lattice);
     let mut spread = Spread { read: vec![0.0; channels.source], across: vec![0.0; channels.target] };
     for (position, target) in targets.chunks_exact_mut(channels.target).enumerate() {
         let (row, position) = ((first + position) / count, (first + position) % count);
         let elements = chain.row(source.buffer, row);
-        taps.clear();
-        conv.lattice.visit(position, |from, tap| taps.push((from * channels.source, tap)));
-        if is_depthwise {
-            let sum = Depthwise { elements, weights, taps: &taps, target };
-            chain::through(source.activation, source.part, sum);
-        } else {
-            spread.sum(conv, &source, elements, weights, &taps, target);
-        }
+        let (taps, offset) = walk.taps(position);
+        let elements = &elements[offset * channels.source..];
+        spread.sum(conv, &source, elements, weights, taps, target);
     }
 }
 
-/// One target, each of whose channels reads its own of the source.
+/// Targets each of whose channels reads its own of the source.
 struct Depthwise<'a> {
-    elements: &'a [f32],
+    chain: &'a Chain<'a>,
+    source: Operand,
+    conv: &'a Convolution,
     weights: &'a [f32],
-    /// Where the source's channels begin, and the window's position.
-    taps: &'a [(usize, usize)],
-    target: &'a mut [f32],
+    first: usize,
+    targets: &'a mut [f32],
 }
 
 impl WithFunction for Depthwise<'_> {
@@ -53,24 +53,27 @@ impl WithFunction for Depthwise<'_> {
         impl<F: Function> Loop for Body<'_, F> {
             #[inline(always)]
             fn run<const FUSED: bool, const LANES: usize>(self) {
-                let Body(Depthwise { elements, weights, taps, target }, f) = self;
-                let channels = target.len();
-                let (blocks, rest) = target.as_chunks_mut::<CHANNELS>();
-                for (block, target) in blocks.iter_mut().enumerate() {
-                    let mut sums = [0.0; CHANNELS];
-                    for &(from, tap) in taps {
-                        let x = elements[from + block * CHANNELS..].first_chunk::<CHANNELS>();
-                        let w = &weights[tap * channels + block * CHANNELS..][..CHANNELS];
-                        let x = f.of_all(*x.expect("blocks end within the channels"));
-                        add::<FUSED>(&mut sums, &x, w, functions::Identity);
+                let Body(Depthwise { chain, source, conv, weights, first, targets }, f) = self;
+                let (count, channels) = (conv.lattice.count(), conv.channels.source);
+                let mut walk = Walk::new(&conv.lattice);
+                for (position, target) in targets.chunks_exact_mut(channels).enumerate() {
+                    let (row, position) = ((first + position) / count, (first + position) % count);
+                    let elements = chain.row(source.buffer, row);
+                    let (taps, offset) = walk.taps(position);
+                    let elements = &elements[offset * channels..];
+                    let (blocks, rest) = target.as_chunks_mut::<CHANNELS>();
+                    let at = blocks.len() * CHANNELS;
+                    for (block, target) in blocks.iter_mut().enumerate() {
+                        *target = sum::<CHANNELS, FUSED>(f, elements, weights, taps, block * CHANNELS, channels);
                     }
-                    *target = sums;
-                }
-                let first = channels - rest.len();
-                rest.fill(0.0);
-                for &(from, tap) in taps {
-                    let x = &elements[from + first..][..rest.len()];
-                    add::<FUSED>(rest, x, &weights[tap * channels + first..][..rest.len()], f);
+                    let (blocks, rest) = rest.as_chunks_mut::<8>();
+                    for (block, target) in blocks.iter_mut().enumerate() {
+                        *target = sum::<8, FUSED>(f, elements, weights, taps, at + block * 8, channels);
+                    }
+                    let at = at + blocks.len() * 8;
+                    for (block, target) in rest.iter_mut().enumerate() {
+                        [*target] = sum::<1, FUSED>(f, elements, weights, taps, at + block, channels);
+                    }
                 }
             }
         }
@@ -78,11 +81,29 @@ impl WithFunction for Depthwise<'_> {
     }
 }
 
-/// sums ← sums + f(x) w.
+/// `N` channels of a target from `first` on.
 #[inline(always)]
-fn add<const FUSED: bool>(sums: &mut [f32], x: &[f32], w: &[f32], f: impl Function) {
+fn sum<const N: usize, const FUSED: bool>(
+    f: impl Function,
+    elements: &[f32],
+    weights: &[f32],
+    taps: &[(usize, usize)],
+    first: usize,
+    channels: usize,
+) -> [f32; N] {
+    let mut sums = [0.0; N];
+    for &(source, tap) in taps {
+        let x = elements[source * channels + first..].first_chunk::<N>().expect("blocks end within the channels");
+        let w = weights[tap * channels + first..].first_chunk::<N>().expect("blocks end within the channels");
+        add::<FUSED>(&mut sums, &f.of_all(*x), w);
+    }
+    sums
+}
+
+/// sums ← sums + x w.
+#[inline(always)]
+fn add<const FUSED: bool>(sums: &mut [f32], x: &[f32], w: &[f32]) {
     for ((sum, &x), &w) in sums.iter_mut().zip(x).zip(w) {
-        let x = f.of(x);
         *sum = if FUSED { x.mul_add(w, *sum) } else { x * w + *sum };
     }
 }
@@ -107,7 +128,7 @@ impl Spread {
         let (of_group, to_group) = (channels.source_group(), channels.target_group());
         target.fill(0.0);
         for &(from, tap) in taps {
-            chain::read(source, &elements[from..][..channels.source], &mut self.read);
+            chain::read(source, &elements[from * channels.source..][..channels.source], &mut self.read);
             for channel in 0..of_group {
                 let groups = self.read[channel..].iter().step_by(of_group).zip(self.across.chunks_exact_mut(to_group));
                 groups.for_each(|(&x, across)| across.fill(x));
@@ -128,6 +149,6 @@ struct Add<'a> {
 impl Loop for Add<'_> {
     #[inline(always)]
     fn run<const FUSED: bool, const LANES: usize>(self) {
-        add::<FUSED>(self.sums, self.x, self.w, functions::Identity);
+        add::<FUSED>(self.sums, self.x, self.w);
     }
 }

@@ -18,6 +18,33 @@ pub(super) struct Lattice {
     pub(super) sources: Extents,
     pub(super) targets: Extents,
     pub(super) kernel: Extents,
+    /// The innermost axis' tables by kind: targets whose taps differ only in where they begin share one.
+    kinds: Kinds,
+}
+
+/// Kinds of taps along an axis.
+#[derive(Debug)]
+struct Kinds {
+    /// For each target, its kind and the source that its taps begin at.
+    of_target: Vec<(usize, usize)>,
+    /// For each kind, sources from the first on and the window's positions there.
+    taps: Vec<Vec<(usize, usize)>>,
+}
+
+impl Kinds {
+    fn new(taps: &[Vec<(usize, usize)>]) -> Self {
+        let mut kinds = Kinds { of_target: Vec::with_capacity(taps.len()), taps: Vec::new() };
+        for taps in taps {
+            let first = taps.iter().map(|(source, _)| *source).min().unwrap_or(0);
+            let from_first: Vec<_> = taps.iter().map(|&(source, tap)| (source - first, tap)).collect();
+            let known = kinds.taps.iter().position(|known| *known == from_first).unwrap_or_else(|| {
+                kinds.taps.push(from_first);
+                kinds.taps.len() - 1
+            });
+            kinds.of_target.push((known, first));
+        }
+        kinds
+    }
 }
 
 impl Lattice {
@@ -39,26 +66,13 @@ impl Lattice {
                 }
             }
         }
-        Lattice { taps, sources, targets, kernel }
+        let kinds = Kinds::new(&taps[2]);
+        Lattice { taps, sources, targets, kernel, kinds }
     }
 
     /// How many targets there are.
     pub(super) fn count(&self) -> usize {
         self.targets.iter().product()
-    }
-
-    /// Calls `work` with each source of a target and the window's position there, in the window's order or against it.
-    pub(super) fn visit(&self, target: usize, mut work: impl FnMut(usize, usize)) {
-        let [outer, middle, inner] = coordinates(target, self.targets);
-        for &(outer, outer_tap) in &self.taps[0][outer] {
-            for &(middle, middle_tap) in &self.taps[1][middle] {
-                let source = (outer * self.sources[1] + middle) * self.sources[2];
-                let position = (outer_tap * self.kernel[1] + middle_tap) * self.kernel[2];
-                for &(inner, inner_tap) in &self.taps[2][inner] {
-                    work(source + inner, position + inner_tap);
-                }
-            }
-        }
     }
 
     /// For each axis and source, the targets that read it, rising, and the window's positions there.
@@ -84,6 +98,45 @@ impl Lattice {
         let first = lines.clone().flat_map(of_line).min().unwrap_or(0);
         let end = lines.flat_map(of_line).max().map_or(0, |last| last + 1);
         first * self.sources[2]..end * self.sources[2]
+    }
+}
+
+/// A walk over targets, which visits the lattice once for each kind of target in a line.
+pub(super) struct Walk<'a> {
+    lattice: &'a Lattice,
+    line: Option<usize>,
+    /// For each kind, whether its taps are those of this line, and they.
+    kinds: Vec<(bool, Vec<(usize, usize)>)>,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(lattice: &'a Lattice) -> Self {
+        Walk { lattice, line: None, kinds: vec![(false, Vec::new()); lattice.kinds.taps.len()] }
+    }
+
+    /// The sources of a target and the window's positions there, in the window's order or against it; every
+    /// source is meant as far behind as the number beside them says.
+    pub(super) fn taps(&mut self, target: usize) -> (&[(usize, usize)], usize) {
+        let lattice = self.lattice;
+        let [outer, middle, inner] = coordinates(target, lattice.targets);
+        if self.line != Some(target - inner) {
+            self.line = Some(target - inner);
+            self.kinds.iter_mut().for_each(|(is_of_line, _)| *is_of_line = false);
+        }
+        let (kind, first) = lattice.kinds.of_target[inner];
+        let (is_of_line, taps) = &mut self.kinds[kind];
+        if !*is_of_line {
+            *is_of_line = true;
+            taps.clear();
+            for &(outer, outer_tap) in &lattice.taps[0][outer] {
+                for &(middle, middle_tap) in &lattice.taps[1][middle] {
+                    let source = (outer * lattice.sources[1] + middle) * lattice.sources[2];
+                    let position = (outer_tap * lattice.kernel[1] + middle_tap) * lattice.kernel[2];
+                    taps.extend(lattice.kinds.taps[kind].iter().map(|&(inner, tap)| (source + inner, position + tap)));
+                }
+            }
+        }
+        (taps, first)
     }
 }
 
