@@ -25,8 +25,12 @@ pub(super) trait Function: Copy {
 
     /// f of each of some elements, which is what loops over many should call.
     #[inline(always)]
-    fn of_all<const N: usize>(self, x: [f32; N]) -> [f32; N] {
-        x.map(|x| self.of(x))
+    fn of_all<const N: usize>(self, mut x: [f32; N]) -> [f32; N] {
+        // `map` would be a call, compiled for any machine.
+        for x in &mut x {
+            *x = self.of(*x);
+        }
+        x
     }
 }
 

@@ -129,7 +129,7 @@ impl PackedWeight {
                 let to = &mut elements[first + (position * depth + k) * panel..][..panel];
                 match (<&[f32; LINE]>::try_from(from), <&mut [f32; LINE]>::try_from(&mut *to)) {
                     // Of a known length, so that nothing is called for so few.
-                    (Ok(from), Ok(to)) => *to = from.map(&change),
+                    (Ok(from), Ok(to)) => to.iter_mut().zip(from).for_each(|(to, &w)| *to = change(w)),
                     _ => {
                         to.fill(0.0);
                         to.iter_mut().zip(from).for_each(|(to, &w)| *to = change(w));

@@ -41,14 +41,17 @@ use crate::plan::Plan;
 use crate::relevance::LayerSums;
 
 use crew::{Crew, Shelf};
+use dense::Weight;
 use gemm::row_block;
 use run::{Run, Told};
 use tools::{Tool, Weights};
 
 /// Bytes that a chunk whose steps are shared may take without need: what a distant cache holds.
 const CACHED: usize = 16 << 20;
-/// Rows of relevance that such a chunk should have in any case, so that reading large weights does not count.
-const ENOUGH_ROWS: usize = 8;
+/// Rows of relevance that such a chunk should have in any case, so that reading weights does not count, and where dense
+/// weights come from memory.
+const ENOUGH_ROWS: usize = 4;
+const ENOUGH_FEW_ROWS: usize = 8;
 /// Bytes that it may take for that.
 const MOST_BYTES: usize = 384 << 20;
 
@@ -164,7 +167,7 @@ impl Cpu {
             told
         };
         let samples = if prepared.has_windows {
-            shared_samples(&prepared.plan, batch.samples)
+            shared_samples(prepared, batch.samples)
         } else {
             self.samples(prepared, batch.samples)
         };
@@ -210,9 +213,12 @@ fn has_windows(network: &Network) -> bool {
 }
 
 /// How many samples a chunk holds whose steps threads share.
-fn shared_samples(plan: &Plan, samples: usize) -> usize {
+fn shared_samples(prepared: &Prepared, samples: usize) -> usize {
+    let plan = &prepared.plan;
+    let is_in_memory = |tool: &Tool| matches!(tool, Tool::Product(Weight::FewRows(_)));
+    let enough = if prepared.tools.iter().any(is_in_memory) { ENOUGH_FEW_ROWS } else { ENOUGH_ROWS };
     let bytes = plan.placements.bytes_per_sample().max(1);
-    let most = (MOST_BYTES / bytes).min(ENOUGH_ROWS.div_ceil(plan.targets)).max(CACHED / bytes).clamp(1, plan.chunk);
+    let most = (MOST_BYTES / bytes).min(enough.div_ceil(plan.targets)).max(CACHED / bytes).clamp(1, plan.chunk);
     samples.div_ceil(samples.div_ceil(most))
 }
 

@@ -151,7 +151,9 @@ impl Kind for Mean<'_> {
             let x: [f32; N] = f.of_all(x);
             (0..N).for_each(|lane| sums[lane] += x[lane]);
         }
-        sums.map(|sum| sum * self.weights[from.position])
+        let weight = self.weights[from.position];
+        (0..N).for_each(|lane| sums[lane] *= weight);
+        sums
     }
 }
 
