@@ -12,7 +12,7 @@ use super::depthwise;
 use super::filters::{Channels, Filters, Phase};
 use super::functions::{Function, WithFunction};
 use super::gemm::{self, LINE, PackedWeight, Slice};
-use super::lattice::{Extents, Lattice, coordinates};
+use super::lattice::{Extents, Lattice, advance, coordinates};
 use super::narrow::{self, Spread};
 use super::simd::{self, Level, Loop};
 use crate::layers::Reach;
@@ -111,28 +111,21 @@ struct Place {
     start: usize,
     /// The row of the target's buffer.
     row: usize,
-    /// The source at the first tap of each axis.
+    /// The lowest source that it reads along each axis.
     origin: [isize; MOST_AXES],
 }
 
 /// The targets of a phase among `count` from position `first` on.
 fn places(conv: &Convolution, phase: &Phase, first: usize, count: usize) -> Vec<Place> {
-    let positions = conv.lattice.count();
+    let (positions, targets) = (conv.lattice.count(), conv.lattice.targets);
     let mut places = Vec::with_capacity(count / conv.phases.len() + 1);
+    let (mut row, mut at) = (first / positions, coordinates(first % positions, targets));
     for position in 0..count {
-        let at = coordinates((first + position) % positions, conv.lattice.targets);
-        let mut origin = [0; MOST_AXES];
-        let belongs = phase.axes.iter().zip(at).zip(&mut origin).all(|((reach, at), origin)| {
-            let i = at.wrapping_sub(reach.first) / reach.step;
-            *origin = (reach.stride * i) as isize + reach.start;
-            at % reach.step == reach.first % reach.step && i < reach.count
-        });
-        if belongs {
-            let row = (first + position) / positions;
-            // The lowest source, whichever way the taps go.
-            let lowest = std::array::from_fn(|axis| origin[axis] + phase.offset(axis, 0));
-            places.push(Place { start: position * conv.channels.target, row, origin: lowest });
+        let [outer, middle, inner] = &phase.lowest;
+        if let (Some(outer), Some(middle), Some(inner)) = (outer[at[0]], middle[at[1]], inner[at[2]]) {
+            places.push(Place { start: position * conv.channels.target, row, origin: [outer, middle, inner] });
         }
+        row += usize::from(advance(&mut at, targets) && at == [0; MOST_AXES]);
     }
     places
 }

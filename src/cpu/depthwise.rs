@@ -3,7 +3,7 @@
 use super::chain::{self, Chain};
 use super::convolve::Convolution;
 use super::functions::{Function, WithFunction};
-use super::lattice::Walk;
+use super::lattice::{Sources, Walk};
 use super::simd::{self, Level, Loop};
 use crate::plan::Operand;
 
@@ -25,14 +25,11 @@ pub(super) fn run(
         let part = Depthwise { chain, source, conv, weights, first, targets };
         return chain::through(source.activation, source.part, part);
     }
-    let count = conv.lattice.count();
-    let mut walk = Walk::new(&conv.lattice);
+    let mut walk = Walk::new(&conv.lattice, first);
     let mut spread = Spread { read: vec![0.0; channels.source], across: vec![0.0; channels.target] };
-    for (position, target) in targets.chunks_exact_mut(channels.target).enumerate() {
-        let (row, position) = ((first + position) / count, (first + position) % count);
-        let elements = chain.row(source.buffer, row);
-        let (taps, offset) = walk.taps(position);
-        let elements = &elements[offset * channels.source..];
+    for target in targets.chunks_exact_mut(channels.target) {
+        let Sources { row, taps, offset, .. } = walk.next();
+        let elements = &chain.row(source.buffer, row)[offset * channels.source..];
         spread.sum(conv, &source, elements, weights, taps, target);
     }
 }
@@ -54,13 +51,11 @@ impl WithFunction for Depthwise<'_> {
             #[inline(always)]
             fn run<const FUSED: bool, const LANES: usize>(self) {
                 let Body(Depthwise { chain, source, conv, weights, first, targets }, f) = self;
-                let (count, channels) = (conv.lattice.count(), conv.channels.source);
-                let mut walk = Walk::new(&conv.lattice);
-                for (position, target) in targets.chunks_exact_mut(channels).enumerate() {
-                    let (row, position) = ((first + position) / count, (first + position) % count);
-                    let elements = chain.row(source.buffer, row);
-                    let (taps, offset) = walk.taps(position);
-                    let elements = &elements[offset * channels..];
+                let channels = conv.channels.source;
+                let mut walk = Walk::new(&conv.lattice, first);
+                for target in targets.chunks_exact_mut(channels) {
+                    let Sources { row, taps, offset, .. } = walk.next();
+                    let elements = &chain.row(source.buffer, row)[offset * channels..];
                     let (blocks, rest) = target.as_chunks_mut::<CHANNELS>();
                     let at = blocks.len() * CHANNELS;
                     for (block, target) in blocks.iter_mut().enumerate() {

@@ -26,15 +26,27 @@ pub(super) enum Filters {
 #[derive(Debug)]
 pub(super) struct Phase {
     pub(super) axes: [Reach; MOST_AXES],
+    /// For each axis and target that belongs to the phase, the lowest source of its taps; it may lie outside.
+    pub(super) lowest: [Vec<Option<isize>>; MOST_AXES],
 }
 
 impl Phase {
-    fn new(reaches: &[Reach]) -> Self {
+    /// A phase of targets with the given extents.
+    fn new(reaches: &[Reach], targets: Extents) -> Self {
         let single =
             Reach { count: 1, first: 0, step: 1, stride: 1, start: 0, spread: 1, taps: 1, tap: 0, tap_step: 1 };
         let mut axes = [single; MOST_AXES];
         axes[MOST_AXES - reaches.len()..].copy_from_slice(reaches);
-        Phase { axes }
+        let mut phase = Phase { axes, lowest: Default::default() };
+        for axis in 0..MOST_AXES {
+            let (reach, to_lowest) = (axes[axis], phase.offset(axis, 0));
+            let mut lowest = vec![None; targets[axis]];
+            for i in 0..reach.count {
+                lowest[reach.first + reach.step * i] = Some((reach.stride * i) as isize + reach.start + to_lowest);
+            }
+            phase.lowest[axis] = lowest;
+        }
+        phase
     }
 
     /// The source's offset along an axis at each of its taps, in the order that sums take them: rising.
@@ -60,11 +72,11 @@ impl Phase {
 
 /// The phases of a direction; `input` and `output` are the layer's spatial extents.
 pub(super) fn phases(conv: &Conv, direction: Direction, input: &[usize], output: &[usize]) -> Vec<Phase> {
-    let reaches = match direction {
-        Direction::Forward => conv.forward(output),
-        Direction::Backward => conv.backward(input),
+    let (reaches, targets) = match direction {
+        Direction::Forward => (conv.forward(output), filled(output)),
+        Direction::Backward => (conv.backward(input), filled(input)),
     };
-    reaches.iter().map(|reaches| Phase::new(reaches)).collect()
+    reaches.iter().map(|reaches| Phase::new(reaches, targets)).collect()
 }
 
 /// Channels of a convolution as a direction sees them.

@@ -75,6 +75,18 @@ impl Lattice {
         self.targets.iter().product()
     }
 
+    /// The taps of a kind of target in a line.
+    fn fill(&self, kind: usize, outer: usize, middle: usize, taps: &mut Vec<(usize, usize)>) {
+        taps.clear();
+        for &(outer, outer_tap) in &self.taps[0][outer] {
+            for &(middle, middle_tap) in &self.taps[1][middle] {
+                let source = (outer * self.sources[1] + middle) * self.sources[2];
+                let position = (outer_tap * self.kernel[1] + middle_tap) * self.kernel[2];
+                taps.extend(self.kinds.taps[kind].iter().map(|&(inner, tap)| (source + inner, position + tap)));
+            }
+        }
+    }
+
     /// For each axis and source, the targets that read it, rising, and the window's positions there.
     pub(super) fn readers(&self) -> [Vec<Vec<(usize, usize)>>; MOST_AXES] {
         std::array::from_fn(|axis| {
@@ -101,43 +113,66 @@ impl Lattice {
     }
 }
 
-/// A walk over targets, which visits the lattice once for each kind of target in a line.
+/// A walk over targets in order, from row to row, which looks the lattice up once for each kind of target in a line.
 pub(super) struct Walk<'a> {
     lattice: &'a Lattice,
-    line: Option<usize>,
+    row: usize,
+    at: Extents,
     /// For each kind, whether its taps are those of this line, and they.
     kinds: Vec<(bool, Vec<(usize, usize)>)>,
 }
 
+/// What a target reads.
+pub(super) struct Sources<'a> {
+    /// The row that the target is in.
+    pub(super) row: usize,
+    /// The target's position in the row.
+    pub(super) position: usize,
+    /// The sources, each meant `offset` farther behind, and the window's positions there, in the window's order or
+    /// against it.
+    pub(super) taps: &'a [(usize, usize)],
+    pub(super) offset: usize,
+}
+
 impl<'a> Walk<'a> {
-    pub(super) fn new(lattice: &'a Lattice) -> Self {
-        Walk { lattice, line: None, kinds: vec![(false, Vec::new()); lattice.kinds.taps.len()] }
+    /// A walk from target `first` on, counted over rows.
+    pub(super) fn new(lattice: &'a Lattice, first: usize) -> Self {
+        let at = coordinates(first % lattice.count(), lattice.targets);
+        let kinds = vec![(false, Vec::new()); lattice.kinds.taps.len()];
+        Walk { lattice, row: first / lattice.count(), at, kinds }
     }
 
-    /// The sources of a target and the window's positions there, in the window's order or against it; every
-    /// source is meant as far behind as the number beside them says.
-    pub(super) fn taps(&mut self, target: usize) -> (&[(usize, usize)], usize) {
+    /// The next target.
+    pub(super) fn next(&mut self) -> Sources<'_> {
+        let (row, [outer, middle, inner]) = (self.row, self.at);
+        let is_last_of_line = advance(&mut self.at, self.lattice.targets);
+        self.row += usize::from(is_last_of_line && self.at == [0; MOST_AXES]);
         let lattice = self.lattice;
-        let [outer, middle, inner] = coordinates(target, lattice.targets);
-        if self.line != Some(target - inner) {
-            self.line = Some(target - inner);
+        let position = (outer * lattice.targets[1] + middle) * lattice.targets[2] + inner;
+        if inner == 0 {
             self.kinds.iter_mut().for_each(|(is_of_line, _)| *is_of_line = false);
         }
-        let (kind, first) = lattice.kinds.of_target[inner];
+        let (kind, offset) = lattice.kinds.of_target[inner];
         let (is_of_line, taps) = &mut self.kinds[kind];
         if !*is_of_line {
             *is_of_line = true;
-            taps.clear();
-            for &(outer, outer_tap) in &lattice.taps[0][outer] {
-                for &(middle, middle_tap) in &lattice.taps[1][middle] {
-                    let source = (outer * lattice.sources[1] + middle) * lattice.sources[2];
-                    let position = (outer_tap * lattice.kernel[1] + middle_tap) * lattice.kernel[2];
-                    taps.extend(lattice.kinds.taps[kind].iter().map(|&(inner, tap)| (source + inner, position + tap)));
-                }
-            }
+            lattice.fill(kind, outer, middle, taps);
         }
-        (taps, first)
+        Sources { row, position, taps, offset }
     }
+}
+
+/// Goes on to the next coordinates, after the last to the first; tells whether a line ended.
+#[inline(always)]
+pub(super) fn advance(at: &mut Extents, extents: Extents) -> bool {
+    for axis in (0..MOST_AXES).rev() {
+        at[axis] += 1;
+        if at[axis] < extents[axis] {
+            return axis < MOST_AXES - 1;
+        }
+        at[axis] = 0;
+    }
+    true
 }
 
 /// Extents with axes of one position in front.

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::chain::{self, Chain};
 use super::convolve::Convolution;
 use super::gemm::{self, LINE, PackedWeight, Slice};
-use super::lattice::{Lattice, coordinates};
+use super::lattice::{Lattice, advance, coordinates};
 use super::simd::{self, Level, Loop};
 use crate::plan::Operand;
 
@@ -142,12 +142,12 @@ impl Loop for Add<'_> {
         let Add { conv, spread, weight, products, sources, range, targets } = self;
         let channels = conv.channels.target;
         let [_, middles, inners] = conv.lattice.targets;
-        let mut line = usize::MAX;
+        let mut at = coordinates(sources.start, conv.lattice.sources);
+        let mut is_new_line = true;
         let mut lines: Vec<(usize, usize)> = Vec::new();
-        for (source, products) in sources.zip(products.chunks_exact(weight.columns())) {
-            let [outer, middle, inner] = coordinates(source, conv.lattice.sources);
-            if source - inner != line {
-                line = source - inner;
+        for products in products.chunks_exact(weight.columns()) {
+            let [outer, middle, inner] = at;
+            if is_new_line {
                 lines.clear();
                 for &(outer, outer_tap) in &spread.lines[0][outer] {
                     let of_middle = spread.lines[1][middle].iter().map(|&(middle, middle_tap)| {
@@ -158,6 +158,7 @@ impl Loop for Add<'_> {
                     lines.extend(of_middle.filter(|(first, _)| first + inners > range.start && *first < range.end));
                 }
             }
+            is_new_line = advance(&mut at, conv.lattice.sources);
             for &(first, column) in &lines {
                 for run in &spread.runs[inner] {
                     let target = first + run.target;

@@ -4,7 +4,7 @@
 
 use super::chain::{self, Chain};
 use super::functions::{Function, WithFunction};
-use super::lattice::{Lattice, Walk};
+use super::lattice::{Lattice, Sources, Walk};
 use super::simd::{self, Level, Loop};
 use crate::plan::{BufferId, Direction, Operand, Step, Work};
 
@@ -69,14 +69,11 @@ impl<K: Kind> WithFunction for Each<'_, K> {
             #[inline(always)]
             fn run<const FUSED: bool, const LANES: usize>(self) {
                 let Body(Each(Part { chain, pool, source, first, targets }, kind), f) = self;
-                let (count, channels) = (pool.lattice.count(), pool.channels);
-                let mut walk = Walk::new(&pool.lattice);
-                for (position, target) in targets.chunks_exact_mut(channels).enumerate() {
-                    let (row, position) = ((first + position) / count, (first + position) % count);
-                    let elements = chain.row(source.buffer, row);
-                    let (taps, offset) = walk.taps(position);
-                    let from = Sources { elements, taps, offset, channels, row, position };
-                    in_blocks(&kind, f, &from, target);
+                let mut walk = Walk::new(&pool.lattice, first);
+                for target in targets.chunks_exact_mut(pool.channels) {
+                    let sources = walk.next();
+                    let elements = chain.row(source.buffer, sources.row);
+                    in_blocks(&kind, f, &Windows { elements, channels: pool.channels, sources }, target);
                 }
             }
         }
@@ -85,23 +82,18 @@ impl<K: Kind> WithFunction for Each<'_, K> {
 }
 
 /// What one target reads of a row of the source.
-struct Sources<'a> {
+struct Windows<'a> {
     elements: &'a [f32],
-    /// The sources from `offset` on, and the window's position at each.
-    taps: &'a [(usize, usize)],
-    offset: usize,
     channels: usize,
-    row: usize,
-    /// The target's position.
-    position: usize,
+    sources: Sources<'a>,
 }
 
-impl Sources<'_> {
+impl Windows<'_> {
     /// For each tap the source, the window's position there, and `N` of the source's channels from `first` on.
     #[inline(always)]
     fn taps<const N: usize>(&self, first: usize) -> impl Iterator<Item = (usize, usize, [f32; N])> {
-        self.taps.iter().map(move |&(source, tap)| {
-            let source = source + self.offset;
+        self.sources.taps.iter().map(move |&(source, tap)| {
+            let source = source + self.sources.offset;
             (source, tap, array(&self.elements[source * self.channels + first..]))
         })
     }
@@ -115,12 +107,12 @@ fn array<const N: usize>(elements: &[f32]) -> [f32; N] {
 /// What becomes of a window, some channels at a time: they stay in registers while the window is visited.
 trait Kind {
     /// `N` channels from `first` on, read through `f`.
-    fn block<const N: usize>(&self, f: impl Function, from: &Sources<'_>, first: usize) -> [f32; N];
+    fn block<const N: usize>(&self, f: impl Function, from: &Windows<'_>, first: usize) -> [f32; N];
 }
 
 /// All channels of a target.
 #[inline(always)]
-fn in_blocks(kind: &impl Kind, f: impl Function, from: &Sources<'_>, target: &mut [f32]) {
+fn in_blocks(kind: &impl Kind, f: impl Function, from: &Windows<'_>, target: &mut [f32]) {
     let (blocks, rest) = target.as_chunks_mut::<32>();
     let mut first = 0;
     for block in blocks {
@@ -145,13 +137,13 @@ struct Mean<'a> {
 
 impl Kind for Mean<'_> {
     #[inline(always)]
-    fn block<const N: usize>(&self, f: impl Function, from: &Sources<'_>, first: usize) -> [f32; N] {
+    fn block<const N: usize>(&self, f: impl Function, from: &Windows<'_>, first: usize) -> [f32; N] {
         let mut sums = [0.0; N];
         for (_, _, x) in from.taps(first) {
             let x: [f32; N] = f.of_all(x);
             (0..N).for_each(|lane| sums[lane] += x[lane]);
         }
-        let weight = self.weights[from.position];
+        let weight = self.weights[from.sources.position];
         (0..N).for_each(|lane| sums[lane] *= weight);
         sums
     }
@@ -164,7 +156,7 @@ struct Spread<'a> {
 
 impl Kind for Spread<'_> {
     #[inline(always)]
-    fn block<const N: usize>(&self, f: impl Function, from: &Sources<'_>, first: usize) -> [f32; N] {
+    fn block<const N: usize>(&self, f: impl Function, from: &Windows<'_>, first: usize) -> [f32; N] {
         let mut sums = [0.0; N];
         for (source, _, q) in from.taps(first) {
             let (q, weight): ([f32; N], f32) = (f.of_all(q), self.weights[source]);
@@ -185,7 +177,7 @@ struct Greatest;
 
 impl Kind for Greatest {
     #[inline(always)]
-    fn block<const N: usize>(&self, f: impl Function, from: &Sources<'_>, first: usize) -> [f32; N] {
+    fn block<const N: usize>(&self, f: impl Function, from: &Windows<'_>, first: usize) -> [f32; N] {
         let mut best = [f32::NEG_INFINITY; N];
         for (_, _, x) in from.taps(first) {
             let x: [f32; N] = f.of_all(x);
@@ -205,7 +197,7 @@ struct Win;
 
 impl Kind for Win {
     #[inline(always)]
-    fn block<const N: usize>(&self, f: impl Function, from: &Sources<'_>, first: usize) -> [f32; N] {
+    fn block<const N: usize>(&self, f: impl Function, from: &Windows<'_>, first: usize) -> [f32; N] {
         let mut taps = from.taps(first);
         let Some((_, tap, x)) = taps.next() else { return [NOBODY; N] };
         let (mut best, mut winners): ([f32; N], [f32; N]) = (f.of_all(x), [tap as f32; N]);
@@ -229,8 +221,8 @@ struct Unpool<'a> {
 
 impl Kind for Unpool<'_> {
     #[inline(always)]
-    fn block<const N: usize>(&self, f: impl Function, from: &Sources<'_>, first: usize) -> [f32; N] {
-        let all = self.chain.row(self.winners, from.row);
+    fn block<const N: usize>(&self, f: impl Function, from: &Windows<'_>, first: usize) -> [f32; N] {
+        let all = self.chain.row(self.winners, from.sources.row);
         let mut sums = [0.0; N];
         for (source, tap, r) in from.taps(first) {
             let winners: [f32; N] = array(&all[source * from.channels + first..]);
