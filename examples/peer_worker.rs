@@ -1,7 +1,7 @@
 //! Times relprop for `benches/peers`: one process, one command a line on stdin, one answer a line on stdout.
 //!
-//! `peer_worker MODEL.onnx INPUT.npy COMPOSITE THREADS [BACKEND]` (`gpu:NAME` names the adapter) prints `ready`; then `forward` and `explain` answer
-//! seconds, `save PATH ROWS` writes the first rows of the last relevance, `peak` answers bytes, `adapter` names the GPU
+//! `peer_worker MODEL.onnx INPUT.npy COMPOSITE THREADS [BACKEND]` (`gpu:NAME` names the adapter) prints `ready`; then `forward` and `explain [K]`
+//! (the arg-max logit, or the K highest) answer seconds, `save PATH ROWS` writes the first rows of the last relevance, `peak` answers bytes, `adapter` names the GPU
 //! that computes or says `none`, `quit` ends.
 
 use std::io::BufRead as _;
@@ -41,10 +41,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 explainer.forward(&[Input::from(&samples)])?;
                 println!("{}", start.elapsed().as_secs_f64());
             }
-            ["explain"] => {
+            ["explain", targets @ ..] => {
                 drop(last.take());
+                let targets = match targets {
+                    [] => Targets::ArgMax,
+                    [top, ..] => Targets::Top(top.parse()?),
+                };
                 let start = Instant::now();
-                last = Some(explainer.explain(&[Input::from(&samples)], &Targets::ArgMax)?);
+                last = Some(explainer.explain(&[Input::from(&samples)], &targets)?);
                 println!("{}", start.elapsed().as_secs_f64());
             }
             ["save", path, rows] => {
