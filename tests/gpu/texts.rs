@@ -7,8 +7,18 @@ use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use relprop::layers::Family;
 use relprop::rules::Bounds;
+use relprop::wgpu;
 
 use super::*;
+
+/// A device that neither compiles nor computes: a text is the same on every one, and a software adapter takes a second to
+/// compile it. What the kernels compute, the other tests hold.
+fn textual(change: impl FnOnce(&mut DeviceOptions)) -> Arc<Gpu> {
+    let mut options = DeviceOptions { interfaces: Some(wgpu::Backends::NOOP), ..DeviceOptions::default() };
+    options.adapter = Some("noop".to_owned());
+    change(&mut options);
+    Arc::new(pollster::block_on(Gpu::open(&options)).unwrap())
+}
 
 /// Explains one sample of a network on a device that writes its kernels' texts down.
 fn dump(gpu: &Arc<Gpu>, network: Network, composite: &Composite, ask: &Request) {
@@ -17,7 +27,7 @@ fn dump(gpu: &Arc<Gpu>, network: Network, composite: &Composite, ask: &Request) 
 }
 
 fn dumping(folder: &Path) -> Arc<Gpu> {
-    Arc::new(open(|options| options.dump_shaders = Some(folder.to_owned())).unwrap())
+    textual(|options| options.dump_shaders = Some(folder.to_owned()))
 }
 
 fn texts(folder: &Path) -> BTreeMap<String, String> {
@@ -53,7 +63,7 @@ fn translates_everywhere(name: &str, text: &str) {
 #[test]
 fn one_network_takes_a_few_texts_however_many_layers_it_has() {
     for (preset, most) in [("epsilon", 8), ("epsilon-alpha2-beta1", 8), ("gamma", 16)] {
-        let gpu = Arc::new(open(|_| {}).unwrap());
+        let gpu = textual(|_| {});
         let widths = [16, 24, 32, 24, 32, 24, 32, 24, 10];
         let composite = Composite::preset(preset).unwrap();
         dump(&gpu, mlp(79, &widths, Activation::Relu, true), &composite, &Request::new(Targets::ArgMax));
@@ -147,13 +157,10 @@ fn every_shape_of_tile_is_valid_and_translates_everywhere() {
     let composite = composite_of(LinearRule::gamma(0.25, damped()));
     for tile in Tile::ALL {
         let folder = tempfile::tempdir().unwrap();
-        let gpu = Arc::new(
-            open(|options| {
-                options.dump_shaders = Some(folder.path().to_owned());
-                options.tile = Some(tile);
-            })
-            .unwrap(),
-        );
+        let gpu = textual(|options| {
+            options.dump_shaders = Some(folder.path().to_owned());
+            options.tile = Some(tile);
+        });
         dump(&gpu, mlp(88, &[9, 12, 3], Activation::Relu, true), &composite, &Request::new(Targets::Top(2)));
         dump(&gpu, residual_convnet(89), &composite, &Request::new(Targets::Top(2)));
         let found = texts(folder.path());
