@@ -110,8 +110,14 @@ fn filters_larger_than_a_binding_are_cut_and_give_the_same_bits() {
 #[test]
 fn images_of_more_workgroups_than_a_dimension_has_agree() {
     let few = Arc::new(under(|limits| limits.max_compute_workgroups_per_dimension = 5).unwrap());
+    let network = Arc::new(residual_convnet(65));
     let composite = composite_of(LinearRule::epsilon(damped()));
-    assert_agrees_on(&few, residual_convnet(65), &composite, &Request::new(Targets::ArgMax), "few workgroups");
+    let data = inputs(&network, 12, 90);
+    let ask = Request::new(Targets::ArgMax);
+    let exact = explain(&network, &composite, by(Backend::Reference), &data, &ask);
+    // More samples at a time than two, so that their pixels take the second dimension.
+    let found = explain(&network, &composite, Options { batch_size: Some(8), ..on(&few) }, &data, &ask);
+    assert_agrees(found, &exact, "few workgroups");
 }
 
 #[test]

@@ -14,8 +14,14 @@ use super::*;
 /// A device that neither compiles nor computes: a text is the same on every one, and a software adapter takes a second to
 /// compile it. What the kernels compute, the other tests hold.
 fn textual(change: impl FnOnce(&mut DeviceOptions)) -> Arc<Gpu> {
-    let mut options = DeviceOptions { interfaces: Some(wgpu::Backends::NOOP), ..DeviceOptions::default() };
-    options.adapter = Some("noop".to_owned());
+    // Chains read as many values as they have, as on real devices and not as WebGPU promises.
+    let limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 64, ..wgpu::Limits::default() };
+    let mut options = DeviceOptions {
+        adapter: Some("noop".to_owned()),
+        interfaces: Some(wgpu::Backends::NOOP),
+        limits: Some(limits),
+        ..DeviceOptions::default()
+    };
     change(&mut options);
     Arc::new(pollster::block_on(Gpu::open(&options)).unwrap())
 }
