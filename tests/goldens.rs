@@ -26,7 +26,8 @@ const TORCH: &str = "2.15.0";
 fn options(backend: Backend) -> Options {
     #[cfg(feature = "gpu")]
     if backend == Backend::Gpu {
-        return Options { backend, gpu: Some(device::shared()), ..Options::default() };
+        // Software adapters compile the kernels for two rows many times faster.
+        return Options { backend, gpu: Some(device::shared()), batch_size: Some(2), ..Options::default() };
     }
     Options { backend, ..Options::default() }
 }

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 usage() {
     cat <<'END'
-Usage: tests/run.sh [--all-drivers | --drivers]
+Usage: tests/run.sh [--all-drivers | --drivers] [--profile NAME]
 
 Runs every test. The GPU tests need a Vulkan driver: where a Linux machine has none that can work, Mesa's software driver
 is installed with apt-get (and sudo, if not root), or a message says what to install. macOS and Windows bring their own.
@@ -14,6 +14,7 @@ is installed with apt-get (and sudo, if not root), or a message says what to ins
   --all-drivers  runs the GPU tests a second time, on SwiftShader, taken from Debian's package chromium-common without
                  installing it: 30 MB to download, kept in target/drivers
   --drivers      only brings what --all-drivers needs, and runs no test
+  --profile NAME builds with a profile of Cargo.toml instead of release
   -h, --help     prints this
 
 RELPROP_TEST_ADAPTER=llvmpipe makes the GPU tests ask for the adapter with that in its name; unset, they take the one there is,
@@ -21,8 +22,16 @@ a real GPU first. VK_DRIVER_FILES and VK_ICD_FILENAMES, where set, choose the dr
 END
 }
 
-# What runs again on a second driver. Every feature, as in the first run: nothing is built twice.
-gpu_tests=(--all-features --test backends --test goldens --test gpu --test kernels)
+# What runs again without features: all that computes. There the CPU backend has no threads, and nothing else differs; that
+# the rest compiles, clippy shows.
+plain_tests=(--test attribution --test backends --test canonical --test evaluation --test textbook)
+
+# What runs again on a second driver: all that a driver computes. Every feature, as in the first run: nothing is built twice.
+gpu_tests() {
+    cargo test --locked --profile "$profile" --all-features --test kernels --test gpu -- --skip texts:: &&
+        cargo test --locked --profile "$profile" --all-features --test backends --test goldens -- \
+            agreement:: conditions:: convolutional:: the_gpu_agrees
+}
 
 say() {
     printf 'tests/run.sh: %s\n' "$*" >&2
@@ -145,21 +154,30 @@ bring_swiftshader() {
     swiftshader=$(realpath "$swiftshader")
 }
 
-all_drivers=false tests=true
-for argument; do
-    case $argument in
+all_drivers=false tests=true profile=release
+while [ $# != 0 ]; do
+    case $1 in
     --all-drivers) all_drivers=true ;;
     --drivers) all_drivers=true tests=false ;;
+    --profile)
+        if [ $# = 1 ]; then
+            say '--profile takes a name'
+            exit 2
+        fi
+        profile=$2
+        shift
+        ;;
     -h | --help)
         usage
         exit
         ;;
     *)
-        say "unknown argument $argument"
+        say "unknown argument $1"
         usage >&2
         exit 2
         ;;
     esac
+    shift
 done
 
 if $tests && ! command -v cargo >/dev/null; then
@@ -176,14 +194,15 @@ $tests || exit 0
 # Optimised: the suite explains whole data sets and compares them with float64, and `cargo run --release -- demo` has
 # built most of it already.
 printf '== all features\n'
-cargo test --locked --release --all-targets --all-features
+cargo test --locked --profile "$profile" --all-targets --all-features
 printf '== examples in the documentation\n'
-cargo test --locked --release --all-features --doc
+cargo test --locked --profile "$profile" --all-features --doc
 printf '== without features\n'
-cargo test --locked --release --no-default-features
+cargo test --locked --profile "$profile" --no-default-features "${plain_tests[@]}"
 if $all_drivers; then
     printf '== GPU tests on SwiftShader\n'
+    unset VK_ADD_DRIVER_FILES
     # Both names of one choice: loaders before 1.3.207 know only the older.
-    env --unset=VK_ADD_DRIVER_FILES VK_DRIVER_FILES="$swiftshader" VK_ICD_FILENAMES="$swiftshader" RELPROP_TEST_ADAPTER=SwiftShader \
-        cargo test --locked --release "${gpu_tests[@]}"
+    export VK_DRIVER_FILES=$swiftshader VK_ICD_FILENAMES=$swiftshader RELPROP_TEST_ADAPTER=SwiftShader
+    gpu_tests
 fi

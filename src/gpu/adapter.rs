@@ -12,7 +12,8 @@ pub struct DeviceOptions {
     /// The name of the adapter to take, or a part of it in any case. Without one, a real GPU is taken: discrete before integrated.
     /// A software adapter is only taken by its name.
     pub adapter: Option<String>,
-    /// The graphics interfaces to look for adapters in; all that the platform has if none is given.
+    /// The graphics interfaces to look for adapters in; all that the platform has if none is given. [`wgpu::Backends::NOOP`] is
+    /// an adapter that neither compiles nor computes: for who wants the kernels' texts and not their results.
     pub interfaces: Option<wgpu::Backends>,
     /// Limits to request instead of all that the adapter offers.
     pub limits: Option<wgpu::Limits>,
@@ -72,6 +73,7 @@ pub(super) fn is_software(info: &wgpu::AdapterInfo) -> bool {
 fn sorted(options: &DeviceOptions) -> Vec<wgpu::Adapter> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = options.interfaces.unwrap_or(wgpu::Backends::PRIMARY);
+    descriptor.backend_options.noop.enable = descriptor.backends.contains(wgpu::Backends::NOOP);
     let instance = wgpu::Instance::new(descriptor);
     let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
     adapters.sort_by_key(|adapter| match adapter.get_info().device_type {

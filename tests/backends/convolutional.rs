@@ -5,13 +5,6 @@ use super::*;
 /// Samples of most comparisons: the float64 reference takes them one by one.
 const SAMPLES: usize = 3;
 
-/// The backends for the network of a position under the composite of a position. A software adapter takes a second to
-/// compile a text, and each composite has texts of its own: the GPU takes its turn on one network under each composite,
-/// and so on each network under several.
-fn in_turn(composite: usize, network: usize, networks: usize) -> Vec<Options> {
-    if composite % networks == network { compared() } else { vec![on(Backend::Cpu)] }
-}
-
 #[test]
 fn every_rule_agrees_on_convolutional_networks() {
     for (position, rule) in every_rule().into_iter().enumerate() {
@@ -32,8 +25,9 @@ fn the_box_rule_agrees_at_the_first_convolution() {
     let first = Rule::Linear(LinearRule::zbox(bounds, damped()));
     let composite = composite_of(LinearRule::epsilon(damped())).with_first(Selector::First, first);
     let ask = Request::new(Targets::ArgMax).report(true);
-    for (name, network) in convolutional(42) {
-        assert_backends_agree(network, &composite, SAMPLES, &ask, &format!("box, {name}"));
+    for (place, (name, network)) in convolutional(42).into_iter().enumerate() {
+        // Every second takes its turn on the GPU.
+        assert_agree(in_turn(0, place % 2, 2), network, &composite, SAMPLES, &ask, &format!("box, {name}"));
     }
 }
 
@@ -103,12 +97,13 @@ fn kept_values_of_convolutional_networks_agree() {
 fn rules_for_rectifiers_agree_between_convolutions() {
     let rectifiers =
         [PointwiseRule::Deconvnet, PointwiseRule::GuidedBackprop, PointwiseRule::BetaSmooth { beta: 10.0 }];
-    for rule in rectifiers {
+    for (position, rule) in rectifiers.into_iter().enumerate() {
         let composite =
             Composite::preset("gradient").unwrap().with_first(Selector::kind("relu"), Rule::Pointwise(rule));
-        for (name, network) in convolutional(47) {
+        for (place, (name, network)) in convolutional(47).into_iter().enumerate() {
             let what = format!("{} {name}", rule.describe());
-            assert_backends_agree(network, &composite, SAMPLES, &Request::new(Targets::ArgMax), &what);
+            let backends = in_turn(position, place % rectifiers.len(), rectifiers.len());
+            assert_agree(backends, network, &composite, SAMPLES, &Request::new(Targets::ArgMax), &what);
         }
     }
 }

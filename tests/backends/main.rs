@@ -26,8 +26,8 @@ use zoo::*;
 fn on(backend: Backend) -> Options {
     #[cfg(feature = "gpu")]
     if backend == Backend::Gpu {
-        // Small chunks: batches are cut, and software adapters compile the kernels for few rows much faster.
-        return Options { backend, gpu: Some(device::shared()), batch_size: Some(7), ..Options::default() };
+        // Small chunks: batches are cut, and software adapters compile the kernels for two rows many times faster.
+        return Options { backend, gpu: Some(device::shared()), batch_size: Some(2), ..Options::default() };
     }
     Options { backend, ..Options::default() }
 }
@@ -39,6 +39,13 @@ fn compared() -> Vec<Options> {
         backends.push(on(Backend::Gpu));
     }
     backends
+}
+
+/// The backends for the network of a position under the composite of a position. A software adapter takes up to a second to
+/// compile a text, and each composite has texts of its own: the GPU takes its turn on one network under each composite,
+/// and so on each network under several.
+fn in_turn(composite: usize, network: usize, networks: usize) -> Vec<Options> {
+    if composite % networks == network { compared() } else { vec![on(Backend::Cpu)] }
 }
 
 fn assert_backends_agree(network: Network, composite: &Composite, samples: usize, ask: &Request, what: &str) {

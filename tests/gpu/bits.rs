@@ -28,7 +28,7 @@ fn every_shape_of_tile_but_few_gives_the_same_bits() {
         let data = inputs(&network, 70, 84);
         let composite = composite_of(rule);
         let of_tile =
-            |tile| explain(&network, &composite, in_eights(&with_tile(tile)), &data, &Request::new(targets.clone()));
+            |tile| explain(&network, &composite, in_pairs(&with_tile(tile)), &data, &Request::new(targets.clone()));
         let expected = bits(&of_tile(Tile::Free));
         for &tile in tiles {
             assert!(bits(&of_tile(tile)) == expected, "{tile:?} differs from Free");
@@ -66,7 +66,7 @@ fn bits_do_not_change_with_batch_sizes_or_memory() {
 fn a_samples_bits_do_not_change_with_its_neighbours_or_its_place() {
     for network in [mlp(53, &[31, 70, 33, 7], Activation::Tanh, true), tangle(54), tokens(55), convnet(58)] {
         let network = Arc::new(network);
-        let explainer = explainer(&network, &damped_by_rms(), in_eights(&device::shared()));
+        let explainer = explainer(&network, &damped_by_rms(), in_pairs(&device::shared()));
         let data = inputs(&network, 40, 86);
         let many = explainer.explain(&borrowed(&data), &Targets::Top(2)).unwrap();
         let again = explainer.explain(&borrowed(&data), &Targets::Top(2)).unwrap();
@@ -95,7 +95,7 @@ fn samples_of_nan_leave_no_trace_in_those_after_them() {
     ] {
         let network = Arc::new(network);
         // Small chunks: the same memory serves the spoiled chunks and then the clean ones.
-        let explainer = explainer(&network, &damped_by_rms(), in_eights(&device::shared()));
+        let explainer = explainer(&network, &damped_by_rms(), in_pairs(&device::shared()));
         let clean = inputs(&network, 40, 8);
         let ask = Request::new(targets).allow_nonfinite(true).report(true);
         let before = explainer.explain_with(&borrowed(&clean), &ask).unwrap();
@@ -120,7 +120,7 @@ fn samples_of_nan_leave_no_trace_in_those_after_them() {
 fn an_explainer_is_shared_between_threads() {
     let network = Arc::new(mlp(18, &[12, 20, 5], Activation::Relu, true));
     let composite = Composite::preset("epsilon").unwrap();
-    let explainer = explainer(&network, &composite, in_eights(&device::shared()));
+    let explainer = explainer(&network, &composite, in_pairs(&device::shared()));
     let data = inputs(&network, 50, 9);
     let expected = bits(&explainer.explain(&borrowed(&data), &Targets::ArgMax).unwrap());
     std::thread::scope(|scope| {
@@ -142,7 +142,7 @@ fn explainers_that_share_a_device_share_its_kernels_and_not_their_weights() {
     let gpu = Arc::new(open(|_| {}).unwrap());
     let composite = Composite::preset("epsilon").unwrap();
     let networks = [57, 58].map(|seed| Arc::new(mlp(seed, &[12, 20, 5], Activation::Relu, true)));
-    let explainers = networks.each_ref().map(|network| explainer(network, &composite, in_eights(&gpu)));
+    let explainers = networks.each_ref().map(|network| explainer(network, &composite, in_pairs(&gpu)));
     let data = inputs(&networks[0], 20, 87);
     let mut kernels = Vec::new();
     for (network, explainer) in networks.iter().zip(&explainers) {
@@ -162,7 +162,7 @@ fn jobs_of_a_thread_pool_may_explain_at_once() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     // Plans are made while others wait for them; a job that waits must not take up one that waits for it.
     for seed in 0..3 {
-        let explainer = explainer(&network, &damped_by_rms(), in_eights(&open(|_| {}).map(Arc::new).unwrap()));
+        let explainer = explainer(&network, &damped_by_rms(), in_pairs(&open(|_| {}).map(Arc::new).unwrap()));
         let expected = pool.install(|| {
             use rayon::prelude::*;
             let explained =

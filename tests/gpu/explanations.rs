@@ -115,10 +115,10 @@ fn every_preset_agrees() {
         let networks = [("mlp", mlp(46, &[18, 35, 22, 6], Activation::Relu, true)), ("tangle", tangle(47))];
         for (what, network) in networks.into_iter().filter(|(what, _)| *what == "mlp" || fits_tangle(preset)) {
             let network = Arc::new(network);
-            let data = inputs(&network, 40, 80);
+            let data = inputs(&network, 9, 80);
             let ask = Request::new(Targets::Top(2)).report(true);
             let exact = explain(&network, &composite, by(Backend::Reference), &data, &ask);
-            let explainer = explainer(&network, &composite, in_eights(&device::shared()));
+            let explainer = explainer(&network, &composite, in_pairs(&device::shared()));
             let found = explainer.explain_with(&borrowed(&data), &ask).unwrap();
             let what = format!("{preset}, {what}");
             assert_runs_its_plan(&explainer, &ask, &found, &what);
@@ -151,7 +151,7 @@ fn looked_up_words_agree() {
     let data = [Input::from(&ids), Input::from(&x)];
     let ask = Request::new(Targets::All).keep("mixed").keep("embedded").report(true);
     let exact = explainer(&network, &composite, by(Backend::Reference)).explain_with(&data, &ask).unwrap();
-    let explainer = explainer(&network, &composite, in_eights(&device::shared()));
+    let explainer = explainer(&network, &composite, in_pairs(&device::shared()));
     let found = explainer.explain_with(&data, &ask).unwrap();
     assert_runs_its_plan(&explainer, &ask, &found, "words");
     assert_agrees(found, &exact, "words");
@@ -170,7 +170,7 @@ fn a_network_that_ends_in_an_activation_agrees() {
     for start in [Start::Logit, Start::Contrast, Start::NegativeLogit] {
         let ask = Request::new(Targets::Top(3)).start(start.clone());
         let exact = explain(&network, &composite, by(Backend::Reference), &data, &ask);
-        let found = explain(&network, &composite, in_eights(&device::shared()), &data, &ask);
+        let found = explain(&network, &composite, in_pairs(&device::shared()), &data, &ask);
         assert_agrees(found, &exact, &format!("ends in tanh, start {start}"));
     }
 }
@@ -182,5 +182,5 @@ fn sums_of_more_inputs_than_a_chain_holds_agree() {
     let composite = composite_of(LinearRule::epsilon(damped()));
     let ask = Request::new(Targets::ArgMax).report(true);
     let exact = explain(&network, &composite, by(Backend::Reference), &data, &ask);
-    assert_agrees(explain(&network, &composite, in_eights(&device::shared()), &data, &ask), &exact, "a sum of twenty");
+    assert_agrees(explain(&network, &composite, in_pairs(&device::shared()), &data, &ask), &exact, "a sum of twenty");
 }

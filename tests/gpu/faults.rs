@@ -64,9 +64,9 @@ fn a_lost_device_is_an_error_and_others_go_on() {
     let network = Arc::new(mlp(71, &[12, 20, 5], Activation::Relu, true));
     let composite = Composite::preset("epsilon").unwrap();
     let data = inputs(&network, 20, 96);
-    let healthy = explainer(&network, &composite, in_eights(&device::shared()));
+    let healthy = explainer(&network, &composite, in_pairs(&device::shared()));
     let expected = bits(&healthy.explain(&borrowed(&data), &Targets::ArgMax).unwrap());
-    let lost = explainer(&network, &composite, in_eights(&Arc::new(open(|_| {}).unwrap())));
+    let lost = explainer(&network, &composite, in_pairs(&Arc::new(open(|_| {}).unwrap())));
     assert_eq!(bits(&lost.explain(&borrowed(&data), &Targets::ArgMax).unwrap()), expected);
     lost.gpu().unwrap().device().destroy();
     // By the plan that is there, by one that is not, and forward only.
@@ -81,7 +81,7 @@ fn a_lost_device_is_an_error_and_others_go_on() {
     // An explainer that never ran before the device went.
     let gpu = Arc::new(open(|_| {}).unwrap());
     gpu.device().destroy();
-    let late = explainer(&network, &composite, in_eights(&gpu));
+    let late = explainer(&network, &composite, in_pairs(&gpu));
     let error = late.explain(&borrowed(&data), &Targets::ArgMax).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Device, "{error}");
     assert!(error.message().contains("was lost"), "{error}");

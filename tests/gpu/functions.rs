@@ -42,7 +42,7 @@ fn values(activation: Activation, points: &Tensor) -> Vec<f32> {
     let width = points.shape().dims()[1];
     let identity = Tensor::from_fn([width, width], |i| if i / width == i % width { 1.0 } else { 0.0 });
     let network = network(activation, identity);
-    let explainer = explainer(&network, &Composite::preset("gradient").unwrap(), in_eights(&device::shared()));
+    let explainer = explainer(&network, &Composite::preset("gradient").unwrap(), in_pairs(&device::shared()));
     explainer.forward(&[Input::from(points)]).unwrap().into_data()
 }
 
@@ -52,19 +52,22 @@ fn slopes(activation: Activation, points: &Tensor) -> Vec<f32> {
     let network = network(activation, ones);
     let ask = Request::new(Targets::Class(0)).start(Start::One).allow_nonfinite(true);
     let composite = Composite::preset("gradient").unwrap();
-    explain(&network, &composite, in_eights(&device::shared()), std::slice::from_ref(points), &ask)
+    explain(&network, &composite, in_pairs(&device::shared()), std::slice::from_ref(points), &ask)
         .input()
         .data()
         .to_vec()
 }
+
+/// Points a sample: so many that pairs of samples are few.
+const WIDTH: usize = 256;
 
 #[test]
 fn values_and_derivatives_follow_float64() {
     let even = (-40_000..=40_000).map(|i| i as f32 * 5e-4);
     let small = (1..60).flat_map(|i| [0.5_f32.powi(i), -(0.5_f32.powi(i))]);
     let mut points: Vec<f32> = even.chain(small).collect();
-    points.resize(points.len().next_multiple_of(64), 0.0);
-    let points = Tensor::new([points.len() / 64, 64], points).unwrap();
+    points.resize(points.len().next_multiple_of(WIDTH), 0.0);
+    let points = Tensor::new([points.len() / WIDTH, WIDTH], points).unwrap();
     for activation in ALL {
         let (values, slopes) = (values(activation, &points), slopes(activation, &points));
         let mut worst = [0.0_f64; 2];

@@ -46,9 +46,10 @@ fn on(gpu: &Arc<Gpu>) -> Options {
     Options { backend: Backend::Gpu, gpu: Some(Arc::clone(gpu)), ..Options::default() }
 }
 
-/// Small batches: software adapters compile the kernels for few rows much faster.
-fn in_eights(gpu: &Arc<Gpu>) -> Options {
-    Options { batch_size: Some(8), ..on(gpu) }
+/// Small batches: software adapters compile the kernels for two rows many times faster than those for more, and where a
+/// batch may have more, both.
+fn in_pairs(gpu: &Arc<Gpu>) -> Options {
+    Options { batch_size: Some(2), ..on(gpu) }
 }
 
 fn by(backend: Backend) -> Options {

@@ -16,7 +16,7 @@ fn reloading(seeds: [u64; 2]) -> (Explainer, Arc<AtomicUsize>) {
         counted.fetch_add(1, Ordering::Relaxed);
         Ok(network(seeds[1]))
     });
-    let options = Options { reload: Some(reload), ..in_eights(&device::shared()) };
+    let options = Options { reload: Some(reload), ..in_pairs(&device::shared()) };
     (Explainer::with_options(network(seeds[0]), &Composite::preset("epsilon").unwrap(), options).unwrap(), read)
 }
 
@@ -24,7 +24,7 @@ fn reloading(seeds: [u64; 2]) -> (Explainer, Arc<AtomicUsize>) {
 fn weights_are_read_again_only_for_plans_that_are_new() {
     let (lean, read) = reloading([60, 60]);
     let network = Arc::new(mlp(60, &[9, 40, 5], Activation::Relu, true));
-    let full = explainer(&network, &Composite::preset("epsilon").unwrap(), in_eights(&device::shared()));
+    let full = explainer(&network, &Composite::preset("epsilon").unwrap(), in_pairs(&device::shared()));
     let data = inputs(&network, 20, 89);
     for (times, ask) in [
         (0, Request::new(Targets::ArgMax)),

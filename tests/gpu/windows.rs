@@ -95,7 +95,7 @@ fn assert_agrees_on(gpu: &Arc<Gpu>, network: Network, rule: LinearRule, samples:
     let data = inputs(&network, samples, 30);
     let ask = Request::new(targets).report(true);
     let exact = explain(&network, &composite, by(Backend::Reference), &data, &ask);
-    let explainer = explainer(&network, &composite, in_eights(gpu));
+    let explainer = explainer(&network, &composite, in_pairs(gpu));
     let found = explainer.explain_with(&borrowed(&data), &ask).unwrap();
     assert_runs_its_plan(&explainer, &ask, &found, what);
     assert_agrees(found, &exact, what);
