@@ -55,6 +55,9 @@ const ENOUGH_FEW_ROWS: usize = 8;
 /// Bytes that it may take for that.
 const MOST_BYTES: usize = 384 << 20;
 
+/// Blocks of rows of relevance that a chunk of a thread's own holds at most.
+const MOST_BLOCKS: usize = 4;
+
 /// The instruction set that products run on.
 pub fn instruction_set() -> &'static str {
     simd::Level::widest().name()
@@ -197,7 +200,9 @@ impl Cpu {
     /// How many samples a chunk of its own thread holds: as many as the plan allows, but enough chunks for every thread.
     fn samples(&self, prepared: &Prepared, samples: usize) -> usize {
         let plan = &prepared.plan;
-        let most = plan.chunk.min((row_block() / (plan.targets * prepared.rows_a_sample)).max(1));
+        // The forward pass has a block of rows; with several targets, what comes back has more, or it would have too few.
+        let rows = row_block() * MOST_BLOCKS.min(plan.targets) / plan.targets;
+        let most = plan.chunk.min((rows / prepared.rows_a_sample).max(1));
         let threads = self.threads();
         let chunks = samples.div_ceil(most);
         // Few chunks are cut evenly, so that no thread waits for another's longer one.
