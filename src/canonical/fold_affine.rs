@@ -1,4 +1,4 @@
-//! Pass 5: elementwise factors and offsets are merged into the dense layer or convolution before them.
+//! Pass 6: elementwise factors and offsets are merged into the dense layer or convolution before them.
 //!
 //! A bias that the model adds by itself, or a batch norm after a linear layer, is part of that layer's
 //! z = W x + b: rules need the whole bias in the denominator, and a layer of its own would pass relevance past it.

@@ -6,8 +6,9 @@
 //!    operators.
 //! 3. `lower`: fold constants and shape computations, prove the batch axis, and turn nodes into layers.
 //! 4. `final_link`: leave out a last softmax or sigmoid.
-//! 5. `fold_affine`: merge elementwise factors and offsets into the linear layer before them.
-//! 6. `fold_pad`: merge zeros around a value into the padding of the layer behind them.
+//! 5. `inner_softmax`: make every other softmax of layers.
+//! 6. `fold_affine`: merge elementwise factors and offsets into the linear layer before them.
+//! 7. `fold_pad`: merge zeros around a value into the padding of the layer behind them.
 
 mod draft;
 mod extent;
@@ -15,6 +16,7 @@ mod final_link;
 mod fold_affine;
 mod fold_pad;
 mod gelu;
+mod inner_softmax;
 mod lower;
 mod prune;
 mod self_gated;
@@ -105,6 +107,7 @@ pub fn canonicalize(graph: &Graph, options: &Options) -> Result<Network> {
 fn draft(graph: &Graph, nodes: &[Node], output: ValueId, options: &Options, mode: Mode) -> Result<Draft> {
     let mut draft = lower::lower(graph, nodes, output, options, mode)?;
     final_link::leave_out(&mut draft);
+    inner_softmax::lower(&mut draft)?;
     fold_affine::fold(&mut draft)?;
     fold_pad::fold(&mut draft)?;
     Ok(draft)

@@ -163,6 +163,7 @@ impl Writer {
     }
 
     fn call(&mut self, activation: Activation, suffix: &str, x: &str) -> String {
+        let power: [f32; 4];
         let (name, numbers): (&str, &[f32]) = match &activation {
             Activation::Relu => ("relu", &[]),
             Activation::LeakyRelu { slope } => ("leaky_relu", &[*slope]),
@@ -182,6 +183,17 @@ impl Writer {
             Activation::Clip { low, high } => ("clip", &[*low, *high]),
             Activation::ThresholdedRelu { threshold } => ("thresholded_relu", &[*threshold]),
             Activation::Softsign => ("softsign", &[]),
+            Activation::Exp => ("exponential", &[]),
+            Activation::Abs => ("magnitude", &[]),
+            Activation::Power { offset, exponent: 2.0 } => ("square", &[*offset]),
+            Activation::Power { offset, exponent: 0.5 } => ("root", &[*offset]),
+            Activation::Power { offset, exponent: -0.5 } => ("inverse_root", &[*offset]),
+            Activation::Power { offset, exponent: -1.0 } => ("inverse", &[*offset]),
+            Activation::Power { offset, exponent } => {
+                let (below, at_zero) = (Activation::sign_of_power(*exponent), Activation::power_of_zero(*exponent));
+                power = [*offset, *exponent, below, at_zero];
+                ("power", &power)
+            }
         };
         let arguments = numbers.iter().map(|&number| format!(", {}", self.number(number))).collect::<String>();
         format!("{name}{suffix}({x}{arguments})")
