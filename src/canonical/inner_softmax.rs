@@ -29,7 +29,9 @@ pub(super) fn lower(draft: &mut Draft) -> Result<()> {
     }
     if !names.is_empty() {
         let names = names.join(", ");
-        let note = format!("the softmax inside ({names}) is computed by simple layers: as a factor it is a gate and gets no relevance");
+        let note = format!(
+            "the softmax inside ({names}) is computed by simple layers: as a factor it is a gate and gets no relevance"
+        );
         draft.notes.push(note);
     }
     Ok(())
@@ -47,8 +49,7 @@ impl Making<'_> {
         let shape = self.draft.values[x].shape.clone();
         let count = |axes: &[usize]| axes.iter().product::<usize>();
         let dims = shape.dims();
-        let (outer, width, inner) =
-            (count(&dims[..axes.start]), count(&dims[axes.clone()]), count(&dims[axes.end..]));
+        let (outer, width, inner) = (count(&dims[..axes.start]), count(&dims[axes.clone()]), count(&dims[axes.end..]));
         // Rows behind one channel where they are rows, so that no executor turns them.
         let (view, axis) = match inner {
             1 => (Shape::new([1, outer, width]), 2),
@@ -57,9 +58,7 @@ impl Making<'_> {
         let x = if view == shape { x } else { self.layer("rows", Layer::Reshape(Reshape::new(view.clone())), &[x])? };
         let whole = (1..3).map(|other| WindowAxis::new(if other == axis { width } else { 1 }));
         let window = Window::new(whole.collect())?;
-        let repeated = || {
-            AxisMap::picking(AxisMapKind::Expand, axis, 1, vec![Some(0); width]).map(Layer::AxisMap)
-        };
+        let repeated = || AxisMap::picking(AxisMapKind::Expand, axis, 1, vec![Some(0); width]).map(Layer::AxisMap);
         let greatest = self.layer("max", Layer::MaxPool(MaxPool::new(window.clone())), &[x])?;
         let greatest = self.layer("max/expand", repeated()?, &[greatest])?;
         let difference = Layer::Sum(Sum::new(vec![Sign::Plus, Sign::Minus])?);

@@ -50,9 +50,7 @@ fn is_softmax(network: &Network, node: &LayerNode) -> bool {
         let total = unmoved(network, inputs[0]);
         is_exponential
             && made_by(total).is_some_and(|sum| match &sum.layer {
-                Layer::AveragePool(pool) => {
-                    pool.divisor() == Divisor::One && unmoved(network, sum.inputs[0]) == powers
-                }
+                Layer::AveragePool(pool) => pool.divisor() == Divisor::One && unmoved(network, sum.inputs[0]) == powers,
                 _ => false,
             })
     };

@@ -108,10 +108,9 @@ mod tests {
                     // What the function sees: the sum as float32 rounds it.
                     let base = f64::from(x + offset);
                     let moved = Activation::Power { offset: 0.0, exponent };
-                    for (found, exact) in [
-                        (value, reference::value(&moved, base)),
-                        (slope, reference::derivative(&moved, base)),
-                    ] {
+                    for (found, exact) in
+                        [(value, reference::value(&moved, base)), (slope, reference::derivative(&moved, base))]
+                    {
                         assert_eq!(found.is_nan(), exact.is_nan(), "({x} + {offset})^{exponent}: {found}, not {exact}");
                         if exact.is_nan() || exact.is_infinite() {
                             continue;

