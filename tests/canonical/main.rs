@@ -4,6 +4,7 @@ mod activations;
 #[path = "../evaluate/mod.rs"]
 mod evaluate;
 mod folding;
+mod folding_behind;
 mod normalizations;
 mod spatial;
 mod writer;

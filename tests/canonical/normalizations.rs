@@ -191,7 +191,8 @@ fn a_wide_input_is_centred_before_it_is_squared() {
     let op = Op::Normalization(Normalization::Instance { epsilon: 0.0 });
     let y = graph.node("y", op, &[x, parameters[0], parameters[1]]);
     let network = graph.network(y);
-    let explainer = relprop::Explainer::new(network, &Composite::preset("epsilon").unwrap()).unwrap();
+    let explainer =
+        relprop::Explainer::new(network, &Composite::preset("epsilon").unwrap(), relprop::Backend::Cpu).unwrap();
     let deviation = |i: usize| if i % 2 == 0 { 1.0 } else { -1.0 };
     let data = relprop::Tensor::from_fn([1, 2, 64], |i| 30_000.0 + deviation(i));
     let found = explainer.forward(&[relprop::Input::from(&data)]).unwrap();

@@ -55,6 +55,9 @@ fn every_set_of_axes_is_reduced_to_what_it_holds() {
                     Reduction::Mean => group.iter().sum::<f64>() / group.len() as f64,
                     Reduction::Sum => group.iter().sum(),
                     Reduction::Max => group.iter().copied().fold(f64::MIN, f64::max),
+                    Reduction::Norm { p } => {
+                        group.iter().map(|x| x.abs().powi(p as i32)).sum::<f64>().powf(1.0 / p as f64)
+                    }
                 })
                 .collect();
             assert_abs_diff_eq!(found[..], wanted[..], epsilon = 1e-6);
