@@ -363,21 +363,28 @@ fn inverse_slope(x: vec4<f32>, offset: f32) -> vec4<f32> {
     return -inverse * inverse;
 }
 
-// base^exponent by e^(exponent ln |base|); `below` is the sign that a base below zero gives it, `at_zero` its value at zero.
-fn power_of(base: vec4<f32>, exponent: f32, below: f32, at_zero: f32) -> vec4<f32> {
+// base^exponent by e^(exponent ln |base|): a base below zero has the sign of an integer power, and else none.
+fn power_of(base: vec4<f32>, exponent: f32) -> vec4<f32> {
     let size = exponential(exponent * logarithm(abs(base)));
-    let signed = select(base + at_zero, below * size, base < vec4(0.0));
+    let parity = 0.5 * exponent - floor(0.5 * exponent);
+    let not_a_number = bitcast<f32>(bitcast<u32>(exponent) | 0x7fc00000u);
+    let below = select(select(not_a_number, -1.0, parity == 0.5), 1.0, parity == 0.0);
+    // Of zero, and of NaN, which stays.
+    let at_zero = select(base + select(0.0, 1.0, exponent == 0.0), 1.0 / abs(base), exponent < 0.0);
+    let signed = select(at_zero, below * size, base < vec4(0.0));
     return select(signed, size, base > vec4(0.0));
 }
 
-fn power(x: vec4<f32>, offset: f32, exponent: f32, below: f32, at_zero: f32) -> vec4<f32> {
-    return power_of(x + offset, exponent, below, at_zero);
+fn power(x: vec4<f32>, offset: f32, exponent: f32) -> vec4<f32> {
+    return power_of(x + offset, exponent);
 }
 
-// Where a root begins its slope is 0.
-fn power_slope(x: vec4<f32>, offset: f32, exponent: f32, below: f32, at_zero: f32) -> vec4<f32> {
-    let slope_at_zero = select(at_zero, 1.0, exponent == 1.0);
-    return exponent * power_of(x + offset, exponent - 1.0, -below, slope_at_zero);
+// 0 where a root begins.
+fn power_slope(x: vec4<f32>, offset: f32, exponent: f32) -> vec4<f32> {
+    let base = x + offset;
+    let slope = exponent * power_of(base, exponent - 1.0);
+    let is_root = exponent > 0.0 && exponent < 1.0;
+    return select(slope, vec4(0.0), (base == vec4(0.0)) & vec4(is_root));
 }
 
 // sign(d), with sign(0) = +1.

@@ -163,7 +163,6 @@ impl Writer {
     }
 
     fn call(&mut self, activation: Activation, suffix: &str, x: &str) -> String {
-        let power: [f32; 4];
         let (name, numbers): (&str, &[f32]) = match &activation {
             Activation::Relu => ("relu", &[]),
             Activation::LeakyRelu { slope } => ("leaky_relu", &[*slope]),
@@ -189,11 +188,7 @@ impl Writer {
             Activation::Power { offset, exponent: 0.5 } => ("root", &[*offset]),
             Activation::Power { offset, exponent: -0.5 } => ("inverse_root", &[*offset]),
             Activation::Power { offset, exponent: -1.0 } => ("inverse", &[*offset]),
-            Activation::Power { offset, exponent } => {
-                let (below, at_zero) = (Activation::sign_of_power(*exponent), Activation::power_of_zero(*exponent));
-                power = [*offset, *exponent, below, at_zero];
-                ("power", &power)
-            }
+            Activation::Power { offset, exponent } => ("power", &[*offset, *exponent]),
         };
         let arguments = numbers.iter().map(|&number| format!(", {}", self.number(number))).collect::<String>();
         format!("{name}{suffix}({x}{arguments})")

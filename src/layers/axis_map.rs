@@ -1,4 +1,4 @@
-//! Maps along one axis: slices, gathers, padding, expansion, resizing and sums of neighbours.
+//! Maps along one axis: slices, gathers, padding, expansion and resizing.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::tensor::Shape;
 
 /// Each position along an axis is a weighted sum of input positions along it: none (zero padding), one of weight 1
-/// (slices, gathers, nearest neighbours) or several (linear interpolation, sums of neighbours).
+/// (slices, gathers, nearest neighbours) or several (linear interpolation).
 #[derive(Debug, Clone, PartialEq)]
 pub struct AxisMap {
     kind: AxisMapKind,
@@ -28,8 +28,6 @@ pub enum AxisMapKind {
     Expand,
     /// Interpolation.
     Resize,
-    /// Sums of neighbours.
-    Band,
 }
 
 impl AxisMapKind {
@@ -41,7 +39,6 @@ impl AxisMapKind {
             AxisMapKind::Pad => "pad",
             AxisMapKind::Expand => "expand",
             AxisMapKind::Resize => "resize",
-            AxisMapKind::Band => "band",
         }
     }
 }

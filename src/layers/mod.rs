@@ -87,7 +87,7 @@ pub enum Layer {
 }
 
 /// The names of all kinds of layers, as [`Layer::kind`] gives them.
-pub const KINDS: [&str; 38] = [
+pub const KINDS: [&str; 37] = [
     "dense",
     "conv",
     "conv-transpose",
@@ -123,7 +123,6 @@ pub const KINDS: [&str; 38] = [
     "pad",
     "expand",
     "resize",
-    "band",
     "multiply",
     "lookup",
 ];

@@ -132,7 +132,7 @@ fn normalisations_are_their_formulas_and_relevance_holds_the_divisor() {
         let at = dense(&x, 3, 3);
         let function = |x: &[f64]| dense(&held(&dense(x, 3, 3), &at), COUNT, 2);
         let outputs = function(&x);
-        assert_abs_diff_eq!(run(&network, &x)[..], outputs[..], epsilon = 1e-12 * 100.0);
+        assert_abs_diff_eq!(run(&network, &x)[..], outputs[..], epsilon = 1e-10);
 
         // A linear map of x where the divisor is held: LRP-0 is x times its Jacobian, each output's row by R / f.
         let start = [2.0, -3.0];
@@ -172,7 +172,7 @@ fn a_layer_norm_follows_the_rule_of_its_paper() {
     let y =
         graph.node("y", Op::Normalization(Normalization::Layer { axis: -1, epsilon: 1e-5, centred: true }), &[x, ones]);
     let network = graph.network(y);
-    let (x, r) = ([3.0, -1.0, 0.5, 1.0], [1.0, 2.0, -0.5, 0.25]);
+    let (x, r) = ([3.0, -1.0, 0.5, 2.0], [1.0, 2.0, -0.5, 0.25]);
     let mean = x.iter().sum::<f64>() / 4.0;
     let q: Vec<f64> = x.iter().zip(r).map(|(x, r)| r / (x - mean)).collect();
     let q_mean = q.iter().sum::<f64>() / 4.0;
@@ -203,7 +203,6 @@ fn a_wide_input_is_centred_before_it_is_squared() {
 
 #[test]
 fn a_normalisation_spelled_out_is_the_operator() {
-    let x = sample(COUNT);
     let mut graph = Writer::default();
     let parameters = [graph.float(&[3], &SCALE[..3]), graph.float(&[3], &[0.5, -0.25, 1.0])];
     let op = Op::Normalization(Normalization::Layer { axis: -1, epsilon: EPSILON, centred: true });
@@ -249,7 +248,6 @@ fn a_normalisation_spelled_out_is_the_operator() {
             assert_abs_diff_eq!(found[..], relevance(&whole, preset, &x, &[1.0, 2.0])[..], epsilon = 1e-10);
         }
     }
-    assert_eq!(x.len(), COUNT);
 }
 
 #[test]

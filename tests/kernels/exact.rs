@@ -139,10 +139,8 @@ fn steepness(activation: &Activation) -> f64 {
         Activation::Selu { alpha, gamma } => f64::from(*gamma) * f64::from(*alpha).max(1.0),
         Activation::HardSigmoid { slope, .. } => f64::from(*slope),
         Activation::HardSwish => 1.5,
-        // On what these tests feed it, some units at most.
-        Activation::Exp => 60.0,
         Activation::Abs => 1.0,
-        Activation::Power { offset, exponent } => 10.0 * exponent.abs().max(1.0) as f64 * (1.0 + f64::from(*offset)),
+        Activation::Exp | Activation::Power { .. } => panic!("a slope without a bound"),
     }
 }
 

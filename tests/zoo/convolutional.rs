@@ -155,12 +155,15 @@ impl Maker {
 
     /// x / (1.5 + Σ x² / 3)^0.75, with the sum over two channels before each and one behind.
     fn local_response(&mut self, x: ValueId) -> ValueId {
-        let channels = self.channels(x);
+        let shape = self.builder.shape(x).clone();
+        let channels = shape.dims()[0];
         let square = self.power(x, 0.0, 2.0);
-        let around = |c: usize| (c.saturating_sub(2)..=(c + 1).min(channels - 1)).map(|s| (s, 1.0 / 3.0)).collect();
-        let band = AxisMap::new(AxisMapKind::Band, 0, channels, (0..channels).map(around).collect()).unwrap();
-        let sums = self.axis_map(square, band);
-        let factor = self.power(sums, 1.5, -0.75);
+        let rows = self.builder.reshape("rows", square, [1, channels, shape.count() / channels]).unwrap();
+        let around = WindowAxis { before: 2, after: 1, ..WindowAxis::new(4) };
+        let sums = self.average_pool(rows, &[around, WindowAxis::new(1)], Divisor::One);
+        let sums = self.builder.reshape("channels", sums, shape).unwrap();
+        let mean = self.builder.affine("mean", sums, Tensor::scalar(1.0 / 3.0), Tensor::scalar(1.5)).unwrap();
+        let factor = self.power(mean, 0.0, -0.75);
         self.product("response", x, factor)
     }
 

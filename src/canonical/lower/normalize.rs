@@ -15,7 +15,7 @@ use super::{Act, Extent, Fact, Lowering};
 use crate::canonical::extent;
 use crate::error::{Error, Result};
 use crate::graph::{Node, Normalization, Reduction};
-use crate::layers::{Activation, AxisMap, AxisMapKind, Layer, Sum, sum::Sign};
+use crate::layers::{Activation, AveragePool, Divisor, Layer, Sum, Window, WindowAxis, sum::Sign};
 use crate::tensor::Tensor;
 
 /// Keeps a row of zeros zero where it is divided by its norm; far below what a norm of float32 elements can be told from 0.
@@ -152,18 +152,21 @@ impl Lowering<'_> {
         if beta.is_nan() || beta <= 0.0 {
             return Err(self.unsupported(node, &format!("with beta = {beta} does not divide; it needs one above 0")));
         }
-        let (before, behind) = ((size - 1) / 2, size / 2);
-        self.reserve(channels.saturating_mul(size.min(channels)))?;
-        let weight = (f64::from(alpha) / size as f64) as f32;
-        let around = |channel: usize| {
-            let last = channel.saturating_add(behind).min(channels - 1);
-            (channel.saturating_sub(before)..=last).map(|source| (source, weight)).collect()
-        };
+        // Beyond the outermost channels there is nothing, however wide the window is.
+        let [before, after] = [(size - 1) / 2, size / 2].map(|most| most.min(channels - 1));
+        let behind = extent::product(&x.dims[2..]).and_then(Extent::known);
+        let Some(behind) = behind else { return Err(self.unsupported(node, "needs channels in axis 1")) };
+        let window =
+            Window::new(vec![WindowAxis { before, after, ..WindowAxis::new(before + after + 1) }, WindowAxis::new(1)])?;
         let square = self.pointwise(node, "square", x, Activation::Power { offset: 0.0, exponent: 2.0 })?;
-        let sums = self.mapped(node, "band", &square, 1, channels, |axis| {
-            AxisMap::new(AxisMapKind::Band, axis, channels, (0..channels).map(around).collect())
-        })?;
-        let factor = self.pointwise(node, "factor", &sums, Activation::Power { offset: bias, exponent: -beta })?;
+        let rows = vec![x.dims[0], Extent::fixed(1), x.dims[1], Extent::fixed(behind)];
+        let rows = self.with_dims(node, &square, rows)?;
+        let sum = Layer::AveragePool(AveragePool::new(window.clone(), Divisor::One));
+        let sums = self.pooled(node, "sum", &rows, &window, &[channels, behind as usize], sum)?;
+        let sums = self.with_dims(node, &sums, x.dims.clone())?;
+        let weight = Tensor::scalar((f64::from(alpha) / size as f64) as f32);
+        let sums = self.affine_act(node, "mean", &sums, weight, Tensor::scalar(bias))?;
+        let factor = self.pointwise(node, "factor", &sums, Activation::Power { offset: 0.0, exponent: -beta })?;
         self.multiplied(node, "", x, &factor)
     }
 
@@ -219,7 +222,11 @@ impl Lowering<'_> {
             }),
         };
         let (scale, bias) = (in_sample(scale, 1.0)?, in_sample(bias, 0.0)?);
-        match self.affine(node, "scale", x, scale, bias)? {
+        self.affine_act(node, "scale", x, scale, bias)
+    }
+
+    fn affine_act(&mut self, node: &Node, part: &str, x: &Act, scale: Tensor, offset: Tensor) -> Result<Act> {
+        match self.affine(node, part, x, scale, offset)? {
             Fact::Activation(y) => Ok(y),
             Fact::Float(_) | Fact::Integer(_) | Fact::Index(_) | Fact::Opaque(_) => {
                 Err(Error::internal("an affine layer makes an activation"))

@@ -50,7 +50,7 @@ impl Lowering<'_> {
         Ok((x, window, extents))
     }
 
-    fn pooled(
+    pub(super) fn pooled(
         &mut self,
         node: &Node,
         part: &str,
