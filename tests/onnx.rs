@@ -254,7 +254,12 @@ fn fixtures_become_the_layers_that_their_authors_meant() {
         ("lrn_root", BatchAxis::Leading, "power reshape average-pool reshape affine power multiply", "a gate"),
         ("lp_pool2d_1", BatchAxis::Leading, "abs average-pool", "|x|ᵖ / Σ|x|ᵖ"),
         ("lp_pool2d_3", BatchAxis::Leading, "abs power average-pool power", "|x|ᵖ / Σ|x|ᵖ"),
-        ("normalize_spelled", BatchAxis::Leading, "power reshape average-pool reshape power clip power expand multiply", "ReduceL2"),
+        (
+            "normalize_spelled",
+            BatchAxis::Leading,
+            "power reshape average-pool reshape power clip power expand multiply",
+            "ReduceL2",
+        ),
         (
             "softmax_gate_spelled",
             BatchAxis::Leading,

@@ -178,8 +178,8 @@ fn a_layer_norm_follows_the_rule_of_its_paper() {
     let q_mean = q.iter().sum::<f64>() / 4.0;
     let expected: Vec<f64> = x.iter().zip(&q).map(|(x, q)| x * (q - q_mean)).collect();
     assert_abs_diff_eq!(relevance(&network, "zero", &x, &r)[..], expected[..], epsilon = 1e-12);
-    // The stabilisers of sums and averages are all that a preset adds.
-    assert_abs_diff_eq!(relevance(&network, "epsilon-plus", &x, &r)[..], expected[..], epsilon = 1e-5);
+    // A preset adds 1e-6 to the deviations, 0.6 and more, and to the mean.
+    assert_abs_diff_eq!(relevance(&network, "epsilon-plus", &x, &r)[..], expected[..], epsilon = 5e-5);
 }
 
 /// Means beyond what squares in float32 could be told apart from: the deviations are squared, not the elements.
@@ -437,7 +437,6 @@ fn what_has_no_rule_or_makes_no_sense_is_refused_with_a_way_out() {
         (group(0), &[ones, ones], "into 0 groups"),
         (group(2), &[ones], "scale and a bias"),
         (Op::Normalization(Normalization::Instance { epsilon: 1e-5 }), &[&ones[..3], ones], "4 channels"),
-        (Op::Normalization(Normalization::Norm { axis: 0, p: 2 }), &[], "mixes samples"),
         (Op::Normalization(Normalization::Layer { axis: 3, epsilon: 1e-5, centred: true }), &[ones], "axis 3"),
         (Op::GlobalPool(Reduction::Norm { p: 0 }), &[], "p = 0"),
         (Op::Pow, &[&ones[..3]], "one constant number"),
