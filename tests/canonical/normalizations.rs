@@ -193,7 +193,7 @@ fn a_wide_input_is_centred_before_it_is_squared() {
     let network = graph.network(y);
     let explainer =
         relprop::Explainer::new(network, &Composite::preset("epsilon").unwrap(), relprop::Backend::Cpu).unwrap();
-    let deviation = |i: usize| if i % 2 == 0 { 1.0 } else { -1.0 };
+    let deviation = |i: usize| if i.is_multiple_of(2) { 1.0 } else { -1.0 };
     let data = relprop::Tensor::from_fn([1, 2, 64], |i| 30_000.0 + deviation(i));
     let found = explainer.forward(&[relprop::Input::from(&data)]).unwrap();
     for (i, &found) in found.data().iter().enumerate() {
