@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::tensor::{Shape, Tensor};
 
-pub use op::{Arithmetic, Comparison, Elementary, Op, PadMode, Reduction};
+pub use op::{Arithmetic, Comparison, Elementary, Normalization, Op, PadMode, Reduction};
 pub use sliding::{Coordinates, Interpolation, Padding, Policy, Resize, Rounding, Scales, Sliding};
 
 /// A value's position in [`Graph::values`].

@@ -103,13 +103,12 @@ fn apply_unnamed_softmax(stem: &str, network: &Network, outputs: &mut Vec<f64>) 
     assert!(network.link().is_none() && note(network));
 }
 
-/// Operators without a layer: their fixtures must be refused by name.
-const REFUSED: [&str; 4] = ["instance_norm", "instance_norm_1d", "lrn", "lrn_defaults"];
-
 /// How far from onnxruntime an output may be, beside the greatest one.
 fn tolerance(graph: &Graph, stem: &str) -> f64 {
     let half = graph.values.iter().any(|value| value.name.contains("float16"));
     match stem {
+        // Deviations of a thousandth of the mean, which float32 holds to a ten-thousandth.
+        "instance_norm_far_from_zero" => 2e-4,
         // The rounding to 8 bits is left out.
         stem if stem.starts_with("qdq") => 2e-2,
         "float16_throughout" => 5e-3,
@@ -124,11 +123,7 @@ fn check(path: &Path) -> Result<(), String> {
     let recorded = recorded(path);
     let Some((_, want)) = explained(&graph, &recorded) else { return Err("no output is recorded".to_owned()) };
     let network = match canonicalize(&graph, &Options::default()) {
-        Ok(_) if REFUSED.contains(&stem.as_ref()) => return Err("it is not refused".to_owned()),
         Ok(network) => network,
-        Err(error) if REFUSED.contains(&stem.as_ref()) && error.node().is_some() && error.advice().is_some() => {
-            return Ok(());
-        }
         Err(error) => return Err(format!("canonicalize: {error}")),
     };
     let (count, inputs) = samples(&network, &recorded);
@@ -197,7 +192,7 @@ fn onnx_own_tests_of_single_operators_pass() {
             tensors.entry(test.to_owned()).or_default().insert(part.to_owned(), Recorded::new(name, &view));
         }
     }
-    assert!(models.len() >= 240, "{} tests are there", models.len());
+    assert!(models.len() >= 330, "{} tests are there", models.len());
     let failed = |(test, model): (&String, &Vec<u8>)| {
         check_node_test(model, &tensors[test]).err().map(|failure| format!("{test}: {failure:.300}"))
     };
@@ -208,7 +203,7 @@ fn onnx_own_tests_of_single_operators_pass() {
 /// Import as the user sees it: the batch, the layers' kinds, and a word of the notes where there are any.
 #[test]
 fn fixtures_become_the_layers_that_their_authors_meant() {
-    let cases: [(&str, BatchAxis, &str, &str); 29] = [
+    let cases: [(&str, BatchAxis, &str, &str); 37] = [
         ("tutorial_dynamo", BatchAxis::Absent, "dense relu dense", ""),
         ("tutorial_legacy", BatchAxis::Absent, "dense relu dense", ""),
         ("mlp_gelu_erf_legacy", BatchAxis::Leading, "dense gelu dense gelu dense", ""),
@@ -238,6 +233,39 @@ fn fixtures_become_the_layers_that_their_authors_meant() {
         ("qdq_conv", BatchAxis::Leading, "conv relu conv average-pool reshape", "rounding"),
         ("scale_negative_before_max_pool", BatchAxis::Leading, "conv max-pool", ""),
         ("conv2d_valid", BatchAxis::Leading, "conv", ""),
+        (
+            "instance_norm_1d",
+            BatchAxis::Leading,
+            "average-pool expand sum power average-pool power expand multiply affine",
+            "InstanceNormalization (instancenormalization_instancenormalization_0) is computed by simple layers",
+        ),
+        (
+            "layer_norm_spelled",
+            BatchAxis::Leading,
+            "average-pool expand sum power average-pool affine power power expand multiply affine",
+            "",
+        ),
+        (
+            "rms_norm",
+            BatchAxis::Leading,
+            "power average-pool power expand multiply affine",
+            "a gate and gets no relevance",
+        ),
+        ("lrn_root", BatchAxis::Leading, "power reshape average-pool reshape affine power multiply", "a gate"),
+        ("lp_pool2d_1", BatchAxis::Leading, "abs average-pool", "|x|ᵖ / Σ|x|ᵖ"),
+        ("lp_pool2d_3", BatchAxis::Leading, "abs power average-pool power", "|x|ᵖ / Σ|x|ᵖ"),
+        (
+            "normalize_spelled",
+            BatchAxis::Leading,
+            "power reshape average-pool reshape power clip power expand multiply",
+            "ReduceL2",
+        ),
+        (
+            "softmax_gate_spelled",
+            BatchAxis::Leading,
+            "conv exp reshape average-pool reshape power expand multiply conv multiply",
+            "",
+        ),
     ];
     for (name, batch, kinds, note) in cases {
         let graph = onnx::load(folder().join(format!("{name}.onnx"))).unwrap();

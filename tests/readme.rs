@@ -17,7 +17,8 @@ fn list_behind(text: &str, start: &str, end: char) -> BTreeSet<String> {
 
 /// The operators that the tables of `src/onnx` name in their patterns.
 fn operators_that_are_read() -> BTreeSet<String> {
-    let tables = ["operators", "activations", "spatial"].map(|name| text(&format!("src/onnx/{name}.rs")));
+    let tables =
+        ["operators", "activations", "normalizations", "spatial"].map(|name| text(&format!("src/onnx/{name}.rs")));
     let source = tables.concat();
     let patterns =
         source.lines().filter_map(|line| line.trim().strip_prefix(['"', '('])?.split_once("=>").map(|_| line));

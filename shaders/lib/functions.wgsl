@@ -168,10 +168,8 @@ fn gelu_tanh_slope(x: vec4<f32>) -> vec4<f32> {
     return sigmoid(inner) * (1.0 + x * sigmoid(-inner) * inner_slope);
 }
 
-// ln(1 + y) for y in 0..=1: the logarithm of a number between √½ and √2, after a halving where 1 + y is beyond.
-fn logarithm_after_one(y: vec4<f32>) -> vec4<f32> {
-    let is_far = y > vec4(0.41421356);
-    let x = select(y, 0.5 * y - 0.5, is_far);
+// ln(1 + x) − x for 1 + x between √½ and √2.
+fn logarithm_rest(x: vec4<f32>) -> vec4<f32> {
     let square = x * x;
     var series = fma(vec4(7.0376836292e-2), x, vec4(-0.11514610310));
     series = fma(series, x, vec4(0.11676998740));
@@ -181,8 +179,23 @@ fn logarithm_after_one(y: vec4<f32>) -> vec4<f32> {
     series = fma(series, x, vec4(0.20000714765));
     series = fma(series, x, vec4(-0.24999993993));
     series = fma(series, x, vec4(0.33333331174));
-    series = fma(series * square, x, -0.5 * square);
+    return fma(series * square, x, -0.5 * square);
+}
+
+// ln(1 + y) for y in 0..=1: the logarithm of a number between √½ and √2, after a halving where 1 + y is beyond.
+fn logarithm_after_one(y: vec4<f32>) -> vec4<f32> {
+    let is_far = y > vec4(0.41421356);
+    let x = select(y, 0.5 * y - 0.5, is_far);
+    let series = logarithm_rest(x);
     return select(series + x, series - 2.12194440e-4 + x + 0.693359375, is_far);
+}
+
+// ln x of a positive number: that of its significand, between √½ and √2, and its exponent's share.
+fn logarithm(x: vec4<f32>) -> vec4<f32> {
+    let shifted = bitcast<vec4<u32>>(x) - vec4(0x3f3504f3u);
+    let n = vec4<f32>(bitcast<vec4<i32>>(shifted) >> vec4(23u));
+    let significand = bitcast<vec4<f32>>((shifted & vec4(0x007fffffu)) + vec4(0x3f3504f3u)) - 1.0;
+    return fma(n, vec4(-2.12194440e-4), logarithm_rest(significand)) + significand + n * 0.693359375;
 }
 
 // ln(1 + e^(βx)) / β, by the exponential of −|βx|, which stays within 1.
@@ -298,6 +311,80 @@ fn softsign(x: vec4<f32>) -> vec4<f32> {
 fn softsign_slope(x: vec4<f32>) -> vec4<f32> {
     let size = 1.0 + abs(x);
     return 1.0 / (size * size);
+}
+
+fn exponential_slope(x: vec4<f32>) -> vec4<f32> {
+    return exponential(x);
+}
+
+fn magnitude(x: vec4<f32>) -> vec4<f32> {
+    return abs(x);
+}
+
+fn magnitude_slope(x: vec4<f32>) -> vec4<f32> {
+    let above = select(x * 0.0, vec4(1.0), x > vec4(0.0));
+    return select(above, vec4(-1.0), x < vec4(0.0));
+}
+
+fn square(x: vec4<f32>, offset: f32) -> vec4<f32> {
+    let base = x + offset;
+    return base * base;
+}
+
+fn square_slope(x: vec4<f32>, offset: f32) -> vec4<f32> {
+    return 2.0 * (x + offset);
+}
+
+fn root(x: vec4<f32>, offset: f32) -> vec4<f32> {
+    return sqrt(x + offset);
+}
+
+// 0 where the root begins.
+fn root_slope(x: vec4<f32>, offset: f32) -> vec4<f32> {
+    return quotient(vec4(0.5), sqrt(x + offset));
+}
+
+// By a root and a division, whose precision WGSL promises; that of its inverse root is wider.
+fn inverse_root(x: vec4<f32>, offset: f32) -> vec4<f32> {
+    return 1.0 / sqrt(x + offset);
+}
+
+fn inverse_root_slope(x: vec4<f32>, offset: f32) -> vec4<f32> {
+    let base = x + offset;
+    return -0.5 / (base * sqrt(base));
+}
+
+fn inverse(x: vec4<f32>, offset: f32) -> vec4<f32> {
+    return 1.0 / (x + offset);
+}
+
+fn inverse_slope(x: vec4<f32>, offset: f32) -> vec4<f32> {
+    let inverse = 1.0 / (x + offset);
+    return -inverse * inverse;
+}
+
+// base^exponent by e^(exponent ln |base|): a base below zero has the sign of an integer power, and else none.
+fn power_of(base: vec4<f32>, exponent: f32) -> vec4<f32> {
+    let size = exponential(exponent * logarithm(abs(base)));
+    let parity = 0.5 * exponent - floor(0.5 * exponent);
+    let not_a_number = bitcast<f32>(bitcast<u32>(exponent) | 0x7fc00000u);
+    let below = select(select(not_a_number, -1.0, parity == 0.5), 1.0, parity == 0.0);
+    // Of zero, and of NaN, which stays.
+    let at_zero = select(base + select(0.0, 1.0, exponent == 0.0), 1.0 / abs(base), exponent < 0.0);
+    let signed = select(at_zero, below * size, base < vec4(0.0));
+    return select(signed, size, base > vec4(0.0));
+}
+
+fn power(x: vec4<f32>, offset: f32, exponent: f32) -> vec4<f32> {
+    return power_of(x + offset, exponent);
+}
+
+// 0 where a root begins.
+fn power_slope(x: vec4<f32>, offset: f32, exponent: f32) -> vec4<f32> {
+    let base = x + offset;
+    let slope = exponent * power_of(base, exponent - 1.0);
+    let is_root = exponent > 0.0 && exponent < 1.0;
+    return select(slope, vec4(0.0), (base == vec4(0.0)) & vec4(is_root));
 }
 
 // sign(d), with sign(0) = +1.

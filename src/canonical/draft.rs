@@ -1,5 +1,7 @@
 //! The network while passes still change it.
 
+use std::ops::Range;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::Layer;
 use crate::network::{BatchAxis, InputKind, Link, Network, ValueId};
@@ -20,10 +22,12 @@ pub(super) struct DraftValue {
 #[derive(Debug, Clone)]
 pub(super) enum StepOp {
     Layer(Layer),
-    /// Softmax or its logarithm, over `width` adjacent elements at a time; none if they are not adjacent.
+    /// Softmax or its logarithm over `axes` of the sample: `width` adjacent elements at a time; none if they are not
+    /// adjacent.
     Softmax {
         log: bool,
         width: Option<usize>,
+        axes: Range<usize>,
     },
 }
 
@@ -91,7 +95,7 @@ impl Draft {
     /// The finished network.
     ///
     /// # Errors
-    /// If a softmax is left in its midst, or a layer does not fit its inputs.
+    /// If the logarithm of a softmax is left in its midst, or a layer does not fit its inputs.
     pub fn build(self, batch: BatchAxis) -> Result<Network> {
         let mut builder = Network::builder();
         let mut built: Vec<Option<ValueId>> = vec![None; self.values.len()];
@@ -105,7 +109,7 @@ impl Draft {
         for step in self.steps {
             let layer = match step.op {
                 StepOp::Layer(layer) => layer,
-                StepOp::Softmax { .. } => return Err(softmax_inside(&step.place, &self.values[step.output].shape)),
+                StepOp::Softmax { .. } => return Err(log_softmax_inside(&step.place, &self.values[step.output].shape)),
             };
             let inputs: Option<Vec<ValueId>> = step.inputs.iter().map(|&input| built[input]).collect();
             let inputs = inputs.ok_or_else(|| Error::internal("a layer reads a value that is made later"))?;
@@ -121,11 +125,11 @@ impl Draft {
     }
 }
 
-fn softmax_inside(place: &str, shape: &Shape) -> Error {
+fn log_softmax_inside(place: &str, shape: &Shape) -> Error {
     Error::new(
         ErrorKind::Unsupported,
-        format!("softmax of shape {shape} (a sample) inside the network is not supported yet"),
+        format!("the logarithm of a softmax, of shape {shape} (a sample), inside the network is not supported"),
     )
     .at(place)
-    .help("only a softmax at the network's end can be left out; name an output before this node to explain that")
+    .help("only at the network's end it can be left out; name an output before this node to explain that")
 }

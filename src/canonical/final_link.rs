@@ -26,7 +26,7 @@ pub(super) fn leave_out(draft: &mut Draft) {
                 note(draft, index, Some(Link::Sigmoid));
                 return replace(draft, reader, value, input);
             }
-            StepOp::Softmax { log, width } => {
+            StepOp::Softmax { log, width, .. } => {
                 let last = draft.values[draft.output].shape.dims().last().copied();
                 let link = if log { Link::LogSoftmax } else { Link::Softmax };
                 let link = (width.is_some() && width == last).then_some(link);

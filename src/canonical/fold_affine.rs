@@ -1,4 +1,4 @@
-//! Pass 5: elementwise factors and offsets are merged into the dense layer or convolution before them.
+//! Pass 6: elementwise factors and offsets are merged into the dense layer or convolution before them.
 //!
 //! A bias that the model adds by itself, or a batch norm after a linear layer, is part of that layer's
 //! z = W x + b: rules need the whole bias in the denominator, and a layer of its own would pass relevance past it.
@@ -103,13 +103,13 @@ fn chain(first: &Affine, second: &Affine) -> Result<Affine> {
 }
 
 /// A factor and an offset on their way to the layer that takes them; each with as many axes as the value, or none.
-struct Moved {
+pub(super) struct Moved {
     scale: Tensor,
     offset: Tensor,
 }
 
 impl Moved {
-    fn new(affine: &Affine, shape: &Shape) -> Result<Self> {
+    pub(super) fn new(affine: &Affine, shape: &Shape) -> Result<Self> {
         let aligned = |tensor: &Tensor| match tensor.data() {
             [only] => Ok(Tensor::scalar(*only)),
             _ => {
@@ -150,7 +150,7 @@ impl Moved {
     }
 
     /// Factor and offset as one number for each position along `axis`, if all that share a position agree.
-    fn of_axis(&self, shape: &Shape, axis: usize) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
+    pub(super) fn of_axis(&self, shape: &Shape, axis: usize) -> Result<Option<(Vec<f32>, Vec<f32>)>> {
         let (scale, offset) = (of_axis(&self.scale, shape, axis)?, of_axis(&self.offset, shape, axis)?);
         Ok(scale.zip(offset))
     }

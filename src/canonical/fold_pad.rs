@@ -1,4 +1,4 @@
-//! Pass 6: zeros that the model adds around a value become padding of the convolution or average pool that reads it.
+//! Pass 7: zeros that the model adds around a value become padding of the convolution or average pool that reads it.
 //!
 //! Exporters write padding as a node of its own where an operator cannot state it. As a layer's own padding the zeros
 //! are no inputs: rules with x̃ = 1 (flat, w²) and shares of the bias give them nothing, as in the tools of the field,

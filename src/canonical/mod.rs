@@ -6,15 +6,19 @@
 //!    operators.
 //! 3. `lower`: fold constants and shape computations, prove the batch axis, and turn nodes into layers.
 //! 4. `final_link`: leave out a last softmax or sigmoid.
-//! 5. `fold_affine`: merge elementwise factors and offsets into the linear layer before them.
-//! 6. `fold_pad`: merge zeros around a value into the padding of the layer behind them.
+//! 5. `inner_softmax`: make every other softmax of layers.
+//! 6. `fold_affine`: merge elementwise factors and offsets into the linear layer before them.
+//! 7. `fold_pad`: merge zeros around a value into the padding of the layer behind them.
+//! 8. `fold_behind`, where it is asked for: merge factors and offsets into the linear layer behind them.
 
 mod draft;
 mod extent;
 mod final_link;
 mod fold_affine;
+mod fold_behind;
 mod fold_pad;
 mod gelu;
+mod inner_softmax;
 mod lower;
 mod prune;
 mod self_gated;
@@ -36,6 +40,10 @@ pub struct Options {
     /// Extents of symbolic dimensions other than the batch, by the dimension's name (`seq`), or by input and axis
     /// (`tokens:1`) where it has none.
     pub dims: Vec<(String, usize)>,
+    /// Whether factors and offsets (batch norms) that no layer before them takes are merged into the dense layer or
+    /// convolution behind them. That keeps the function and changes the relevance: what the offset holds is then absorbed by
+    /// the bias instead of passed on. Tools differ; zennit does not merge them.
+    pub merge_behind: bool,
 }
 
 impl Options {
@@ -43,6 +51,13 @@ impl Options {
     #[must_use]
     pub fn output(mut self, name: impl Into<String>) -> Self {
         self.output = Some(name.into());
+        self
+    }
+
+    /// Merges factors and offsets into the linear layer behind them too.
+    #[must_use]
+    pub fn merge_behind(mut self) -> Self {
+        self.merge_behind = true;
         self
     }
 
@@ -105,8 +120,12 @@ pub fn canonicalize(graph: &Graph, options: &Options) -> Result<Network> {
 fn draft(graph: &Graph, nodes: &[Node], output: ValueId, options: &Options, mode: Mode) -> Result<Draft> {
     let mut draft = lower::lower(graph, nodes, output, options, mode)?;
     final_link::leave_out(&mut draft);
+    inner_softmax::lower(&mut draft)?;
     fold_affine::fold(&mut draft)?;
     fold_pad::fold(&mut draft)?;
+    if options.merge_behind {
+        fold_behind::fold(&mut draft)?;
+    }
     Ok(draft)
 }
 

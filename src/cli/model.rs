@@ -84,6 +84,13 @@ pub struct RuleArguments {
     /// The extent of a symbolic dimension other than the batch, such as seq=128; repeat it for several
     #[arg(long = "dim", value_name = "NAME=SIZE", value_parser = dimension, help_heading = "Rules")]
     pub dims: Vec<(String, usize)>,
+
+    /// Merge batch norms, factors and offsets that no layer before them takes into the dense layer or convolution behind
+    ///
+    /// The scores stay; the relevance that an offset holds is absorbed by the merged bias instead of passed on. Unless told
+    /// they are layers of their own and pass it, as in zennit.
+    #[arg(long, help_heading = "Rules")]
+    pub merge_behind: bool,
 }
 
 /// A model that was read, with what makes its explanation.
@@ -163,7 +170,11 @@ impl ModelArguments {
 
     fn read(&self) -> Result<(Graph, Network)> {
         let graph = onnx::load(&self.path)?;
-        let options = canonical::Options { output: self.rules.output_name.clone(), dims: self.rules.dims.clone() };
+        let options = canonical::Options {
+            output: self.rules.output_name.clone(),
+            dims: self.rules.dims.clone(),
+            merge_behind: self.rules.merge_behind,
+        };
         let network = canonicalize(&graph, &options).map_err(|error| error.context(self.path.display()))?;
         Ok((graph, network))
     }

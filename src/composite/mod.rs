@@ -243,6 +243,8 @@ impl Composite {
             choices.push(Some(self.choice(network, node, &self.entries[position])?));
         }
         self.check_patterns(network, &matched)?;
+        let rule = |id: LayerId| choices[id.index()].as_ref().map(|choice: &Choice| &choice.rule);
+        gates::check(network, rule)?;
         let notes = (self.entries.iter().zip(matched).zip(taken))
             .filter(|((entry, _), is_taken)| !is_taken && !entry.is_general)
             .map(|((entry, is_matched), _)| self.note(entry, is_matched))

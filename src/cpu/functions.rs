@@ -11,6 +11,9 @@
 
 use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LOG2_E};
 
+use super::powers::{
+    Inverse, InverseRoot, InverseRootSlope, InverseSlope, Power, Root, RootSlope, Square, SquareSlope,
+};
 use crate::layers::{Activation, GeluForm};
 
 /// √(2/π), of the tanh form of GELU.
@@ -61,6 +64,13 @@ pub(super) fn with_value(activation: Activation, work: impl WithFunction) {
         Activation::Clip { low, high } => work.run(Clip(low, high)),
         Activation::ThresholdedRelu { threshold } => work.run(ThresholdedRelu(threshold)),
         Activation::Softsign => work.run(Softsign),
+        Activation::Exp => work.run(Exp),
+        Activation::Abs => work.run(Abs),
+        Activation::Power { offset, exponent: 2.0 } => work.run(Square(offset)),
+        Activation::Power { offset, exponent: 0.5 } => work.run(Root(offset)),
+        Activation::Power { offset, exponent: -0.5 } => work.run(InverseRoot(offset)),
+        Activation::Power { offset, exponent: -1.0 } => work.run(Inverse(offset)),
+        Activation::Power { offset, exponent } => work.run(Power::of_base(offset, exponent)),
     }
 }
 
@@ -86,6 +96,13 @@ pub(super) fn with_derivative(activation: Activation, work: impl WithFunction) {
         Activation::Clip { low, high } => work.run(ClipSlope(low, high)),
         Activation::ThresholdedRelu { threshold } => work.run(ThresholdedReluSlope(threshold)),
         Activation::Softsign => work.run(SoftsignSlope),
+        Activation::Exp => work.run(Exp),
+        Activation::Abs => work.run(AbsSlope),
+        Activation::Power { offset, exponent: 2.0 } => work.run(SquareSlope(offset)),
+        Activation::Power { offset, exponent: 0.5 } => work.run(RootSlope(offset)),
+        Activation::Power { offset, exponent: -0.5 } => work.run(InverseRootSlope(offset)),
+        Activation::Power { offset, exponent: -1.0 } => work.run(InverseSlope(offset)),
+        Activation::Power { offset, exponent } => work.run(Power::slope_of_base(offset, exponent)),
     }
 }
 
@@ -93,7 +110,7 @@ macro_rules! functions {
     ($($(#[$doc:meta])* $name:ident $(($($field:ident),+))? = |$x:ident| $body:expr;)+) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy)]
-        pub(super) struct $name $(($(pub(super) functions!(@float $field)),+))?;
+        pub(super) struct $name $(($(pub(in crate::cpu) functions!(@float $field)),+))?;
 
         impl Function for $name {
             #[inline(always)]
@@ -105,6 +122,7 @@ macro_rules! functions {
     )+};
     (@float $field:ident) => { f32 };
 }
+pub(super) use functions;
 
 functions! {
     /// x.
@@ -190,6 +208,15 @@ functions! {
     Softsign = |x| x / (1.0 + x.abs());
     /// 1 / (1 + |x|)².
     SoftsignSlope = |x| 1.0 / ((1.0 + x.abs()) * (1.0 + x.abs()));
+    /// eˣ, which is its own slope.
+    Exp = |x| exp(x);
+    /// |x|.
+    Abs = |x| x.abs();
+    /// 1 above zero, −1 below, 0 at zero.
+    AbsSlope = |x| {
+        let above = if x > 0.0 { 1.0 } else { x * 0.0 };
+        if x < 0.0 { -1.0 } else { above }
+    };
 }
 
 /// x, at least `low` and at most `high`; NaN stays.
@@ -219,8 +246,6 @@ fn power_and_rest(x: f32) -> (f32, f32) {
     const HIGHEST: f32 = 88.0;
     // Adding 1.5·2²³ rounds to an integer, which then stands in the low bits of the sum.
     const ROUND: f32 = 12_582_912.0;
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
     let x = if x < LOWEST { LOWEST } else { x };
     let x = if x > HIGHEST { HIGHEST } else { x };
     let rounded = x * LOG2_E + ROUND;
@@ -232,7 +257,7 @@ fn power_and_rest(x: f32) -> (f32, f32) {
 
 /// eˣ.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
+pub(super) fn exp(x: f32) -> f32 {
     let (power, rest) = power_and_rest(x);
     (rest + 1.0) * power
 }
@@ -320,13 +345,13 @@ fn normal_cdf(x: f32) -> f32 {
     if size < 1.0 { 0.5 + 0.5 * erf_series(scaled) } else { far }
 }
 
-/// ln(1 + y) for y in 0..=1: the logarithm of a number between √½ and √2, after a halving where 1 + y is beyond.
+/// ln 2 in two parts, the first with few digits so that its product with an exponent is exact.
+pub(super) const LN_2_HIGH: f32 = 0.693_359_4;
+pub(super) const LN_2_LOW: f32 = -2.121_944_4e-4;
+
+/// ln(1 + x) − x for 1 + x between √½ and √2.
 #[inline(always)]
-fn ln_1p(y: f32) -> f32 {
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    let is_far = y > std::f32::consts::SQRT_2 - 1.0;
-    let x = if is_far { 0.5 * y - 0.5 } else { y };
+pub(super) fn ln_1p_rest(x: f32) -> f32 {
     let square = x * x;
     let series = polynomial(
         [
@@ -341,10 +366,17 @@ fn ln_1p(y: f32) -> f32 {
             0.333_333_31,
         ],
         x,
-    ) * square
-        * x
-        - 0.5 * square;
-    if is_far { series + LN_2_LOW + x + LN_2_HIGH } else { series + x }
+    );
+    series * square * x - 0.5 * square
+}
+
+/// ln(1 + y) for y in 0..=1: the logarithm of a number between √½ and √2, after a halving where 1 + y is beyond.
+#[inline(always)]
+fn ln_1p(y: f32) -> f32 {
+    let is_far = y > std::f32::consts::SQRT_2 - 1.0;
+    let x = if is_far { 0.5 * y - 0.5 } else { y };
+    let rest = ln_1p_rest(x);
+    if is_far { rest + LN_2_LOW + x + LN_2_HIGH } else { rest + x }
 }
 
 /// ln(1 + eˣ), by the exponential of −|x|, which stays within 1.
@@ -372,7 +404,7 @@ mod tests {
         }
     }
 
-    const ALL: [Activation; 21] = [
+    const ALL: [Activation; 23] = [
         Activation::Relu,
         Activation::LeakyRelu { slope: 0.01 },
         Activation::Sigmoid,
@@ -394,6 +426,8 @@ mod tests {
         Activation::Clip { low: -1.0, high: f32::INFINITY },
         Activation::ThresholdedRelu { threshold: 1.0 },
         Activation::Softsign,
+        Activation::Exp,
+        Activation::Abs,
     ];
 
     fn points() -> Vec<f32> {
@@ -424,8 +458,9 @@ mod tests {
                     Activation::Silu { beta } => exact.abs().max(1e-6) * (1.0 + f64::from((beta * x).abs()) / 16.0),
                     _ => 1e-6,
                 };
+                let steep = if activation == Activation::Exp { exact } else { 1.0 };
                 assert!(close(value, exact, tail), "{activation:?}({x}) is {value}, not {exact}");
-                assert!(close(slope, exact_slope, 1.0), "{activation:?}′({x}) is {slope}, not {exact_slope}");
+                assert!(close(slope, exact_slope, steep), "{activation:?}′({x}) is {slope}, not {exact_slope}");
             }
         }
     }

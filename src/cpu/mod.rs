@@ -21,6 +21,7 @@ mod memory;
 mod moves;
 mod narrow;
 mod pools;
+mod powers;
 mod run;
 mod simd;
 #[cfg(test)]

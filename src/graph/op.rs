@@ -19,7 +19,7 @@ pub enum Arithmetic {
     Div,
 }
 
-/// A function of each element that has no layer: read where activations are spelled out with it.
+/// A function of each element that activations, normalisations and softmax are spelled out with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Elementary {
     /// |x|.
@@ -28,6 +28,23 @@ pub enum Elementary {
     Exp,
     /// ln x.
     Log,
+    /// √x.
+    Sqrt,
+    /// 1 / x.
+    Reciprocal,
+}
+
+impl Elementary {
+    /// f(x).
+    pub fn of(self, x: f32) -> f32 {
+        match self {
+            Elementary::Abs => x.abs(),
+            Elementary::Exp => x.exp(),
+            Elementary::Log => x.ln(),
+            Elementary::Sqrt => x.sqrt(),
+            Elementary::Reciprocal => x.recip(),
+        }
+    }
 }
 
 /// How two values compare.
@@ -50,6 +67,58 @@ pub enum Reduction {
     Sum,
     /// The greatest.
     Max,
+    /// (Σ|x|ᵖ)^(1/p).
+    Norm {
+        /// p, 1 or more.
+        p: i64,
+    },
+}
+
+/// What a normalisation subtracts and divides by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Normalization {
+    /// Mean and deviation over all axes behind the channels, of each channel by itself; scale and bias in inputs 1 and 2
+    /// are one number a channel.
+    Instance {
+        /// ε, added to the variance.
+        epsilon: f32,
+    },
+    /// Mean and deviation over the axes from `axis` to the last; scale and bias in inputs 1 and 2 broadcast.
+    Layer {
+        /// The first axis; negative counts from the end.
+        axis: i64,
+        /// ε, added to the variance.
+        epsilon: f32,
+        /// Whether the mean is subtracted (else it is the root of the mean square that divides).
+        centred: bool,
+    },
+    /// Mean and deviation of groups of channels with all axes behind them; scale and bias in inputs 1 and 2.
+    Group {
+        /// How many groups there are.
+        groups: i64,
+        /// ε, added to the variance.
+        epsilon: f32,
+        /// Whether scale and bias are one number a group, not one a channel.
+        by_group: bool,
+    },
+    /// (bias + alpha / size · Σ x²)^beta, with the sum over `size` channels around each.
+    LocalResponse {
+        /// Channels of a sum.
+        size: i64,
+        /// The factor of their mean square.
+        alpha: f32,
+        /// The exponent.
+        beta: f32,
+        /// What is added.
+        bias: f32,
+    },
+    /// The norm of the elements along an axis.
+    Norm {
+        /// The axis; negative counts from the end.
+        axis: i64,
+        /// Which norm: 1 or 2.
+        p: i64,
+    },
 }
 
 /// What a pad adds.
@@ -97,7 +166,7 @@ pub enum Op {
     Clip,
     /// Input 0, times the slope in input 1 below zero.
     PRelu,
-    /// A function of each element that has no layer.
+    /// An elementary function of each element.
     Elementary(Elementary),
     /// How two values compare, element by element.
     Compare(Comparison),
@@ -221,6 +290,15 @@ pub enum Op {
         /// Whether padding counts as elements of 0.
         counts_padding: bool,
     },
+    /// (Σ|x|ᵖ)^(1/p) of each window.
+    LpPool {
+        /// How the window moves.
+        sliding: Sliding,
+        /// p, 1 or more.
+        p: i64,
+    },
+    /// Input 0 divided by what it is normalised with, after its mean is taken away where there is one.
+    Normalization(Normalization),
     /// One number a channel from all axes behind the channels.
     GlobalPool(Reduction),
     /// One number from all elements along the axes in input 1.
@@ -276,6 +354,8 @@ impl Op {
             Op::Neg
             | Op::MaxPool(_)
             | Op::AveragePool { .. }
+            | Op::LpPool { .. }
+            | Op::Normalization(Normalization::LocalResponse { .. } | Normalization::Norm { .. })
             | Op::GlobalPool(_)
             | Op::DepthToSpace { .. }
             | Op::SpaceToDepth { .. }
@@ -310,6 +390,9 @@ impl Op {
             | Op::Identity
             | Op::Clip
             | Op::Where
+            | Op::Normalization(
+                Normalization::Instance { .. } | Normalization::Layer { .. } | Normalization::Group { .. },
+            )
             | Op::Conv { .. }
             | Op::ConvTranspose { .. }
             | Op::Quantize { .. }

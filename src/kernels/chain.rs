@@ -182,6 +182,13 @@ impl Writer {
             Activation::Clip { low, high } => ("clip", &[*low, *high]),
             Activation::ThresholdedRelu { threshold } => ("thresholded_relu", &[*threshold]),
             Activation::Softsign => ("softsign", &[]),
+            Activation::Exp => ("exponential", &[]),
+            Activation::Abs => ("magnitude", &[]),
+            Activation::Power { offset, exponent: 2.0 } => ("square", &[*offset]),
+            Activation::Power { offset, exponent: 0.5 } => ("root", &[*offset]),
+            Activation::Power { offset, exponent: -0.5 } => ("inverse_root", &[*offset]),
+            Activation::Power { offset, exponent: -1.0 } => ("inverse", &[*offset]),
+            Activation::Power { offset, exponent } => ("power", &[*offset, *exponent]),
         };
         let arguments = numbers.iter().map(|&number| format!(", {}", self.number(number))).collect::<String>();
         format!("{name}{suffix}({x}{arguments})")

@@ -70,6 +70,18 @@ pub enum Activation {
     },
     /// x / (1 + |x|).
     Softsign,
+    /// eˣ.
+    Exp,
+    /// |x|.
+    Abs,
+    /// (x + offset)^exponent: squares, roots and their inverses. NaN where the base is below zero and the exponent no
+    /// integer.
+    Power {
+        /// What is added before.
+        offset: f32,
+        /// The exponent.
+        exponent: f32,
+    },
 }
 
 /// How GELU's Φ is computed.
@@ -82,16 +94,32 @@ pub enum GeluForm {
 }
 
 impl Activation {
+    /// What the base of a [`Power`](Activation::Power) below zero gives its size: 1, −1, or NaN where it has no power.
+    pub(crate) fn sign_of_power(exponent: f32) -> f32 {
+        match exponent.rem_euclid(2.0) {
+            0.0 => 1.0,
+            1.0 => -1.0,
+            _ => f32::NAN,
+        }
+    }
+
+    /// What a base of 0 gives: 0, 1 or ∞.
+    pub(crate) fn power_of_zero(exponent: f32) -> f32 {
+        0.0_f32.powf(exponent)
+    }
+
     /// x between two bounds: what says nothing more than [`Relu`](Activation::Relu) is that.
     pub fn clip(low: f32, high: f32) -> Self {
         // Not `== 0.0`, so that −0 is the same.
         if low.abs() <= 0.0 && high >= f32::INFINITY { Activation::Relu } else { Activation::Clip { low, high } }
     }
 
-    /// Whether it is a step from 0 to 1: what a gate is made of.
+    /// Whether it is what a gate is made of: a step from 0 to 1, or the inverse of something, by which a value is
+    /// normalised.
     pub fn is_gate(&self) -> bool {
         match self {
             Activation::Sigmoid | Activation::HardSigmoid { .. } => true,
+            Activation::Power { exponent, .. } => *exponent < 0.0,
             Activation::Relu
             | Activation::LeakyRelu { .. }
             | Activation::Tanh
@@ -106,7 +134,9 @@ impl Activation {
             | Activation::Mish
             | Activation::Clip { .. }
             | Activation::ThresholdedRelu { .. }
-            | Activation::Softsign => false,
+            | Activation::Softsign
+            | Activation::Exp
+            | Activation::Abs => false,
         }
     }
 
@@ -130,6 +160,9 @@ impl Activation {
             Activation::Clip { .. } => "clip",
             Activation::ThresholdedRelu { .. } => "thresholded-relu",
             Activation::Softsign => "softsign",
+            Activation::Exp => "exp",
+            Activation::Abs => "abs",
+            Activation::Power { .. } => "power",
         }
     }
 }

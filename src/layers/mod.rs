@@ -87,7 +87,7 @@ pub enum Layer {
 }
 
 /// The names of all kinds of layers, as [`Layer::kind`] gives them.
-pub const KINDS: [&str; 34] = [
+pub const KINDS: [&str; 37] = [
     "dense",
     "conv",
     "conv-transpose",
@@ -111,6 +111,9 @@ pub const KINDS: [&str; 34] = [
     "clip",
     "thresholded-relu",
     "softsign",
+    "exp",
+    "abs",
+    "power",
     "reshape",
     "transpose",
     "concat",

@@ -11,6 +11,7 @@ mod activations;
 mod attributes;
 mod functions;
 mod import;
+mod normalizations;
 mod operators;
 mod schema;
 mod spatial;

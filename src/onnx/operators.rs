@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::activations;
 use super::attributes::Attributes;
+use super::normalizations;
 use super::spatial;
 use super::tensors::{self, DataType, Source};
 use crate::error::Result;
@@ -56,7 +57,11 @@ pub(super) fn read(
             Meaning::OpWithInputs(Op::ReduceProd { keep_axes }, vec![attributes.ints("axes")?])
         }
         ("" | "ai.onnx", _) => {
-            match (activations::read(op_type, opset, attributes)?, spatial::read(op_type, opset, attributes)?) {
+            let elementwise = match activations::read(op_type, opset, attributes)? {
+                Some(op) => Some(op),
+                None => normalizations::read(op_type, opset, attributes)?,
+            };
+            match (elementwise, spatial::read(op_type, opset, attributes)?) {
                 (Some(op), _) => Meaning::Op(op),
                 (None, Some(meaning)) => meaning,
                 (None, None) => Meaning::Op(standard(op_type, opset, attributes)?),
@@ -89,6 +94,8 @@ fn standard(op_type: &str, opset: i64, attributes: &Attributes) -> Result<Op> {
         "Abs" => Op::Elementary(Elementary::Abs),
         "Exp" => Op::Elementary(Elementary::Exp),
         "Log" => Op::Elementary(Elementary::Log),
+        "Sqrt" => Op::Elementary(Elementary::Sqrt),
+        "Reciprocal" => Op::Elementary(Elementary::Reciprocal),
         "Equal" => Op::Compare(Comparison::Equal),
         "Greater" => Op::Compare(Comparison::Greater),
         "Less" => Op::Compare(Comparison::Less),

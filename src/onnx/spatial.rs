@@ -25,9 +25,13 @@ pub(super) fn read(op_type: &str, opset: i64, attributes: &Attributes) -> Result
         }
         "GlobalAveragePool" => Op::GlobalPool(Reduction::Mean),
         "GlobalMaxPool" => Op::GlobalPool(Reduction::Max),
+        "LpPool" => Op::LpPool { sliding: sliding(attributes)?, p: attributes.int("p", 2)? },
+        "GlobalLpPool" => Op::GlobalPool(Reduction::Norm { p: attributes.int("p", 2)? }),
         "ReduceMean" => return reduce(Reduction::Mean, opset < 18, attributes).map(Some),
         "ReduceMax" => return reduce(Reduction::Max, opset < 18, attributes).map(Some),
         "ReduceSum" => return reduce(Reduction::Sum, opset < 13, attributes).map(Some),
+        "ReduceL1" => return reduce(Reduction::Norm { p: 1 }, opset < 18, attributes).map(Some),
+        "ReduceL2" => return reduce(Reduction::Norm { p: 2 }, opset < 18, attributes).map(Some),
         "Split" => {
             let op = Op::Split { axis: attributes.int("axis", 0)?, parts: attributes.optional_int("num_outputs")? };
             let lengths = if opset < 13 { vec![attributes.ints("split")?] } else { Vec::new() };
@@ -59,20 +63,12 @@ pub(super) fn read(op_type: &str, opset: i64, attributes: &Attributes) -> Result
 }
 
 /// Operators that models have and no layer can be yet, with the reason.
-const REFUSED: [(&[&str], &str); 3] = [
+const REFUSED: [(&[&str], &str); 2] = [
     (
-        &[
-            "LRN",
-            "InstanceNormalization",
-            "GroupNormalization",
-            "LayerNormalization",
-            "RMSNormalization",
-            "MeanVarianceNormalization",
-            "LpNormalization",
-        ],
-        "it divides by a norm or deviation of its input, for which there is no layer yet",
+        &["MeanVarianceNormalization"],
+        "its mean and deviation are those of the whole batch; normalise each sample (InstanceNormalization, \
+         LayerNormalization), or by constants (BatchNormalization)",
     ),
-    (&["LpPool", "GlobalLpPool"], "a pool of powers has no layer; average and max pools have"),
     (
         &["QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"],
         "it computes with integers; quantise with QuantizeLinear and DequantizeLinear around ordinary operators \

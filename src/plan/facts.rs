@@ -97,7 +97,16 @@ fn nonnegative(network: &Network) -> Vec<bool> {
 /// Whether f(x) ≥ 0, given whether x is.
 fn is_nonnegative(activation: &Activation, is_input_nonnegative: bool) -> bool {
     match activation {
-        Activation::Relu | Activation::Sigmoid | Activation::Softplus { .. } | Activation::HardSigmoid { .. } => true,
+        Activation::Relu
+        | Activation::Sigmoid
+        | Activation::Softplus { .. }
+        | Activation::HardSigmoid { .. }
+        | Activation::Exp
+        | Activation::Abs => true,
+        // Even powers and roots; an odd power has its base's sign.
+        Activation::Power { offset, exponent } => {
+            exponent.rem_euclid(2.0) != 1.0 || (*offset >= 0.0 && is_input_nonnegative)
+        }
         Activation::Clip { low, high } => *high >= 0.0 && (*low >= 0.0 || is_input_nonnegative),
         Activation::ThresholdedRelu { threshold } => *threshold >= 0.0 || is_input_nonnegative,
         Activation::Selu { gamma, .. } => *gamma >= 0.0 && is_input_nonnegative,
@@ -130,8 +139,12 @@ fn vanishes(activation: &Activation) -> (bool, bool) {
         | Activation::Silu { .. }
         | Activation::HardSwish
         | Activation::Mish
-        | Activation::Softsign => (true, false),
-        Activation::Sigmoid | Activation::Softplus { .. } | Activation::HardSigmoid { .. } => (false, false),
+        | Activation::Softsign
+        | Activation::Abs => (true, false),
+        Activation::Power { offset, exponent } => (offset.abs() <= 0.0 && *exponent > 0.0, false),
+        Activation::Sigmoid | Activation::Softplus { .. } | Activation::HardSigmoid { .. } | Activation::Exp => {
+            (false, false)
+        }
     }
 }
 
@@ -154,7 +167,10 @@ fn is_flat_below_zero(activation: &Activation) -> bool {
         | Activation::HardSigmoid { .. }
         | Activation::HardSwish
         | Activation::Mish
-        | Activation::Softsign => false,
+        | Activation::Softsign
+        | Activation::Exp
+        | Activation::Abs
+        | Activation::Power { .. } => false,
     }
 }
 

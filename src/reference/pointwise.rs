@@ -49,11 +49,15 @@ pub fn value(activation: &Activation, x: f64) -> f64 {
             }
         }
         Activation::Softsign => x / (1.0 + x.abs()),
+        Activation::Exp => x.exp(),
+        Activation::Abs => x.abs(),
+        Activation::Power { offset, exponent } => (x + f64::from(*offset)).powf(f64::from(*exponent)),
     }
 }
 
 /// f′(x) of an activation; at a kink the derivative that PyTorch has: the one from below, but from above where a clip, a
-/// hard sigmoid or a hard swish reaches its upper end.
+/// hard sigmoid or a hard swish reaches its upper end. |x| has 0 at zero, and so have roots, whose derivative grows beyond
+/// every number there: what is zero throughout, such as a window behind a rectifier, then gives zeros and not NaN.
 pub fn derivative(activation: &Activation, x: f64) -> f64 {
     use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
     match activation {
@@ -104,6 +108,13 @@ pub fn derivative(activation: &Activation, x: f64) -> f64 {
         Activation::Clip { low, high } => f64::from(u8::from(x > f64::from(*low) && x < f64::from(*high))),
         Activation::ThresholdedRelu { threshold } => f64::from(u8::from(x > f64::from(*threshold))),
         Activation::Softsign => (1.0 + x.abs()).powi(-2),
+        Activation::Exp => x.exp(),
+        Activation::Abs => f64::from(u8::from(x > 0.0)) - f64::from(u8::from(x < 0.0)),
+        Activation::Power { offset, exponent } => {
+            let (base, exponent) = (x + f64::from(*offset), f64::from(*exponent));
+            let is_root = exponent > 0.0 && exponent < 1.0;
+            if is_root && base.abs() <= 0.0 { 0.0 } else { exponent * base.powf(exponent - 1.0) }
+        }
     }
 }
 

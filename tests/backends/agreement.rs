@@ -74,6 +74,12 @@ fn gradients_agree_through_every_activation() {
         Activation::Clip { low: -0.25, high: f32::INFINITY },
         Activation::ThresholdedRelu { threshold: 0.25 },
         Activation::Softsign,
+        Activation::Abs,
+        Activation::Power { offset: 6.0, exponent: -0.75 },
+        Activation::Power { offset: 0.0, exponent: 2.0 },
+        Activation::Power { offset: 6.0, exponent: 0.5 },
+        Activation::Power { offset: 6.0, exponent: -0.5 },
+        Activation::Power { offset: 6.0, exponent: -1.0 },
     ];
     for (position, activation) in activations.into_iter().enumerate() {
         for (turn, preset) in ["gradient", "gradient-x-input"].into_iter().enumerate() {

@@ -4,6 +4,8 @@ mod activations;
 #[path = "../evaluate/mod.rs"]
 mod evaluate;
 mod folding;
+mod folding_behind;
+mod normalizations;
 mod spatial;
 mod writer;
 
@@ -218,16 +220,6 @@ fn a_last_softmax_is_left_out_behind_reshapes() {
     assert_eq!((kinds(&network), network.link()), (vec!["dense", "reshape"], Some(Link::Softmax)));
     assert!(network.notes()[0].contains("softmax (p)"));
     assert_abs_diff_eq!(run(&network, &[0.3, -0.7]).iter().sum::<f64>(), 1.0, epsilon = 1e-12);
-}
-
-#[test]
-fn a_softmax_inside_is_refused_by_name() {
-    let mut graph = Writer::default();
-    let x = graph.samples("x", &[2]);
-    let p = graph.node("p", SOFTMAX, &[x]);
-    let z = graph.dense("z", p, 2, 3);
-    let error = canonicalize(&graph.graph(z), &Options::default()).unwrap_err();
-    assert_eq!((error.kind(), error.node()), (ErrorKind::Unsupported, Some("p (Op, opset 17)")));
 }
 
 #[test]

@@ -31,6 +31,20 @@ fn inspect_shows_layers_rules_and_the_plan() {
 }
 
 #[test]
+fn inspect_names_what_was_made_of_simple_layers_and_what_was_merged() {
+    let folder = Folder::new();
+    let run = folder.relprop(&["inspect", &fixture("onnx/instance_norm.onnx")]).succeeds();
+    for words in ["InstanceNormalization (", "is a gate and gets no relevance", "/variance", "power", "gated("] {
+        assert!(run.stdout.contains(words), "{words}\n{}", run.stdout);
+    }
+    let model = fixture("onnx/batch_norm_relu_conv.onnx");
+    assert!(!folder.relprop(&["inspect", &model]).succeeds().stdout.contains("merged into the layer behind"));
+    let behind = fixture("onnx/batch_norm_after_relu.onnx");
+    let run = folder.relprop(&["inspect", &behind, "--merge-behind"]).succeeds();
+    assert!(run.stdout.contains("merged into the layer behind, as asked"), "{}", run.stdout);
+}
+
+#[test]
 fn inspect_gives_json_on_request() {
     let folder = Folder::new();
     let run = folder.relprop(&["inspect", &fixture(MODEL), "--json", "--target", "all", "--batch-size", "10"]);

@@ -4,7 +4,7 @@ use relprop::reference;
 
 use super::*;
 
-const ALL: [Activation; 21] = [
+const ALL: [Activation; 22] = [
     Activation::Relu,
     Activation::LeakyRelu { slope: 0.01 },
     Activation::Sigmoid,
@@ -26,6 +26,19 @@ const ALL: [Activation; 21] = [
     Activation::Clip { low: -1.0, high: f32::INFINITY },
     Activation::ThresholdedRelu { threshold: 1.0 },
     Activation::Softsign,
+    Activation::Abs,
+];
+
+/// Powers, at bases above zero of any size.
+const POWERS: [Activation; 8] = [
+    Activation::Power { offset: 0.0, exponent: 2.0 },
+    Activation::Power { offset: 0.0, exponent: 0.5 },
+    Activation::Power { offset: 0.0, exponent: -0.5 },
+    Activation::Power { offset: 0.0, exponent: -1.0 },
+    Activation::Power { offset: 0.0, exponent: 3.0 },
+    Activation::Power { offset: 0.0, exponent: 0.75 },
+    Activation::Power { offset: 0.0, exponent: -0.75 },
+    Activation::Power { offset: 0.0, exponent: 1.5 },
 ];
 
 /// x → activation → a dense layer of `weight`.
@@ -95,6 +108,41 @@ fn values_and_derivatives_follow_float64() {
     }
 }
 
+#[test]
+fn powers_follow_float64() {
+    let points: Vec<f32> = (-64..64).map(|i| 1.21_f32.powi(i)).chain((1..=1920).map(|i| i as f32 * 0.01)).collect();
+    let points = Tensor::new([points.len() / 64, 64], points).unwrap();
+    for power in POWERS {
+        let Activation::Power { exponent, .. } = power else { continue };
+        let (values, slopes) = (values(power, &points), slopes(power, &points));
+        for ((&x, value), slope) in points.data().iter().zip(values).zip(slopes) {
+            // The logarithm, up to |p ln x|, is rounded before its exponential is taken; roots may be off by some units.
+            let logarithm = f64::from(exponent).abs().max(1.0) * (1.0 + f64::from(x).ln().abs());
+            let bound = (8.0 + 2.0 * logarithm) * f64::from(f32::EPSILON);
+            let exact = [reference::value(&power, f64::from(x)), reference::derivative(&power, f64::from(x))];
+            for (found, exact) in [value, slope].into_iter().zip(exact) {
+                let off = (f64::from(found) - exact).abs();
+                assert!(off <= bound * exact.abs() + 1e-37, "{x}^{exponent}: {found}, not {exact}");
+            }
+        }
+    }
+}
+
+#[test]
+fn powers_of_zero_and_of_negative_numbers_are_those_of_float64() {
+    let x = [0.0, -1.5, f32::NAN];
+    let points = Tensor::new([3, 1], x.to_vec()).unwrap();
+    for power in POWERS {
+        let Activation::Power { exponent, .. } = power else { continue };
+        let found = values(power, &points);
+        for (&x, found) in x.iter().zip(found) {
+            let exact = reference::value(&power, f64::from(x)) as f32;
+            let same = found == exact || (found.is_nan() && exact.is_nan()) || (found / exact - 1.0).abs() <= 1e-6;
+            assert!(same, "{x}^{exponent} is {found}, not {exact}");
+        }
+    }
+}
+
 /// The values between which an activation stays, and between which its derivative does.
 fn range(activation: &Activation) -> [[f32; 2]; 2] {
     let infinity = f32::INFINITY;
@@ -114,6 +162,8 @@ fn range(activation: &Activation) -> [[f32; 2]; 2] {
         Activation::Gelu(_) | Activation::Silu { .. } | Activation::HardSwish | Activation::Mish => {
             [[-0.4, infinity], [-0.2, 1.2]]
         }
+        Activation::Abs => [[0.0, infinity], [-1.0, 1.0]],
+        Activation::Exp | Activation::Power { .. } => [[-infinity, infinity]; 2],
     }
 }
 
@@ -131,6 +181,7 @@ fn values_stay_in_range_and_nan_stays_nan() {
                 | Activation::Clip { .. }
                 | Activation::ThresholdedRelu { .. }
                 | Activation::HardSigmoid { .. }
+                | Activation::Abs
         );
         assert!(is_piecewise || slopes[9].is_nan(), "{activation:?}′ at NaN is {}", slopes[9]);
         let [within, slopes_within] = range(&activation);

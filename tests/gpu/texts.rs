@@ -132,6 +132,14 @@ fn texts_are_few_and_valid_and_translate_everywhere() {
         Activation::Clip { low: 0.0, high: 0.5 },
         Activation::ThresholdedRelu { threshold: 0.25 },
         Activation::Softsign,
+        Activation::Exp,
+        Activation::Abs,
+        Activation::Power { offset: 6.0, exponent: -0.75 },
+        Activation::Power { offset: 0.0, exponent: 2.0 },
+        Activation::Power { offset: 6.0, exponent: 0.5 },
+        Activation::Power { offset: 6.0, exponent: -0.5 },
+        Activation::Power { offset: 6.0, exponent: -1.0 },
+        Activation::Power { offset: 0.0, exponent: 3.0 },
     ] {
         let composite = Composite::preset("gradient-x-input").unwrap();
         dump(&gpu, mlp(84, &[6, 13, 7, 3], activation, true), &composite, &plain);

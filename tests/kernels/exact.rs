@@ -139,6 +139,8 @@ fn steepness(activation: &Activation) -> f64 {
         Activation::Selu { alpha, gamma } => f64::from(*gamma) * f64::from(*alpha).max(1.0),
         Activation::HardSigmoid { slope, .. } => f64::from(*slope),
         Activation::HardSwish => 1.5,
+        Activation::Abs => 1.0,
+        Activation::Exp | Activation::Power { .. } => panic!("a slope without a bound"),
     }
 }
 
@@ -168,6 +170,9 @@ fn activated(activation: &Activation, x: f64) -> f64 {
         Activation::ThresholdedRelu { threshold } if x <= f64::from(*threshold) => 0.0,
         Activation::ThresholdedRelu { .. } => x,
         Activation::Softsign => x / (1.0 + x.abs()),
+        Activation::Exp => x.exp(),
+        Activation::Abs => x.max(-x),
+        Activation::Power { offset, exponent } => (x + f64::from(*offset)).powf(f64::from(*exponent)),
     }
 }
 

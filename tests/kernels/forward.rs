@@ -101,6 +101,7 @@ fn every_activation_ends_the_forward_pass() {
         Activation::Clip { low: -0.5, high: 0.5 },
         Activation::ThresholdedRelu { threshold: -9.0 },
         Activation::Softsign,
+        Activation::Abs,
     ];
     let tiles = [Tile::Free, Tile::Small, Tile::Few];
     for (index, activation) in activations.into_iter().enumerate() {

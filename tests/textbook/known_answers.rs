@@ -234,6 +234,16 @@ fn activations_have_their_known_values_and_slopes() {
         (Activation::ThresholdedRelu { threshold: 1.0 }, 1.5, 1.5, 1.0),
         (Activation::ThresholdedRelu { threshold: -1.0 }, -0.5, -0.5, 1.0),
         (Activation::Softsign, -1.0, -0.5, 0.25),
+        (Activation::Exp, 0.0, 1.0, 1.0),
+        (Activation::Abs, -1.5, 1.5, -1.0),
+        (Activation::Abs, 0.0, 0.0, 0.0),
+        (Activation::Power { offset: 1.0, exponent: 2.0 }, -3.0, 4.0, -4.0),
+        (Activation::Power { offset: 0.0, exponent: 3.0 }, -2.0, -8.0, 12.0),
+        (Activation::Power { offset: 1.0, exponent: 0.5 }, 3.0, 2.0, 0.25),
+        (Activation::Power { offset: 0.0, exponent: 0.5 }, 0.0, 0.0, 0.0),
+        (Activation::Power { offset: 0.0, exponent: -0.5 }, 4.0, 0.5, -0.0625),
+        (Activation::Power { offset: 0.0, exponent: -1.0 }, -2.0, -0.5, -0.25),
+        (Activation::Power { offset: 1.0, exponent: -0.75 }, 15.0, 0.125, -0.75 / 128.0),
         (Activation::Erf, 0.5, 0.520_499_877_813_046_5, 2.0 / (TAU / 2.0).sqrt() * (-0.25_f64).exp()),
     ];
     for (activation, x, y, slope) in known {

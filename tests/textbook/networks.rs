@@ -37,7 +37,7 @@ fn everything(numbers: &mut Numbers, activations: &[Activation]) -> Network {
     builder.build(scores).unwrap()
 }
 
-const ACTIVATIONS: [Activation; 20] = [
+const ACTIVATIONS: [Activation; 21] = [
     Activation::Relu,
     Activation::LeakyRelu { slope: 0.25 },
     Activation::Sigmoid,
@@ -58,6 +58,7 @@ const ACTIVATIONS: [Activation; 20] = [
     Activation::Clip { low: -0.5, high: f32::INFINITY },
     Activation::ThresholdedRelu { threshold: -0.25 },
     Activation::Softsign,
+    Activation::Abs,
 ];
 
 /// ∂(start · f)/∂x by central differences.
@@ -75,7 +76,12 @@ pub fn differences(network: &Network, inputs: &[Vec<f64>], start: &[f64], step: 
 /// Where an activation has a kink or a jump.
 fn kinks(activation: &Activation) -> Vec<f64> {
     match activation {
-        Activation::Relu | Activation::LeakyRelu { .. } | Activation::Elu { .. } | Activation::Selu { .. } => vec![0.0],
+        Activation::Relu
+        | Activation::LeakyRelu { .. }
+        | Activation::Elu { .. }
+        | Activation::Selu { .. }
+        | Activation::Abs => vec![0.0],
+        Activation::Power { offset, .. } => vec![f64::from(-offset)],
         Activation::Clip { low, high } => vec![f64::from(*low), f64::from(*high)],
         Activation::HardSigmoid { slope, offset } => {
             [0.0, 1.0].map(|end| (end - f64::from(*offset)) / f64::from(*slope)).to_vec()
@@ -90,7 +96,8 @@ fn kinks(activation: &Activation) -> Vec<f64> {
         | Activation::Celu { .. }
         | Activation::Silu { .. }
         | Activation::Mish
-        | Activation::Softsign => Vec::new(),
+        | Activation::Softsign
+        | Activation::Exp => Vec::new(),
     }
 }
 

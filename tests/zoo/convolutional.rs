@@ -1,7 +1,10 @@
 //! Networks with convolutions, pools, maps along an axis and gates.
 
 use relprop::Tensor;
-use relprop::layers::{Activation, AxisMap, AxisMapKind, Conv, Divisor, Layer, MaxPool, Multiply, Window, WindowAxis};
+use relprop::layers::sum::Sign;
+use relprop::layers::{
+    Activation, AxisMap, AxisMapKind, Conv, Divisor, Layer, MaxPool, Multiply, Sum, Window, WindowAxis,
+};
 use relprop::network::{Network, NetworkBuilder, ValueId};
 
 use super::{Numbers, dense};
@@ -106,6 +109,81 @@ impl Maker {
         self.builder.layer("gated", Layer::Multiply(Multiply), vec![x, grid]).unwrap()
     }
 
+    fn power(&mut self, x: ValueId, offset: f32, exponent: f32) -> ValueId {
+        self.builder.activation("power", x, Activation::Power { offset, exponent }).unwrap()
+    }
+
+    fn product(&mut self, name: &str, x: ValueId, y: ValueId) -> ValueId {
+        self.builder.layer(name, Layer::Multiply(Multiply), vec![x, y]).unwrap()
+    }
+
+    fn difference(&mut self, x: ValueId, y: ValueId) -> ValueId {
+        let signs = Sum::new(vec![Sign::Plus, Sign::Minus]).unwrap();
+        self.builder.layer("deviation", Layer::Sum(signs), vec![x, y]).unwrap()
+    }
+
+    /// One element for all axes behind the first, repeated to `shape`.
+    fn spread(&mut self, x: ValueId, shape: &[usize]) -> ValueId {
+        (1..shape.len()).fold(x, |x, axis| self.expand(x, axis, shape[axis]))
+    }
+
+    /// (x − μ) / √(variance + ε) over all axes behind the first, then a factor and an offset for each position of that.
+    fn normal(&mut self, x: ValueId) -> ValueId {
+        let dims = self.builder.shape(x).dims().to_vec();
+        let whole: Vec<WindowAxis> = dims[1..].iter().map(|&extent| WindowAxis::new(extent)).collect();
+        let mean = self.average_pool(x, &whole, Divisor::Inside);
+        let mean = self.spread(mean, &dims);
+        let deviation = self.difference(x, mean);
+        let square = self.power(deviation, 0.0, 2.0);
+        let variance = self.average_pool(square, &whole, Divisor::Inside);
+        let factor = self.power(variance, 1e-2, -0.5);
+        let factor = self.spread(factor, &dims);
+        let normal = self.product("normal", deviation, factor);
+        let mut shape = vec![1; dims.len()];
+        shape[0] = dims[0];
+        let (scale, offset) = (Tensor::from_fn(shape.clone(), |_| 1.0 + 0.5 * self.numbers.next()), self.bias(dims[0]));
+        self.builder.affine("scale", normal, scale, offset.reshape(shape).unwrap()).unwrap()
+    }
+
+    /// The same in groups of channels.
+    fn group_normal(&mut self, x: ValueId, groups: usize) -> ValueId {
+        let shape = self.builder.shape(x).clone();
+        let grouped = self.builder.reshape("groups", x, [groups, shape.count() / groups]).unwrap();
+        let normal = self.normal(grouped);
+        self.builder.reshape("channels", normal, shape).unwrap()
+    }
+
+    /// x / (1.5 + Σ x² / 3)^0.75, with the sum over two channels before each and one behind.
+    fn local_response(&mut self, x: ValueId) -> ValueId {
+        let shape = self.builder.shape(x).clone();
+        let channels = shape.dims()[0];
+        let square = self.power(x, 0.0, 2.0);
+        let rows = self.builder.reshape("rows", square, [1, channels, shape.count() / channels]).unwrap();
+        let around = WindowAxis { before: 2, after: 1, ..WindowAxis::new(4) };
+        let sums = self.average_pool(rows, &[around, WindowAxis::new(1)], Divisor::One);
+        let sums = self.builder.reshape("channels", sums, shape).unwrap();
+        let mean = self.builder.affine("mean", sums, Tensor::scalar(1.0 / 3.0), Tensor::scalar(1.5)).unwrap();
+        let factor = self.power(mean, 0.0, -0.75);
+        self.product("response", x, factor)
+    }
+
+    /// e / Σe over all positions of [1, height, width], repeated for `channels`.
+    fn attention(&mut self, x: ValueId, channels: usize) -> ValueId {
+        let shape = self.builder.shape(x).clone();
+        let row = self.builder.reshape("row", x, [1, shape.count()]).unwrap();
+        let whole = [WindowAxis::new(shape.count())];
+        let greatest = self.max_pool(row, &whole);
+        let greatest = self.expand(greatest, 1, shape.count());
+        let below = self.difference(row, greatest);
+        let powers = self.builder.activation("exp", below, Activation::Exp).unwrap();
+        let total = self.average_pool(powers, &whole, Divisor::One);
+        let inverse = self.power(total, 0.0, -1.0);
+        let inverse = self.expand(inverse, 1, shape.count());
+        let weights = self.product("softmax", powers, inverse);
+        let weights = self.builder.reshape("grid", weights, shape).unwrap();
+        self.expand(weights, 0, channels)
+    }
+
     fn scores(mut self, x: ValueId, outputs: usize) -> Network {
         let features = self.builder.shape(x).count();
         let flat = self.builder.reshape("flat", x, [features]).unwrap();
@@ -203,6 +281,37 @@ pub fn gated(seed: u64) -> Network {
     maker.scores(summed, 4)
 }
 
+/// Each channel, groups of channels, and neighbouring channels normalised; a pool by the norm of powers of 3.
+pub fn normalized(seed: u64) -> Network {
+    let mut maker = Maker::new(seed);
+    let x = maker.builder.input("x", [3, 13, 11]);
+    let stem = maker.conv(x, 6, &[same(3, 2); 2], 1);
+    let stem = maker.normal(stem);
+    let stem = maker.builder.relu("relu", stem).unwrap();
+    let response = maker.local_response(stem);
+    let mixed = maker.conv(response, 8, &[same(3, 1); 2], 1);
+    let mixed = maker.group_normal(mixed, 2);
+    let size = maker.builder.activation("abs", mixed, Activation::Abs).unwrap();
+    let cubes = maker.power(size, 0.0, 3.0);
+    let sums = maker.average_pool(cubes, &[same(3, 2); 2], Divisor::One);
+    let norms = maker.power(sums, 0.0, 1.0 / 3.0);
+    maker.scores(norms, 4)
+}
+
+/// Features weighed by a softmax over their places, summed, and normalised together.
+pub fn weighed(seed: u64) -> Network {
+    let mut maker = Maker::new(seed);
+    let x = maker.builder.input("x", [3, 9, 7]);
+    let features = maker.conv_relu(x, 10, &[same(3, 1); 2], 1);
+    let places = maker.conv(features, 1, &[same(3, 1); 2], 1);
+    let weights = maker.attention(places, 10);
+    let weighed = maker.product("weighed", features, weights);
+    let sums = maker.average_pool(weighed, &[WindowAxis::new(9), WindowAxis::new(7)], Divisor::One);
+    let row = maker.builder.reshape("row", sums, [1, 10]).unwrap();
+    let normal = maker.normal(row);
+    maker.scores(normal, 3)
+}
+
 /// One spatial axis, up and down.
 pub fn conv1d(seed: u64) -> Network {
     let mut maker = Maker::new(seed);
@@ -240,6 +349,8 @@ pub fn convolutional(seed: u64) -> Vec<(&'static str, Network)> {
         ("depthwise", depthwise(seed)),
         ("u-net", unet(seed)),
         ("gated", gated(seed)),
+        ("normalized", normalized(seed)),
+        ("weighed", weighed(seed)),
         ("conv1d", conv1d(seed)),
         ("conv3d", conv3d(seed)),
     ]

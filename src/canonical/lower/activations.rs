@@ -1,6 +1,6 @@
 //! Elementwise functions, and those whose numbers are inputs.
 
-use super::{Fact, Lowering};
+use super::{Act, Fact, Lowering};
 use crate::error::{Error, Result};
 use crate::graph::Node;
 use crate::layers::{Activation, Affine, Layer, Sum, sum::Sign};
@@ -14,8 +14,13 @@ impl Lowering<'_> {
         if activation == (Activation::Clip { low: f32::NEG_INFINITY, high: f32::INFINITY }) {
             return Ok(Fact::Activation(x));
         }
-        let y = self.emit_act(node, "", Layer::Activation(activation), &[x.id], x.held().dims)?;
-        Ok(Fact::Activation(y.behind(x.turned)))
+        self.pointwise(node, "", &x, activation).map(Fact::Activation)
+    }
+
+    /// f(x), also behind a transpose that is still to come.
+    pub(super) fn pointwise(&mut self, node: &Node, part: &str, x: &Act, activation: Activation) -> Result<Act> {
+        let y = self.emit_act(node, part, Layer::Activation(activation), &[x.id], x.held().dims)?;
+        Ok(y.behind(x.turned.clone()))
     }
 
     /// Input 0 between the constants in inputs 1 and 2.

@@ -7,8 +7,11 @@ use crate::canonical::extent;
 use crate::error::{Error, Result};
 use crate::graph::{Arithmetic, Node};
 use crate::layers::sum::Sign;
-use crate::layers::{Layer, Multiply, Sum};
+use crate::layers::{Activation, Layer, Multiply, Sum};
 use crate::tensor::{Shape, Tensor};
+
+/// 1 / x.
+const INVERSE: Activation = Activation::Power { offset: 0.0, exponent: -1.0 };
 
 impl Lowering<'_> {
     pub(super) fn arithmetic(&mut self, node: &Node, op: Arithmetic) -> Result<Fact> {
@@ -25,15 +28,17 @@ impl Lowering<'_> {
             (Arithmetic::Div, Fact::Activation(x), Fact::Float(c)) => {
                 self.with_constant(node, &x, &c, |c| (1.0 / c, 0.0))
             }
-            (Arithmetic::Div, Fact::Float(_), Fact::Activation(_)) => {
-                Err(self.unsupported(node, "of a constant by an activation is not supported yet"))
+            (Arithmetic::Div, Fact::Float(c), Fact::Activation(x)) => {
+                let inverse = self.pointwise(node, "inverse", &x, INVERSE)?;
+                self.with_constant(node, &inverse, &c, |c| (c, 0.0))
             }
             (Arithmetic::Mul, Fact::Activation(x), Fact::Activation(y)) => {
-                let (x, y, out) = self.broadcast_pair(node, &x, &y)?;
-                self.emit(node, "", Layer::Multiply(Multiply), &[x.id, y.id], out)
+                self.multiplied(node, "", &x, &y).map(Fact::Activation)
             }
-            (Arithmetic::Div, Fact::Activation(_), Fact::Activation(_)) => Err(self
-                .unsupported(node, "of one activation by another is not supported: no rule divides relevance there")),
+            (Arithmetic::Div, Fact::Activation(x), Fact::Activation(y)) => {
+                let inverse = self.pointwise(node, "inverse", &y, INVERSE)?;
+                self.multiplied(node, "", &x, &inverse).map(Fact::Activation)
+            }
             (_, _, Fact::Float(_) | Fact::Integer(_) | Fact::Activation(_) | Fact::Index(_) | Fact::Opaque(_)) => {
                 Err(self.unsupported(node, "of these values is not supported"))
             }
@@ -165,6 +170,12 @@ impl Lowering<'_> {
     fn broadcast_pair(&mut self, node: &Node, x: &Act, y: &Act) -> Result<(Act, Act, Vec<Extent>)> {
         let out = extent::broadcast(&x.dims, &y.dims).ok_or_else(|| misfit(&x.dims, &y.dims))?;
         Ok((self.expanded(node, x, &out)?, self.expanded(node, y, &out)?, out))
+    }
+
+    /// x ⊙ y, each repeated to the extents of both.
+    pub(super) fn multiplied(&mut self, node: &Node, part: &str, x: &Act, y: &Act) -> Result<Act> {
+        let (x, y, out) = self.broadcast_pair(node, x, y)?;
+        self.emit_act(node, part, Layer::Multiply(Multiply), &[x.id, y.id], out)
     }
 
     pub(super) fn signed_sum(&mut self, node: &Node, x: Act, y: Act, sign: Sign) -> Result<Fact> {

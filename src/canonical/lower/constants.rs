@@ -73,6 +73,9 @@ impl Lowering<'_> {
             (Op::Pow, Some(Fact::Float(a)), Some(Fact::Float(b))) => {
                 Some(Fact::Float(Arc::new(zip(&a, &b, f32::powf)?)))
             }
+            (Op::Elementary(function), Some(Fact::Float(x)), _) => {
+                Some(Fact::Float(Arc::new(x.map(|&x| function.of(x)))))
+            }
             (Op::Compare(comparison), Some(Fact::Integer(a)), Some(Fact::Integer(b))) => {
                 super::choices::compared(*comparison, &a, &b)?
             }

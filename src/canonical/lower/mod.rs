@@ -13,7 +13,9 @@ pub(super) mod constants;
 mod conv;
 mod emit;
 mod inputs;
+mod normalize;
 mod pools;
+mod powers;
 mod product;
 mod quantized;
 mod reshapes;
@@ -33,6 +35,7 @@ use crate::graph::{Constant, ElementType, Graph, Node, Op, ValueId};
 use crate::tensor::Tensor;
 
 pub(super) use inputs::{batch_of, needed_inputs};
+use normalize::Composed;
 use quantized::Quantization;
 
 /// The way out where a layer's own check fails and knows nothing of files.
@@ -122,6 +125,8 @@ struct Lowering<'g> {
     budget: usize,
     /// How what a node quantised is to be read back.
     quantized: HashMap<ValueId, Quantization>,
+    /// Nodes without a layer of their own: what all of an operator became, and their names.
+    composed: Vec<Composed>,
 }
 
 /// Turns `nodes` (in topological order) into a draft whose output is `output`.
@@ -135,6 +140,7 @@ pub(super) fn lower(graph: &Graph, nodes: &[Node], output: ValueId, options: &Op
         transposed: HashMap::new(),
         budget: constants::budget(graph),
         quantized: HashMap::new(),
+        composed: Vec::new(),
     };
     lowering.add_inputs(nodes, output, options)?;
     for node in nodes {
@@ -161,6 +167,8 @@ pub(super) fn lower(graph: &Graph, nodes: &[Node], output: ValueId, options: &Op
         None => return Err(lowering.not_explainable(output, "does not depend on an input")),
     }
     lowering.draft.prune();
+    let notes: Vec<String> = lowering.composed.iter().map(Composed::note).collect();
+    lowering.draft.notes.extend(notes);
     Ok(lowering.draft)
 }
 
@@ -238,6 +246,7 @@ impl Lowering<'_> {
         }
         match &node.op {
             Op::Split { axis, parts } => self.split(node, *axis, *parts),
+            Op::Normalization(normalization) => self.normalization(node, *normalization),
             _ => match self.fold_constants(node)? {
                 Some(folded) => Ok(vec![folded]),
                 None => Ok(vec![self.node(node)?]),
@@ -269,7 +278,7 @@ impl Lowering<'_> {
             Op::Size => self.size_of(node),
             Op::Expand => self.expand(node),
             Op::Slice => self.slice(node),
-            Op::Split { .. } => Err(Error::internal("a split has several outputs")),
+            Op::Split { .. } | Op::Normalization(_) => Err(Error::internal("the node has several outputs")),
             Op::Pad { mode, value } => self.pad(node, *mode, *value),
             Op::Tile => self.tile(node),
             Op::Resize(resize) => self.resize(node, resize),
@@ -281,6 +290,7 @@ impl Lowering<'_> {
             }
             Op::MaxPool(sliding) => self.max_pool(node, sliding),
             Op::AveragePool { sliding, counts_padding } => self.average_pool(node, sliding, *counts_padding),
+            Op::LpPool { sliding, p } => self.norm_pool(node, sliding, *p),
             Op::GlobalPool(reduction) => self.global_pool(node, *reduction),
             Op::Reduce { reduction, keep_axes, empty_is_none } => {
                 self.reduce(node, *reduction, *keep_axes, *empty_is_none)
@@ -290,9 +300,9 @@ impl Lowering<'_> {
             Op::Compare(_) | Op::Where => {
                 Err(self.unsupported(node, "of values that depend on the inputs or the batch size is not supported"))
             }
-            Op::Pow | Op::ReduceProd { .. } | Op::Elementary(_) => {
-                Err(self.unsupported(node, "of activations is not supported yet"))
-            }
+            Op::Pow => self.power(node),
+            Op::Elementary(function) => self.elementary(node, *function),
+            Op::ReduceProd { .. } => Err(self.unsupported(node, "of activations is not supported yet")),
             Op::Range | Op::ConstantOfShape(_) => {
                 Err(self.unsupported(node, "needs numbers that do not depend on the batch size or the inputs"))
             }
@@ -349,8 +359,11 @@ impl Lowering<'_> {
         let contiguous = to_end || behind.iter().all(|&dim| dim == Extent::fixed(1));
         let over = extent::product(&x.dims[axis..]).and_then(Extent::known).filter(|_| contiguous);
         let width = over.and_then(|width| usize::try_from(width).ok());
-        let output = self.draft.add_value(&node.name, self.draft.values[x.id].shape.clone());
-        self.push(node, "", StepOp::Softmax { log, width }, vec![x.id], output);
+        let shape = self.draft.values[x.id].shape.clone();
+        let first = extent::sample_axis(&x.dims, axis).unwrap_or(0);
+        let axes = first..if to_end { shape.rank() } else { first + 1 };
+        let output = self.draft.add_value(&node.name, shape);
+        self.push(node, "", StepOp::Softmax { log, width, axes }, vec![x.id], output);
         Ok(Fact::Activation(Act::new(output, x.dims)))
     }
 

@@ -10,6 +10,9 @@ use crate::graph::{Node, Reduction, Sliding};
 use crate::layers::{AveragePool, Divisor, Layer, MaxPool, Transpose, Window, WindowAxis, window::MOST_AXES};
 use crate::tensor::Shape;
 
+/// What a norm does with relevance.
+const OF_NORMS: &str = "each element gets its share |x|ᵖ / Σ|x|ᵖ of the norm's relevance";
+
 impl Lowering<'_> {
     pub(super) fn max_pool(&mut self, node: &Node, sliding: &Sliding) -> Result<Fact> {
         let (x, window, extents) = self.pool_window(node, sliding)?;
@@ -21,13 +24,15 @@ impl Lowering<'_> {
                 .help("export the model with padding that is smaller than its windows"));
             }
         }
-        self.pooled(node, &x, &window, &extents, Layer::MaxPool(MaxPool::new(window.clone())))
+        let layer = Layer::MaxPool(MaxPool::new(window.clone()));
+        self.pooled(node, "", &x, &window, &extents, layer).map(Fact::Activation)
     }
 
     pub(super) fn average_pool(&mut self, node: &Node, sliding: &Sliding, counts_padding: bool) -> Result<Fact> {
         let (x, window, extents) = self.pool_window(node, sliding)?;
         let divisor = if counts_padding { Divisor::InsidePadded } else { Divisor::Inside };
-        self.pooled(node, &x, &window, &extents, Layer::AveragePool(AveragePool::new(window.clone(), divisor)))
+        let layer = Layer::AveragePool(AveragePool::new(window.clone(), divisor));
+        self.pooled(node, "", &x, &window, &extents, layer).map(Fact::Activation)
     }
 
     fn pool_window(&self, node: &Node, sliding: &Sliding) -> Result<(Act, Window, Vec<usize>)> {
@@ -45,20 +50,42 @@ impl Lowering<'_> {
         Ok((x, window, extents))
     }
 
-    fn pooled(&mut self, node: &Node, x: &Act, window: &Window, extents: &[usize], layer: Layer) -> Result<Fact> {
+    pub(super) fn pooled(
+        &mut self,
+        node: &Node,
+        part: &str,
+        x: &Act,
+        window: &Window,
+        extents: &[usize],
+        layer: Layer,
+    ) -> Result<Act> {
         let outputs = window.outputs(extents)?;
         let fixed = |&extent: &usize| Extent::fixed(i64::try_from(extent).unwrap_or(i64::MAX));
         let dims: Vec<Extent> = x.dims[..2].iter().copied().chain(outputs.iter().map(fixed)).collect();
         self.sample(&dims)?;
         let channels = self.sample(&x.dims)?.count() / extents.iter().product::<usize>().max(1);
         let id = self.reshaped(node, x.id, &Shape::new([&[channels], extents].concat()))?;
-        self.emit(node, "", layer, &[id], dims)
+        self.emit_act(node, part, layer, &[id], dims)
     }
 
     pub(super) fn global_pool(&mut self, node: &Node, reduction: Reduction) -> Result<Fact> {
         let x = self.activation(node, 0)?;
         let reduced: Vec<bool> = (0..x.dims.len()).map(|axis| axis >= 2).collect();
-        self.reduced(node, &x, &reduced, reduction, true)
+        if let Reduction::Norm { .. } = reduction {
+            self.compose(node, OF_NORMS);
+        }
+        self.reduced(node, "", &x, &reduced, reduction, true).map(Fact::Activation)
+    }
+
+    /// (Σ|x|ᵖ)^(1/p) of each window.
+    pub(super) fn norm_pool(&mut self, node: &Node, sliding: &Sliding, p: i64) -> Result<Fact> {
+        let (x, window, extents) = self.pool_window(node, sliding)?;
+        self.compose(node, OF_NORMS);
+        let powers = self.powers(node, &x, p)?;
+        let layer = Layer::AveragePool(AveragePool::new(window.clone(), Divisor::One));
+        let part = if p == 1 { "" } else { "sum" };
+        let sums = self.pooled(node, part, &powers, &window, &extents, layer)?;
+        self.root(node, &sums, p).map(Fact::Activation)
     }
 
     pub(super) fn reduce(
@@ -79,17 +106,28 @@ impl Lowering<'_> {
                 axis.known().ok_or_else(|| self.unsupported(node, "along axes that depend on the batch size"))?;
             reduced[self.axis(node, axis, &x.dims)?] = true;
         }
-        self.reduced(node, &x, &reduced, reduction, keep_axes)
+        if let Reduction::Norm { .. } = reduction {
+            self.compose(node, OF_NORMS);
+        }
+        self.reduced(node, "", &x, &reduced, reduction, keep_axes).map(Fact::Activation)
     }
 
-    fn reduced(
+    /// One number from all elements along the axes that are `reduced`.
+    pub(super) fn reduced(
         &mut self,
         node: &Node,
+        part: &str,
         x: &Act,
         reduced: &[bool],
         reduction: Reduction,
         keep_axes: bool,
-    ) -> Result<Fact> {
+    ) -> Result<Act> {
+        if let Reduction::Norm { p } = reduction {
+            let powers = self.powers(node, x, p)?;
+            let part = if p == 1 { part } else { "sum" };
+            let sums = self.reduced(node, part, &powers, reduced, Reduction::Sum, keep_axes)?;
+            return self.root(node, &sums, p);
+        }
         let one = Extent::fixed(1);
         let mut dims = Vec::with_capacity(x.dims.len());
         let mut sample_reduced = vec![false; self.sample(&x.dims)?.rank()];
@@ -106,7 +144,7 @@ impl Lowering<'_> {
         let want = self.sample(&dims)?;
         let shape = self.draft.values[x.id].shape.clone();
         if !shape.dims().iter().zip(&sample_reduced).any(|(&extent, &gone)| gone && extent > 1) {
-            return Ok(Fact::Activation(Act::new(self.reshaped(node, x.id, &want)?, dims)));
+            return Ok(Act::new(self.reshaped(node, x.id, &want)?, dims));
         }
         let (id, extents, gone) = match pooling_view(shape.dims(), &sample_reduced) {
             Some((extents, gone)) => (x.id, extents, gone),
@@ -125,10 +163,10 @@ impl Lowering<'_> {
         let window = Window::new(axes.collect())?;
         let layer = match reduction {
             Reduction::Mean => Layer::AveragePool(AveragePool::new(window, Divisor::Inside)),
-            Reduction::Sum => Layer::AveragePool(AveragePool::new(window, Divisor::One)),
+            Reduction::Sum | Reduction::Norm { .. } => Layer::AveragePool(AveragePool::new(window, Divisor::One)),
             Reduction::Max => Layer::MaxPool(MaxPool::new(window)),
         };
-        self.emit(node, "", layer, &[id], dims)
+        self.emit_act(node, part, layer, &[id], dims)
     }
 }
 
