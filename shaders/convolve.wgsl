@@ -6,6 +6,7 @@
 // of 4] and serves both directions. Targets that take other taps than their neighbours, as a stride makes them on the way to the
 // fine grid, are apart in phases; groups of channels are apart too. Each pair of both is a unit with tiles of its own.
 {% import "lib/chain.wgsl" as lib %}
+{% import "lib/slices.wgsl" as sums %}
 {% include "lib/step.wgsl" %}
 {% include "lib/functions.wgsl" %}
 
@@ -16,7 +17,10 @@
 {% for o in operands %}{{ lib.operand(o) }}{% endfor %}
 {% if parameters %}{{ lib.parameters(5, aligned) }}{% endif %}
 {{ lib.chain("epilogue", epilogue) }}
-{{ lib.store(3, aligned, "step.first + phase.group * step.columns", " || !is_target(row)" if lattice else "") }}
+{% set first = "step.first + phase.group * step.columns" %}
+{% set dropped = " || !is_target(row)" if lattice else "" %}
+{{ lib.store(3, aligned, first, dropped) }}
+{% if slice > 0 %}{{ sums.slices(slice, aligned, first, dropped) }}{% endif %}
 {% include "lib/part.wgsl" %}
 
 struct Phase {

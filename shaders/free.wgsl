@@ -3,23 +3,8 @@
 // block.wgsl.
 //
 // An invocation makes {{ rows }} rows by {{ columns }} columns; the {{ lanes }} of a workgroup share the rows and take quads of columns in turn. Every output
-// is one chain of multiply-adds from k = 0 upwards, as in tiled.wgsl.
+// is a sum of slices of k in order, each one chain of multiply-adds, as in tiled.wgsl.
 {% set quads = columns // 4 %}
-{% macro channels() %}
-for (var k = 0u; k < step.depth; k += 4u) {
-{% for r in range(rows) %}
-        let a{{ r }} = {{ "fetch(pixel" ~ r ~ ", k)" if windowed else "source4(lead" ~ r ~ ", k)" }};
-{% endfor %}
-{% for c in range(quads) %}
-        let b{{ c }} = block_of(column + {{ c * lanes * 4 }}u, k, {{ "weights" if windowed else "0u" }});
-{% for r in range(rows) %}
-{% for i in range(4) %}
-        sum{{ r }}_{{ c }} = fma(vec4(a{{ r }}[{{ i }}]), b{{ c }}[{{ i }}], sum{{ r }}_{{ c }});
-{% endfor %}
-{% endfor %}
-{% endfor %}
-    }
-{%- endmacro %}
 
 @compute @workgroup_size({{ lanes }})
 fn main(
@@ -41,27 +26,59 @@ fn main(
 {% endfor %}
 
 {% if windowed %}
-    for (var tap = 0u; tap < phase.taps; tap += 1u) {
-        let weights = weights_of(tap);
+    var tap = 0u;
+    var channel = 0u;
+    var weights = weights_of(tap);
 {% for r in range(rows) %}
-        let pixel{{ r }} = reach(lead{{ r }}, tap);
+    var pixel{{ r }} = reach(lead{{ r }}, tap);
 {% endfor %}
-        {{ channels() | indent(4) }}
-    }
-{% else %}
-    {{ channels() }}
 {% endif %}
-
-    // The rows move up to where the first one was: with a copy of `finish` for each, the adapter's compiler takes twice as long.
-    let end = min(first_row + {{ rows }}u, rows());
-    for (var row = first_row; row < end; row += 1u) {
+    let end = depth(tile.z);
+    for (var begin = 0u; begin < end; begin += SLICE) {
+        let until = min(begin + SLICE, end);
+        for (var k = begin; k < until; k += 4u) {
+{% for r in range(rows) %}
+            let a{{ r }} = {{ "fetch(pixel" ~ r ~ ", channel)" if windowed else "source4(lead" ~ r ~ ", k)" }};
+{% endfor %}
 {% for c in range(quads) %}
-        finish(row, column + {{ c * lanes * 4 }}u, sum0_{{ c }});
+            let b{{ c }} = block_of(column + {{ c * lanes * 4 }}u, {{ "channel, weights" if windowed else "k, 0u" }});
+{% for r in range(rows) %}
+{% for i in range(4) %}
+            sum{{ r }}_{{ c }} = fma(vec4(a{{ r }}[{{ i }}]), b{{ c }}[{{ i }}], sum{{ r }}_{{ c }});
+{% endfor %}
+{% endfor %}
+{% endfor %}
+{% if windowed %}
+            channel += 4u;
+            if channel >= step.depth {
+                channel = 0u;
+                tap += 1u;
+                weights = weights_of(tap);
+{% for r in range(rows) %}
+                pixel{{ r }} = reach(lead{{ r }}, tap);
+{% endfor %}
+            }
+{% endif %}
+        }
+
+        // The rows move up to where the first one was: with a copy of what stores them for each, the adapter's compiler takes twice as
+        // long. Zeros move in behind them.
+        for (var row = first_row; row < first_row + {{ rows }}u; row += 1u) {
+{% for c in range(quads) %}
+            if until < end {
+                carry(row, column + {{ c * lanes * 4 }}u, begin, sum0_{{ c }});
+            } else {
+                conclude(row, column + {{ c * lanes * 4 }}u, end, sum0_{{ c }});
+            }
 {% endfor %}
 {% for r in range(1, rows) %}
 {% for c in range(quads) %}
-        sum{{ r - 1 }}_{{ c }} = sum{{ r }}_{{ c }};
+            sum{{ r - 1 }}_{{ c }} = sum{{ r }}_{{ c }};
 {% endfor %}
 {% endfor %}
+{% for c in range(quads) %}
+            sum{{ rows - 1 }}_{{ c }} = vec4<f32>();
+{% endfor %}
+        }
     }
 }

@@ -4,6 +4,7 @@
 // with rows padded to a multiple of 4, and serves both directions: forward k is an input and n an output, backward
 // the other way round.
 {% import "lib/chain.wgsl" as lib %}
+{% import "lib/slices.wgsl" as sums %}
 {% include "lib/step.wgsl" %}
 {% include "lib/functions.wgsl" %}
 
@@ -14,6 +15,7 @@
 {{ lib.chain("prologue", prologue) }}
 {{ lib.chain("epilogue", epilogue) }}
 {{ lib.store(3, aligned) }}
+{% if slice > 0 %}{{ sums.slices(slice, aligned, "step.first", "") }}{% endif %}
 {% include "lib/part.wgsl" %}
 
 // Four elements of a source row from `k` on; zeros beyond its end, whatever lies there.

@@ -1,8 +1,8 @@
 // target[row, n] = sum over k of source(row, k) * B(k, n) for whole tiles: a workgroup makes {{ rows }} rows by {{ columns }} columns,
 // an invocation {{ thread_rows }} by {{ thread_columns }} of them, {{ depth }} steps of k at a time.
-// {{ "Backward: B(k, n) = W[k][n]" if backward else "Forward: B(k, n) = W[n][k]" }}.{{ " No slice of k leaves a tap of the window." if sliced else "" }}
+// {{ "Backward: B(k, n) = W[k][n]" if backward else "Forward: B(k, n) = W[n][k]" }}.{{ " No slice of k leaves a tap of the window." if within_taps else "" }}
 //
-// Every output is one chain of multiply-adds from k = 0 upwards, as in every shape of this kernel and in free.wgsl.
+// Every output is a sum of slices of k in order, each one chain of multiply-adds, as in every shape of this kernel and in free.wgsl.
 {% set across = columns // thread_columns %}
 {% set down = rows // thread_rows %}
 {% set threads = across * down %}
@@ -21,7 +21,7 @@ var<workgroup> weight_tile: array<array<array<vec4<f32>, {{ columns // 4 + 1 }}>
 {% if windowed %}
 // Where each row begins in the source: registers that are needed at the next tap only would cost the steps waves.
 var<workgroup> leads: array<Lead, {{ rows }}>;
-{% if sliced %}
+{% if within_taps %}
 
 fn reach_four(quad: u32, tap: u32) -> vec4<u32> {
     return vec4(
@@ -64,7 +64,7 @@ fn main(
 {% endfor %}
 {% endif %}
     let end = depth(tile.z);
-{% if sliced %}
+{% if within_taps %}
     var tap = 0u;
     var channel = depth_quad * 4u;
     var weights = weights_of(tap);
@@ -89,65 +89,74 @@ fn main(
 if brings_source {
         next = transpose(mat4x4(
 {% for i in range(4) %}
-            {{ "fetch(pixels[" ~ i ~ "], channel)" if sliced else "source4(leads[quad * 4u + " ~ i ~ "u], " ~ k ~ ")" if windowed else "source4(lead" ~ i ~ ", " ~ k ~ ")" }},
+            {{ "fetch(pixels[" ~ i ~ "], channel)" if within_taps else "source4(leads[quad * 4u + " ~ i ~ "u], " ~ k ~ ")" if windowed else "source4(lead" ~ i ~ ", " ~ k ~ ")" }},
 {% endfor %}
         ));
     } else if brings_weight {
-        next = {{ "block_of(first_column + quad * 4u, channel, weights)" if sliced else "block(first_column + quad * 4u, min(" ~ k ~ ", last_quad * 4u))" }};
+        next = {{ "block_of(first_column + quad * 4u, channel, weights)" if within_taps else "block(first_column + quad * 4u, min(" ~ k ~ ", last_quad * 4u))" }};
     }
 {% endmacro %}
     var next: mat4x4<f32>;
     {{ load("depth_quad * 4u") }}
-    for (var k = 0u; k < end; k += {{ depth }}u) {
-        workgroupBarrier();
-        if brings_source {
-{% for c in range(4) %}
-            source_tile[depth_quad][{{ c }}][quad] = next[{{ c }}];
-{% endfor %}
-        } else if brings_weight {
-{% for c in range(4) %}
-            weight_tile[depth_quad][{{ c }}][quad] = next[{{ c }}];
-{% endfor %}
-        }
-        workgroupBarrier();
-
-        // The next tile is on its way while this one is worked on. Past the end {{ "nothing reads it" if sliced else "it is zeros times any weights" }}.
-{% if sliced %}
-        channel += {{ depth }}u;
-        if channel >= step.depth {
-            channel = depth_quad * 4u;
-            tap += 1u;
-            weights = weights_of(tap);
+    let column = first_column + x * 4u;
+    let row = first_row + y * 4u;
+    for (var begin = 0u; begin < end; begin += SLICE) {
+        let until = min(begin + SLICE, end);
+        for (var k = begin; k < until; k += {{ depth }}u) {
+            workgroupBarrier();
             if brings_source {
-                pixels = reach_four(quad, tap);
+{% for c in range(4) %}
+                source_tile[depth_quad][{{ c }}][quad] = next[{{ c }}];
+{% endfor %}
+            } else if brings_weight {
+{% for c in range(4) %}
+                weight_tile[depth_quad][{{ c }}][quad] = next[{{ c }}];
+{% endfor %}
             }
-        }
+            workgroupBarrier();
+
+            // The next tile is on its way while this one is worked on. Past the end {{ "nothing reads it" if within_taps else "it is zeros times any weights" }}.
+{% if within_taps %}
+            channel += {{ depth }}u;
+            if channel >= step.depth {
+                channel = depth_quad * 4u;
+                tap += 1u;
+                weights = weights_of(tap);
+                if brings_source {
+                    pixels = reach_four(quad, tap);
+                }
+            }
 {% endif %}
-        {{ load("k + " ~ depth ~ "u + depth_quad * 4u") }}
+            {{ load("k + " ~ depth ~ "u + depth_quad * 4u") }}
 {% for k in range(depth) %}
-        {
+            {
 {% for i in range(row_quads) %}
-            let a{{ i }} = source_tile[{{ k // 4 }}][{{ k % 4 }}][y + {{ i * down }}u];
+                let a{{ i }} = source_tile[{{ k // 4 }}][{{ k % 4 }}][y + {{ i * down }}u];
 {% endfor %}
 {% for i in range(column_quads) %}
-            let b{{ i }} = weight_tile[{{ k // 4 }}][{{ k % 4 }}][x + {{ i * across }}u];
+                let b{{ i }} = weight_tile[{{ k // 4 }}][{{ k % 4 }}][x + {{ i * across }}u];
 {% endfor %}
 {% for r in range(thread_rows) %}
 {% for c in range(column_quads) %}
-            sum{{ r }}_{{ c }} = fma(vec4(a{{ r // 4 }}[{{ r % 4 }}]), b{{ c }}, sum{{ r }}_{{ c }});
+                sum{{ r }}_{{ c }} = fma(vec4(a{{ r // 4 }}[{{ r % 4 }}]), b{{ c }}, sum{{ r }}_{{ c }});
+{% endfor %}
+{% endfor %}
+            }
+{% endfor %}
+        }
+        if until < end {
+{% for r in range(thread_rows) %}
+{% for c in range(column_quads) %}
+            carry(row + {{ r // 4 * down * 4 + r % 4 }}u, column + {{ c * across * 4 }}u, begin, sum{{ r }}_{{ c }});
+            sum{{ r }}_{{ c }} = vec4<f32>();
 {% endfor %}
 {% endfor %}
         }
-{% endfor %}
     }
 
-    let column = first_column + x * 4u;
 {% for r in range(thread_rows) %}
-    let row{{ r }} = first_row + y * 4u + {{ r // 4 * down * 4 + r % 4 }}u;
-    if row{{ r }} < rows() {
 {% for c in range(column_quads) %}
-        finish(row{{ r }}, column + {{ c * across * 4 }}u, sum{{ r }}_{{ c }});
+    conclude(row + {{ r // 4 * down * 4 + r % 4 }}u, column + {{ c * across * 4 }}u, end, sum{{ r }}_{{ c }});
 {% endfor %}
-    }
 {% endfor %}
 }

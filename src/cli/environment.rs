@@ -1,4 +1,6 @@
 //! What the environment says about devices: only the program reads it, the library never.
+//!
+//! `etcetera` knows where each system keeps what may be made again. `directories` knows it too, with a dependency under the MPL.
 
 use std::env;
 use std::path::PathBuf;
@@ -13,13 +15,21 @@ use super::model::usage;
 const INTERFACES: &str = "WGPU_BACKEND";
 /// A folder for the text of every kernel that runs.
 const SHADERS: &str = "RELPROP_DUMP_SHADERS";
+/// A folder that keeps compiled kernels from one run to the next.
+const CACHE: &str = "RELPROP_CACHE";
 
 /// The options for an adapter of this name, or for the best one.
 ///
 /// # Errors
 /// [`ErrorKind::Argument`] if a variable makes no sense, [`ErrorKind::Io`] if the folder for kernels cannot be made.
 pub fn device_options(adapter: Option<String>) -> Result<DeviceOptions> {
-    Ok(DeviceOptions { adapter, interfaces: interfaces()?, dump_shaders: shader_folder()?, ..DeviceOptions::default() })
+    Ok(DeviceOptions {
+        adapter,
+        interfaces: interfaces()?,
+        dump_shaders: shader_folder()?,
+        cache: cache_folder(),
+        ..DeviceOptions::default()
+    })
 }
 
 fn interfaces() -> Result<Option<Backends>> {
@@ -38,6 +48,13 @@ fn interfaces() -> Result<Option<Backends>> {
         interfaces |= named;
     }
     Ok(Some(interfaces))
+}
+
+/// The folder that is told, or the program's own where the system keeps what may be made again; none where there is no home.
+fn cache_folder() -> Option<PathBuf> {
+    use etcetera::BaseStrategy as _;
+    let told = env::var_os(CACHE).filter(|text| !text.is_empty()).map(PathBuf::from);
+    told.or_else(|| Some(etcetera::base_strategy::choose_native_strategy().ok()?.cache_dir().join("relprop")))
 }
 
 fn shader_folder() -> Result<Option<PathBuf>> {

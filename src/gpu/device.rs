@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::adapter::{self, DeviceOptions};
+use super::kept::Kept;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A device with its queue, and what went wrong on it.
@@ -15,6 +16,8 @@ pub(super) struct Device {
     pub(super) limits: wgpu::Limits,
     pub(super) features: wgpu::Features,
     pub(super) dump_shaders: Option<PathBuf>,
+    /// Pipelines of earlier starts.
+    pub(super) kept: Option<Kept>,
     faults: Arc<Mutex<Faults>>,
 }
 
@@ -71,8 +74,8 @@ impl Device {
         let name = adapter::describe(&info);
         let limits = options.limits.clone().unwrap_or_else(|| adapter.limits());
         check_limits(&limits).map_err(|error| error.context(&name))?;
-        let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS;
-        let features = adapter.features() & wanted;
+        let timestamps = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS;
+        let features = adapter.features() & (timestamps | wgpu::Features::PIPELINE_CACHE);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("relprop"),
             required_features: features,
@@ -92,7 +95,12 @@ impl Device {
         device.set_device_lost_callback(move |reason, message| {
             locked(&lost).lost.get_or_insert_with(|| format!("{reason:?}: {message}"));
         });
-        Ok(Device { device, queue, info, limits, features, dump_shaders: options.dump_shaders.clone(), faults })
+        let dump_shaders = options.dump_shaders.clone();
+        let mut device = Device { device, queue, info, limits, features, dump_shaders, kept: None, faults };
+        if let Some(folder) = &options.cache {
+            device.kept = Kept::open(&device, folder).await;
+        }
+        Ok(device)
     }
 
     /// The adapter's name and interface.

@@ -8,6 +8,7 @@
 mod adapter;
 mod bindings;
 mod device;
+mod kept;
 mod lane;
 mod pipelines;
 mod prepared;
@@ -128,8 +129,6 @@ impl Gpu {
             samples: samples.unwrap_or((CHUNK_ROWS / rows).max(1)),
             copies: COPIES,
             operands: storage.min(numbered),
-            // Every kernel adds from k = 0 upwards in one chain.
-            sums_in_slices: false,
         }
     }
 
@@ -206,6 +205,7 @@ impl Gpu {
         let mut lanes = prepared.take_lanes(&self.device).await?;
         let mut runner = Runner {
             device: &self.device,
+            pipelines: &self.pipelines,
             network,
             prepared,
             batch,

@@ -3,30 +3,46 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::device::{Device, Refusal};
+use super::kept::Kept;
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::Kernel;
 
-/// The pipelines of a device, by their kernels.
+/// The pipelines of a device, by their kernels; none for those that nothing has run yet.
 #[derive(Debug, Default)]
 pub(super) struct Pipelines {
-    known: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
+    known: Mutex<HashMap<Arc<Kernel>, Option<wgpu::ComputePipeline>>>,
 }
 
 impl Pipelines {
     /// How many kernels are compiled.
     pub(super) fn count(&self) -> usize {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.known().values().flatten().count()
     }
 
-    /// Compiles the kernels that are not known yet, on several threads where there are.
-    pub(super) async fn compile(&self, device: &Device, kernels: &[&Kernel]) -> Result<(), Refusal> {
-        let mut missing: Vec<&Kernel> = Vec::new();
+    fn known(&self) -> MutexGuard<'_, HashMap<Arc<Kernel>, Option<wgpu::ComputePipeline>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The one copy of a kernel that all plans share.
+    pub(super) fn share(&self, kernel: &Kernel) -> Arc<Kernel> {
+        let mut known = self.known();
+        if let Some((shared, _)) = known.get_key_value(kernel) {
+            return Arc::clone(shared);
+        }
+        let shared = Arc::new(kernel.clone());
+        known.insert(Arc::clone(&shared), None);
+        shared
+    }
+
+    /// Compiles the kernels that are not compiled yet, on several threads where there are.
+    pub(super) async fn compile(&self, device: &Device, kernels: &[&Arc<Kernel>]) -> Result<(), Refusal> {
+        let mut missing: Vec<&Arc<Kernel>> = Vec::new();
         for &kernel in kernels {
-            let is_known = self.known.lock().unwrap_or_else(PoisonError::into_inner).contains_key(kernel);
-            if !is_known && !missing.contains(&kernel) {
+            let is_compiled = self.known().get(kernel).is_some_and(Option::is_some);
+            if !is_compiled && !missing.contains(&kernel) {
                 missing.push(kernel);
             }
         }
@@ -34,24 +50,27 @@ impl Pipelines {
             missing.iter().try_for_each(|kernel| dump(folder, kernel))?;
         }
         let compiled = compile_all(device, &missing).await?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.extend(missing.into_iter().cloned().zip(compiled));
+        if let Some(kept) = device.kept.as_ref().filter(|_| !missing.is_empty()) {
+            kept.save();
+        }
+        self.known().extend(missing.into_iter().cloned().zip(compiled.into_iter().map(Some)));
         Ok(())
     }
 
     /// The pipeline of a kernel that was compiled.
     pub(super) fn get(&self, kernel: &Kernel) -> Result<wgpu::ComputePipeline> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(kernel).cloned().ok_or_else(|| Error::internal("a kernel is compiled before it is bound"))
+        let compiled = self.known().get(kernel).cloned().flatten();
+        compiled.ok_or_else(|| Error::internal("a kernel is compiled before it runs"))
     }
 }
 
 #[cfg(all(feature = "threads", not(target_family = "wasm")))]
-async fn compile_all(device: &Device, kernels: &[&Kernel]) -> Result<Vec<wgpu::ComputePipeline>, Refusal> {
+async fn compile_all(device: &Device, kernels: &[&Arc<Kernel>]) -> Result<Vec<wgpu::ComputePipeline>, Refusal> {
     // Threads of its own: a pool's thread that waits takes up other jobs, and those may wait for this very plan.
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(kernels.len());
+    let cache = device.kept.as_ref().map(Kept::cache);
     // Error scopes belong to a thread, so each kernel has its own.
-    let compile = |kernel: &&Kernel| pollster::block_on(device.scoped(|| kernel.compile(&device.device)));
+    let compile = |kernel: &&Arc<Kernel>| pollster::block_on(device.scoped(|| kernel.compile(&device.device, cache)));
     let share = kernels.len().div_ceil(threads.max(1)).max(1);
     std::thread::scope(|scope| {
         let shares = kernels.chunks(share).map(|share| scope.spawn(|| share.iter().map(compile).collect::<Vec<_>>()));
@@ -62,10 +81,11 @@ async fn compile_all(device: &Device, kernels: &[&Kernel]) -> Result<Vec<wgpu::C
 }
 
 #[cfg(not(all(feature = "threads", not(target_family = "wasm"))))]
-async fn compile_all(device: &Device, kernels: &[&Kernel]) -> Result<Vec<wgpu::ComputePipeline>, Refusal> {
+async fn compile_all(device: &Device, kernels: &[&Arc<Kernel>]) -> Result<Vec<wgpu::ComputePipeline>, Refusal> {
+    let cache = device.kept.as_ref().map(Kept::cache);
     let mut compiled = Vec::with_capacity(kernels.len());
     for kernel in kernels {
-        compiled.push(device.scoped(|| kernel.compile(&device.device)).await?);
+        compiled.push(device.scoped(|| kernel.compile(&device.device, cache)).await?);
     }
     Ok(compiled)
 }

@@ -1,7 +1,7 @@
 //! A plan made ready on a device: buffers, pipelines and bind groups, made once and used for every chunk.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::device::{Device, Refusal};
 use super::lane::Lane;
@@ -10,7 +10,7 @@ use super::steps::{Bound, Choice, Chooser, Shape, Translator};
 use super::weights::{Part, Weights, filled};
 use crate::composite::Assignment;
 use crate::error::{Error, Result};
-use crate::kernels::{Access, Batch, Dispatch, Grid, Step as StepUniform, Tile, binding};
+use crate::kernels::{Access, Batch, Dispatch, Grid, Kernel, Step as StepUniform, Tile, binding};
 use crate::network::{LayerId, Network, ValueId};
 use crate::parameters::Parameters;
 use crate::plan::{BufferId, Measure, Plan, Role, Rows, Slot, Step, Work};
@@ -44,16 +44,24 @@ pub(super) struct Recorded {
     pub(super) group: wgpu::BindGroup,
     chooser: Chooser,
     /// As [`Choice::variants`](super::steps::Choice::variants).
-    variants: Vec<(Shape, wgpu::ComputePipeline, Grid)>,
+    variants: Vec<Variant>,
+}
+
+/// A kernel for some number of rows. It is compiled for the first chunk that has so many: most never come.
+#[derive(Debug)]
+pub(super) struct Variant {
+    shape: Shape,
+    kernel: Arc<Kernel>,
+    pub(super) pipeline: OnceLock<wgpu::ComputePipeline>,
+    pub(super) grid: Grid,
 }
 
 impl Recorded {
-    /// The pipeline and grid for a number of samples.
-    pub(super) fn variant(&self, samples: usize) -> (&wgpu::ComputePipeline, &Grid) {
+    /// The variant for a number of samples.
+    pub(super) fn variant(&self, samples: usize) -> &Variant {
         let wanted = self.chooser.choose(samples);
-        let fits = self.variants.iter().find(|(shape, ..)| *shape == wanted);
-        let (_, pipeline, grid) = fits.unwrap_or_else(|| self.variants.last().expect("every dispatch has a variant"));
-        (pipeline, grid)
+        let fits = self.variants.iter().find(|variant| variant.shape == wanted);
+        fits.unwrap_or_else(|| self.variants.last().expect("every dispatch has a variant"))
     }
 }
 
@@ -111,7 +119,6 @@ impl Preparation<'_> {
             weights.push(of_step);
         }
         let choices = || bound.iter().flat_map(|bound| &bound.parts);
-        let variants = || choices().flat_map(|choice| &choice.variants).map(|(_, dispatch)| dispatch);
         let most = self.device.limits.max_compute_workgroups_per_dimension;
         let largest = choices().filter_map(|choice| choice.variants.last()).map(|(_, dispatch)| dispatch);
         if let Some(dispatch) = largest.into_iter().find(|dispatch| !dispatch.grid.fits(plan.chunk, most)) {
@@ -119,8 +126,6 @@ impl Preparation<'_> {
             let message = format!("{kernel} takes more workgroups than {name} has: {most} along each of two axes");
             return Err(Refusal::TooLarge(message));
         }
-        let kernels: Vec<_> = variants().map(|dispatch| &dispatch.kernel).collect();
-        self.pipelines.compile(self.device, &kernels).await?;
         let measures: Vec<(LayerId, Measure)> = plan.steps.iter().filter_map(measure_of).collect();
         let memory = self.device.scoped(|| Memory::new(self, &plan, measures.len())).await??;
         let recorded = self.device.scoped(|| self.record(&plan, &bound, &weights, &memory)).await?;
@@ -182,10 +187,13 @@ impl Preparation<'_> {
             let records = memory.records * measure;
             measure += u64::from(matches!(step.work, Work::Measure(_)));
             for (part, choice) in of_step.parts.iter().enumerate() {
-                let variant = |(shape, dispatch): &(Shape, Dispatch)| {
-                    Ok((*shape, self.pipelines.get(&dispatch.kernel)?, dispatch.grid))
+                let variant = |(shape, dispatch): &(Shape, Dispatch)| Variant {
+                    shape: *shape,
+                    kernel: self.pipelines.share(&dispatch.kernel),
+                    pipeline: OnceLock::new(),
+                    grid: dispatch.grid,
                 };
-                let variants = choice.variants.iter().map(variant).collect::<Result<Vec<_>>>()?;
+                let variants = choice.variants.iter().map(variant).collect();
                 let kernel = &choice.variants[0].1.kernel;
                 let resource = |binding: u32| -> Result<wgpu::BindingResource<'_>> {
                     let buffer = match binding {
@@ -216,7 +224,7 @@ impl Preparation<'_> {
                 let entries = entries.collect::<Result<Vec<_>>>()?;
                 let group = self.device.device.create_bind_group(&wgpu::BindGroupDescriptor {
                     label: Some(kernel.label),
-                    layout: &variants[0].1.get_bind_group_layout(0),
+                    layout: &kernel.layout(&self.device.device),
                     entries: &entries,
                 });
                 recorded.push(Recorded { step: position, group, chooser: choice.chooser, variants });
@@ -329,6 +337,26 @@ impl Prepared {
     /// Whether there is all the memory that a number of samples may have.
     pub fn holds(&self, samples: usize) -> bool {
         self.is_full || samples <= self.plan.chunk
+    }
+
+    /// Compiles what the first `steps` steps take for a chunk of so many samples.
+    pub(super) async fn compile(
+        &self,
+        device: &Device,
+        pipelines: &Pipelines,
+        steps: usize,
+        samples: usize,
+    ) -> Result<(), Refusal> {
+        let run = self.dispatches.iter().filter(|recorded| recorded.step < steps);
+        let missing: Vec<&Variant> =
+            run.map(|recorded| recorded.variant(samples)).filter(|variant| variant.pipeline.get().is_none()).collect();
+        let kernels: Vec<&Arc<Kernel>> = missing.iter().map(|variant| &variant.kernel).collect();
+        pipelines.compile(device, &kernels).await?;
+        for variant in missing {
+            let pipeline = pipelines.get(&variant.kernel)?;
+            variant.pipeline.get_or_init(|| pipeline);
+        }
+        Ok(())
     }
 
     /// Lanes for one batch: those that rest, and new ones where others use them.

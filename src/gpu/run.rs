@@ -2,18 +2,36 @@
 
 use super::device::Device;
 use super::lane::{Lane, Pending, Stamps, arrival, down, up};
+use super::pipelines::Pipelines;
 use super::prepared::{Prepared, Recorded};
 use crate::batch::{Batch, Source};
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernels::{self, Mode};
+use crate::kernels::{self, Grid, Mode};
 use crate::network::{Link, Network};
 use crate::plan::Measure;
 use crate::relevance::{LayerSums, Run};
 use crate::start::{Start, Targets};
 
+/// A dispatch with the variant that a chunk takes.
+struct Ready<'a> {
+    group: &'a wgpu::BindGroup,
+    pipeline: &'a wgpu::ComputePipeline,
+    grid: &'a Grid,
+}
+
+impl<'a> Ready<'a> {
+    fn new(recorded: &'a Recorded, samples: usize) -> Result<Self> {
+        let variant = recorded.variant(samples);
+        let pipeline = variant.pipeline.get();
+        let pipeline = pipeline.ok_or_else(|| Error::internal("a kernel is compiled before it runs"))?;
+        Ok(Ready { group: &recorded.group, pipeline, grid: &variant.grid })
+    }
+}
+
 /// One batch on its way through a plan.
 pub(super) struct Runner<'a, 'b> {
     pub(super) device: &'a Device,
+    pub(super) pipelines: &'a Pipelines,
     pub(super) network: &'a Network,
     pub(super) prepared: &'a Prepared,
     pub(super) batch: Batch<'b>,
@@ -43,6 +61,7 @@ impl Runner<'_, '_> {
 
     /// Sends a chunk on its way.
     async fn begin(&mut self, lane: &mut Lane, first: usize, samples: usize) -> Result<()> {
+        self.prepared.compile(self.device, self.pipelines, self.steps(), samples).await?;
         let watch = Stopwatch::start();
         self.fill(lane, first, samples)?;
         self.run.upload += watch.seconds();
@@ -52,6 +71,12 @@ impl Runner<'_, '_> {
         self.run.chunks += 1;
         self.run.dispatches += dispatches;
         Ok(())
+    }
+
+    /// How many of the plan's steps run.
+    fn steps(&self) -> usize {
+        let plan = &self.prepared.plan;
+        if self.forward_only { plan.forward } else { plan.steps.len() }
     }
 
     /// Writes what goes up into a lane.
@@ -108,10 +133,9 @@ impl Runner<'_, '_> {
         stamp(&mut encoder, 0);
         self.encode_uploads(&mut encoder, lane, samples);
         stamp(&mut encoder, 1);
-        let plan = &self.prepared.plan;
-        let steps = if self.forward_only { plan.forward } else { plan.steps.len() };
-        let dispatches: Vec<&Recorded> =
-            self.prepared.dispatches.iter().filter(|recorded| recorded.step < steps).collect();
+        let steps = self.steps();
+        let run = self.prepared.dispatches.iter().filter(|recorded| recorded.step < steps);
+        let dispatches = run.map(|recorded| Ready::new(recorded, samples)).collect::<Result<Vec<_>>>()?;
         self.encode_kernels(&mut encoder, lane, &dispatches, samples);
         stamp(&mut encoder, 2);
         self.encode_downloads(&mut encoder, lane, samples)?;
@@ -159,21 +183,20 @@ impl Runner<'_, '_> {
         &self,
         encoder: &mut wgpu::CommandEncoder,
         lane: &Lane,
-        dispatches: &[&Recorded],
+        dispatches: &[Ready<'_>],
         samples: usize,
     ) {
         let most = self.device.limits.max_compute_workgroups_per_dimension;
-        let dispatch = |pass: &mut wgpu::ComputePass<'_>, recorded: &Recorded| {
-            let (pipeline, grid) = recorded.variant(samples);
-            let (x, y) = grid.workgroups(samples, most);
-            pass.set_pipeline(pipeline);
-            pass.set_bind_group(0, &recorded.group, &[]);
+        let dispatch = |pass: &mut wgpu::ComputePass<'_>, ready: &Ready<'_>| {
+            let (x, y) = ready.grid.workgroups(samples, most);
+            pass.set_pipeline(ready.pipeline);
+            pass.set_bind_group(0, ready.group, &[]);
             pass.dispatch_workgroups(x, y, 1);
         };
         let label = Some("relprop");
         match &lane.stamps {
             Some(Stamps { queries, .. }) if self.profile => {
-                for (index, recorded) in dispatches.iter().enumerate() {
+                for (index, ready) in dispatches.iter().enumerate() {
                     let begin = Stamps::OF_CHUNK + 2 * index as u32;
                     let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
                         query_set: queries,
@@ -181,13 +204,13 @@ impl Runner<'_, '_> {
                         end_of_pass_write_index: Some(begin + 1),
                     });
                     let descriptor = wgpu::ComputePassDescriptor { label, timestamp_writes };
-                    dispatch(&mut encoder.begin_compute_pass(&descriptor), recorded);
+                    dispatch(&mut encoder.begin_compute_pass(&descriptor), ready);
                 }
             }
             _ => {
                 let descriptor = wgpu::ComputePassDescriptor { label, timestamp_writes: None };
                 let mut pass = encoder.begin_compute_pass(&descriptor);
-                dispatches.iter().for_each(|recorded| dispatch(&mut pass, recorded));
+                dispatches.iter().for_each(|ready| dispatch(&mut pass, ready));
             }
         }
     }

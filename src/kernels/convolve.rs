@@ -58,7 +58,7 @@ impl Convolve<'_> {
             units => true,
             windowed => true,
             // Steps of k that never leave a tap find its pixels once a tap.
-            sliced => geometry.depth > 0 && self.depth.is_multiple_of(geometry.depth),
+            within_taps => geometry.depth > 0 && self.depth.is_multiple_of(geometry.depth),
             backward,
             lattice => !is_whole,
             several => self.targets > 1,

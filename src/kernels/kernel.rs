@@ -131,8 +131,8 @@ impl Kernel {
         Ok(Kernel { label, text, bindings })
     }
 
-    /// Compiles the kernel; errors go to the device's error scope.
-    pub(crate) fn compile(&self, device: &wgpu::Device) -> wgpu::ComputePipeline {
+    /// What the kernel binds, as groups of bindings are made for it.
+    pub(crate) fn layout(&self, device: &wgpu::Device) -> wgpu::BindGroupLayout {
         let entry = |&(binding, access): &(u32, Access)| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
@@ -148,11 +148,16 @@ impl Kernel {
             count: None,
         };
         let entries: Vec<_> = self.bindings.iter().map(entry).collect();
+        let descriptor = wgpu::BindGroupLayoutDescriptor { label: Some(self.label), entries: &entries };
+        device.create_bind_group_layout(&descriptor)
+    }
+
+    /// Compiles the kernel, by what a cache knows if there is one; errors go to the device's error scope.
+    pub(crate) fn compile(&self, device: &wgpu::Device, cache: Option<&wgpu::PipelineCache>) -> wgpu::ComputePipeline {
         let label = Some(self.label);
-        let group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
         let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label,
-            bind_group_layouts: &[Some(&group)],
+            bind_group_layouts: &[Some(&self.layout(device))],
             immediate_size: 0,
         });
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -169,7 +174,7 @@ impl Kernel {
                 zero_initialize_workgroup_memory: false,
                 ..wgpu::PipelineCompilationOptions::default()
             },
-            cache: None,
+            cache,
         })
     }
 }
@@ -188,7 +193,12 @@ fn templates() -> &'static Environment<'static> {
     })
 }
 
-const TEXTS: [(&str, &str); 15] = [
+/// All that the texts of kernels are made from.
+pub(crate) fn texts() -> impl Iterator<Item = &'static str> {
+    TEXTS.into_iter().map(|(_, text)| text)
+}
+
+const TEXTS: [(&str, &str); 16] = [
     ("block.wgsl", include_str!("../../shaders/block.wgsl")),
     ("convolve.wgsl", include_str!("../../shaders/convolve.wgsl")),
     ("elementwise.wgsl", include_str!("../../shaders/elementwise.wgsl")),
@@ -197,6 +207,7 @@ const TEXTS: [(&str, &str); 15] = [
     ("lib/chain.wgsl", include_str!("../../shaders/lib/chain.wgsl")),
     ("lib/functions.wgsl", include_str!("../../shaders/lib/functions.wgsl")),
     ("lib/part.wgsl", include_str!("../../shaders/lib/part.wgsl")),
+    ("lib/slices.wgsl", include_str!("../../shaders/lib/slices.wgsl")),
     ("lib/step.wgsl", include_str!("../../shaders/lib/step.wgsl")),
     ("lib/tile.wgsl", include_str!("../../shaders/lib/tile.wgsl")),
     ("linear.wgsl", include_str!("../../shaders/linear.wgsl")),

@@ -22,7 +22,7 @@ impl Linear {
         let batch = Batch { samples: samples as u32, ..Batch::default() };
         Ok(Linear {
             device: device.clone(),
-            pipeline: kernel.compile(device),
+            pipeline: kernel.compile(device, None),
             workgroups: grid.workgroups(samples, device.limits().max_compute_workgroups_per_dimension),
             step: uniform(device, bytemuck::bytes_of::<Step>(&step)),
             batch: uniform(device, bytemuck::bytes_of::<Batch>(&batch)),

@@ -91,7 +91,7 @@ pub use tile::Tile;
 pub(crate) use chain::{Beside, Columns, Op, Operand, Repeat, Slot};
 pub(crate) use convolve::Convolve;
 pub(crate) use elementwise::{Elementwise, Move, Strips};
-pub(crate) use kernel::{Access, Dispatch, Grid, Kernel, binding};
+pub(crate) use kernel::{Access, Dispatch, Grid, Kernel, binding, texts};
 pub(crate) use lattice::Lattice;
 pub(crate) use product::{Direction, Product};
 pub(crate) use reduce::{Reduce, Reduction};

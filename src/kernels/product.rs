@@ -91,7 +91,7 @@ impl Product<'_> {
         let text = context! {
             units => false,
             windowed => false,
-            sliced => false,
+            within_taps => false,
             backward => self.direction == Direction::Backward,
             several => self.targets > 1,
             parts => self.parts > 1,

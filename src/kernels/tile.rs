@@ -6,8 +6,8 @@ use super::product::Direction;
 
 /// How a product is cut into workgroups.
 ///
-/// All shapes but [`Tile::Few`] make every element of the result by one chain of fused multiply-adds in the order of the
-/// summed axis, so their results are equal bit by bit.
+/// All shapes but [`Tile::Few`] make every element of the result by slices of 512 steps along the summed axis, in order, each one chain of fused
+/// multiply-adds from zero on, so their results are equal bit by bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tile {
     /// 128 × 128 in workgroup memory, 8 × 8 an invocation: the fastest where there are enough tiles to fill a device.
@@ -33,7 +33,12 @@ pub(super) struct Geometry {
     thread_rows: usize,
     thread_columns: usize,
     lanes: usize,
+    /// Steps of k that are summed from zero; 0 for the shape that adds up in a tree.
+    slice: usize,
 }
+
+/// Steps of k that are summed from zero: a multiple of every tile's depth, so that all shapes add in one order.
+const SLICE: usize = 512;
 
 /// Rows that the kernel for few rows takes.
 const FEW: usize = 8;
@@ -85,15 +90,24 @@ impl Tile {
             thread_rows,
             thread_columns,
             lanes: 0,
+            slice: SLICE,
         };
-        let untiled =
-            |body, columns, lanes| Geometry { body, rows, columns, lanes, depth: 0, thread_rows: 0, thread_columns: 0 };
+        let untiled = |body, columns, lanes, slice| Geometry {
+            body,
+            rows,
+            columns,
+            lanes,
+            slice,
+            depth: 0,
+            thread_rows: 0,
+            thread_columns: 0,
+        };
         match self {
             Tile::Large => tiled(128, 8, 8, 8),
             Tile::Medium => tiled(64, 16, 8, 4),
             Tile::Small => tiled(32, 16, 4, 4),
-            Tile::Few => untiled("few.wgsl", 0, 0),
-            Tile::Free => untiled("free.wgsl", 16, 8),
+            Tile::Few => untiled("few.wgsl", 0, 0, 0),
+            Tile::Free => untiled("free.wgsl", 16, 8, SLICE),
         }
     }
 

@@ -83,21 +83,12 @@ pub struct Target {
     pub copies: usize,
     /// The most buffers that a chain may read.
     pub operands: usize,
-    /// Whether products are summed in slices, so that two of them may be added up to a small z: one long chain of
-    /// roundings loses too much of W⁺x and W⁻x for that.
-    pub sums_in_slices: bool,
 }
 
 impl Target {
     /// A target without limits.
-    pub const UNLIMITED: Target = Target {
-        budget: usize::MAX,
-        binding: usize::MAX,
-        samples: usize::MAX,
-        copies: 0,
-        operands: usize::MAX,
-        sums_in_slices: true,
-    };
+    pub const UNLIMITED: Target =
+        Target { budget: usize::MAX, binding: usize::MAX, samples: usize::MAX, copies: 0, operands: usize::MAX };
 }
 
 /// Steps over buffers that explain a batch of samples. Sizes are per sample: any number of samples runs.
@@ -149,7 +140,6 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     }
     let facts = facts::Known::new(network, rules, ask);
     let mut builder = Builder::new(network, rules, ask, facts);
-    builder.splits_forward = ask.facts.split_forward && target.sums_in_slices;
     builder.forward();
     let mut forward = builder.steps.len();
     if !ask.forward_only {
@@ -204,8 +194,6 @@ struct Builder<'a> {
     layouts: Vec<Layout>,
     /// How each value is read in the layout that is not its own, once that is made.
     doors: Vec<Option<Operand>>,
-    /// Whether the forward pass may add two denominators up to a layer's output.
-    splits_forward: bool,
     /// The denominators of a layer's two groups, where the forward pass adds them up to its output.
     parts: Vec<Option<[BufferId; 2]>>,
     /// The output in ONNX order, once it is computed.
@@ -225,7 +213,6 @@ impl<'a> Builder<'a> {
             values: vec![None; network.values().len()],
             layouts: layout::layouts(network),
             doors: vec![None; network.values().len()],
-            splits_forward: false,
             parts: vec![None; network.layers().len()],
             logits: None,
             results: Vec::new(),

@@ -82,7 +82,7 @@ impl Builder<'_> {
     pub(super) fn parts_of_output(&mut self, id: LayerId, node: &LayerNode) -> Option<[BufferId; 2]> {
         let Some(Rule::Linear(rule)) = self.rules.rule(id) else { return None };
         let is_product = matches!(node.layer, Layer::Dense(_) | Layer::Conv(_));
-        let is_asked = self.splits_forward && !self.ask.forward_only && self.is_needed(node.output);
+        let is_asked = self.ask.facts.split_forward && !self.ask.forward_only && self.is_needed(node.output);
         if !is_product || !is_asked || !self.sums_to_output(node, rule) {
             return None;
         }

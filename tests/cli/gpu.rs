@@ -48,6 +48,25 @@ fn dispatches_of_a_gpu_add_up_over_batches() {
 }
 
 #[test]
+fn compiled_kernels_are_kept_where_the_environment_says() {
+    let folder = Folder::new();
+    folder.write_samples("in.npy", 2);
+    let (model, backend) = (fixture(MODEL), adapter::backend());
+    let arguments = ["explain", &model, "in.npy", "-o", "out.npy", "--backend", &backend];
+    let mut results = Vec::new();
+    for _ in 0..2 {
+        folder.run(Command::new(PROGRAM).args(arguments).env("RELPROP_CACHE", "kept/here")).succeeds();
+        results.push(folder.read("out.npy"));
+    }
+    assert_eq!(results[0], results[1]);
+    // Interfaces other than Vulkan keep nothing.
+    for file in std::fs::read_dir(folder.path("kept/here")).into_iter().flatten() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        assert!(name.starts_with("pipelines-") && name.ends_with(".bin"), "{name}");
+    }
+}
+
+#[test]
 fn the_text_of_kernels_is_kept_on_request() {
     let folder = Folder::new();
     folder.write_samples("in.npy", 2);

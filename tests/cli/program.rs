@@ -59,6 +59,9 @@ impl Folder {
         if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
             command.env("XDG_RUNTIME_DIR", self.0.path());
         }
+        if command.get_envs().all(|(name, _)| name != "RELPROP_CACHE") {
+            command.env("RELPROP_CACHE", self.0.path().join("cache"));
+        }
         let output = command.current_dir(self.0.path()).output().expect("the program runs");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
         let run = Run {

@@ -2,6 +2,25 @@
 
 use super::*;
 
+#[test]
+fn alpha_beta_takes_fewer_products_where_the_forward_pass_is_split() {
+    // Deeper than a slice of the sums.
+    let network = Arc::new(mlp(39, &[9, 1100, 24, 4], Activation::Relu, true));
+    let composite = composite_of(LinearRule::alpha_beta(2.0, damped()));
+    let data = inputs(&network, 5, 77);
+    let explainer = explainer(&network, &composite, in_eights(&device::shared()));
+    let split = Request::new(Targets::ArgMax);
+    let whole = split.clone().facts(Facts { split_forward: false, ..Facts::default() });
+    let operations = |ask: &Request| explainer.plan(ask).unwrap().cost(&network, 1).operations;
+    assert!(operations(&split) < operations(&whole), "{} and {}", operations(&split), operations(&whole));
+    let exact = explain(&network, &composite, by(Backend::Reference), &data, &split);
+    for ask in [split, whole] {
+        let found = explainer.explain_with(&borrowed(&data), &ask).unwrap();
+        assert_runs_its_plan(&explainer, &ask, &found, "αβ");
+        assert_agrees(found, &exact, "αβ");
+    }
+}
+
 /// A network, the rule of its dense layers, and the targets.
 type Case = (&'static str, Network, LinearRule, Targets);
 

@@ -2,7 +2,7 @@
 
 use relprop::layers::Activation;
 
-use super::{Epsilon, EpsilonShape, Forward, ForwardShape, Mask, Tile, WEIGHTS, shared};
+use super::{Epsilon, EpsilonShape, Forward, ForwardShape, InputPart, Mask, Stabilizer, Tile, WEIGHTS, shared};
 
 /// The tiles that add in the order of the summed axis.
 const IN_ORDER: [Tile; 4] = [Tile::Large, Tile::Medium, Tile::Small, Tile::Free];
@@ -40,6 +40,42 @@ fn tiles_that_add_in_order_agree() {
         assert!(all.iter().all(|bits| bits == &all[0]), "forward, {extents:?}");
         let all = IN_ORDER.map(|tile| bits(&epsilon(tile, extents, 2).run(shared())));
         assert!(all.iter().all(|bits| bits == &all[0]), "backward, {extents:?}");
+    }
+}
+
+/// 2²⁴ and then ones: a one alone vanishes beside 2²⁴, and what a slice sums from zero does not.
+#[test]
+fn sums_are_made_of_slices() {
+    const SLICE: usize = 512;
+    for tile in IN_ORDER {
+        // Rows of whole vectors and others, for which the tile has texts of their own.
+        for (inputs, outputs) in [(2 * SLICE + 6, 5), (2 * SLICE + 8, 4)] {
+            let mut row = vec![1.0; inputs];
+            row[0] = 16_777_216.0;
+            let expected = row[0] + inputs.saturating_sub(SLICE) as f32;
+            let forward = Forward {
+                shape: ForwardShape { tile: Some(tile), has_bias: false, ..ForwardShape::new(3, inputs, outputs) },
+                x: row.repeat(3),
+                weight: vec![1.0; inputs * outputs],
+                bias: None,
+            };
+            let what = format!("{tile:?}, {inputs} to {outputs}");
+            assert_eq!(forward.run(shared()), vec![expected; 3 * outputs], "forward, {what}");
+
+            let epsilon = Epsilon {
+                shape: EpsilonShape {
+                    tile: Some(tile),
+                    input: InputPart::One,
+                    stabilizer: Stabilizer::Clip(1.0),
+                    ..EpsilonShape::new(3, outputs, inputs)
+                },
+                x: vec![1.0; 3 * outputs],
+                weight: vec![1.0; inputs * outputs],
+                z: vec![1.0; 3 * inputs],
+                relevance: row.repeat(3),
+            };
+            assert_eq!(epsilon.run(shared()), vec![expected; 3 * outputs], "backward, {what}");
+        }
     }
 }
 

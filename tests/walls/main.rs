@@ -137,8 +137,8 @@ const ROOMS: &[Room] = &[
             "start",
             "tensor",
         ],
-        crates: &["bytemuck", "futures_intrusive", "pollster", "wgpu"],
-        // Texts of kernels are written where a caller names a folder, kernels compile on threads, host work is timed.
+        crates: &["bytemuck", "futures_intrusive", "pollster", "sha2", "tempfile", "wgpu"],
+        // Texts of kernels and pipelines are written where a caller names a folder, kernels compile on threads, host work is timed.
         std: &["fs", "thread", "time"],
     },
     Room {
@@ -236,6 +236,7 @@ const ROOMS: &[Room] = &[
             "bytesize",
             "clap",
             "ctrlc",
+            "etcetera",
             "fastrand",
             "indicatif",
             "relprop",
@@ -252,7 +253,7 @@ const ROOMS: &[Room] = &[
 const OUTSIDE: &[&str] = &["env", "fs", "net", "process", "thread", "time"];
 
 /// Modules that may allow `unsafe`, each use with its argument in a `// SAFETY:` comment.
-const UNSAFE: &[&str] = &["src/cpu/simd.rs"];
+const UNSAFE: &[&str] = &["src/cpu/simd.rs", "src/gpu/kept.rs"];
 
 /// The rooms that may call a rule by its name; for the others a rule is its terms, groups and masks.
 const RULES_BY_NAME: &[&str] = &["rules", "composite", "composite_file", "cli"];
