@@ -164,3 +164,44 @@ mod on_a_device {
         assert_eq!(document["backend"], adapter::devices()["auto"]["backend"]);
     }
 }
+
+#[test]
+fn a_profile_tells_each_steps_time_work_and_bytes() {
+    let folder = Folder::new();
+    let asked = ["--backend", "cpu", "--batch-size", "8", "--repeats", "2", "--composite", "epsilon", "--quiet"];
+    let run = json(bench(&folder, &[&asked[..], &["--profile", "--json", "--trace", "trace.json"]].concat()));
+    let profile = &run[0];
+    assert_eq!((&profile["backend"], &profile["batch"]), (&"cpu".into(), &8.into()));
+    assert!(profile["peak"]["gflop_per_s"].as_f64().unwrap() > 0.0);
+    assert!(profile["peak"]["gb_per_s"].as_f64().unwrap() > 0.0);
+    let steps = profile["steps"].as_array().unwrap();
+    let total = |key: &str| steps.iter().map(|step| step[key].as_f64().unwrap()).sum::<f64>();
+    approx::assert_relative_eq!(total("seconds"), profile["seconds"].as_f64().unwrap(), max_relative = 1e-9);
+    // Forward and back once a sample, two operations a multiply-add.
+    approx::assert_relative_eq!(total("operations"), f64::from(2 * 2 * (20 * 33 + 33 * 17 + 17 * 5) * 8));
+    assert!(steps.iter().all(|step| step["seconds"].as_f64().unwrap() > 0.0 && step["bytes"].as_u64().unwrap() > 0));
+    let phases: Vec<&str> = steps.iter().map(|step| step["phase"].as_str().unwrap()).collect();
+    assert_eq!((phases.first(), phases.last()), (Some(&"forward"), Some(&"relevance")));
+
+    let events = folder.json("trace.json");
+    let events = events.as_array().unwrap();
+    assert_eq!(events.len(), steps.len());
+    let mut end = 0.0;
+    for event in events {
+        assert_eq!(event["ph"], "X", "{event}");
+        approx::assert_relative_eq!(event["ts"].as_f64().unwrap(), end, max_relative = 1e-9, epsilon = 1e-9);
+        end += event["dur"].as_f64().unwrap();
+    }
+
+    let text = bench(&folder, &[&asked[..], &["--profile"]].concat()).succeeds().stdout;
+    assert!(text.contains("of roofline") && text.contains("all products of relevance"), "{text}");
+}
+
+#[test]
+fn a_profile_needs_a_backend_that_times_its_steps() {
+    let folder = Folder::new();
+    let run = bench(&folder, &["--backend", "reference", "--batch-size", "1", "--profile", "--quiet"]);
+    assert!(run.status == 1 && run.stderr.contains("cannot time its steps"), "{}", run.stderr);
+    let run = bench(&folder, &["--trace", "trace.json", "--quiet"]);
+    assert!(run.status == 2 && run.stderr.contains("--profile"), "{}", run.stderr);
+}

@@ -8,7 +8,7 @@ fn alpha_beta_takes_fewer_products_where_the_forward_pass_is_split() {
     let network = Arc::new(mlp(39, &[9, 1100, 24, 4], Activation::Relu, true));
     let composite = composite_of(LinearRule::alpha_beta(2.0, damped()));
     let data = inputs(&network, 5, 77);
-    let explainer = explainer(&network, &composite, in_eights(&device::shared()));
+    let explainer = explainer(&network, &composite, in_pairs(&device::shared()));
     let split = Request::new(Targets::ArgMax);
     let whole = split.clone().facts(Facts { split_forward: false, ..Facts::default() });
     let operations = |ask: &Request| explainer.plan(ask).unwrap().cost(&network, 1).operations;

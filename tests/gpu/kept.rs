@@ -12,7 +12,7 @@ fn explained(folder: &Path) -> (Vec<u32>, usize) {
     let network = Arc::new(mlp(91, &[12, 20, 5], Activation::Relu, true));
     let data = inputs(&network, 5, 92);
     let composite = Composite::preset("epsilon").unwrap();
-    let found = explain(&network, &composite, in_eights(&gpu), &data, &Request::new(Targets::ArgMax));
+    let found = explain(&network, &composite, in_pairs(&gpu), &data, &Request::new(Targets::ArgMax));
     (bits(&found), gpu.kernels())
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use relprop::output::write_json;
 use relprop::plan::{Plan, Step};
-use relprop::{Explainer, Input, Request, Result, Targets};
+use relprop::{Error, ErrorKind, Explainer, Input, Request, Result, Targets};
 use serde::Serialize;
 
 use super::contender::Contender;
@@ -99,6 +99,9 @@ pub fn profile(
 }
 
 /// The fastest time of each step among some explanations, after one that warms up.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] if the backend cannot time steps.
 pub fn fastest(explainer: &Explainer, inputs: &[Input<'_>], repeats: usize) -> Result<Vec<f64>> {
     let mut fastest: Vec<f64> = Vec::new();
     for repeat in 0..=repeats {
@@ -108,6 +111,11 @@ pub fn fastest(explainer: &Explainer, inputs: &[Input<'_>], repeats: usize) -> R
             0 | 1 => fastest = steps,
             _ => fastest.iter_mut().zip(steps).for_each(|(fastest, step)| *fastest = fastest.min(step)),
         }
+    }
+    if fastest.is_empty() {
+        let message = format!("{} {} cannot time its steps", explainer.backend(), explainer.adapter());
+        return Err(Error::new(ErrorKind::Unsupported, message)
+            .help("profile the CPU, or an adapter that `relprop devices` says has timestamps"));
     }
     Ok(fastest)
 }
