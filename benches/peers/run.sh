@@ -1,14 +1,15 @@
 #!/bin/sh
 # Times relprop beside PyTorch, zennit and captum: `run.sh mlp` on a perceptron, `run.sh networks` on VGG16, ResNet-18,
-# ResNet-50 and MobileNetV2, `run.sh` on both. Further arguments go to compare.py or compare_networks.py (--help).
+# ResNet-50 and MobileNetV2, `run.sh` on both; and `run.sh targets` K targets beside K runs. Further arguments go to compare.py,
+# compare_networks.py or compare_targets.py (--help).
 set -eu
 cd "$(dirname "$0")"
 work=${1:-both}
 [ $# = 0 ] || shift
 case $work in
-mlp | networks | both) ;;
+mlp | networks | targets | both) ;;
 *)
-    echo "usage: run.sh [mlp | networks | both] [arguments]" >&2
+    echo "usage: run.sh [mlp | networks | targets | both] [arguments]" >&2
     exit 2
     ;;
 esac
@@ -19,5 +20,10 @@ fi
 # zennit 1.0.0 asks for Python 3.11.11; without the flag, older ones get 0.5.1, which computes other numbers.
 .venv/bin/pip install --quiet --ignore-requires-python zennit==1.0.0
 cargo build --release --example peer_worker --manifest-path ../../Cargo.toml
-[ "$work" = networks ] || .venv/bin/python compare.py "$@"
-[ "$work" = mlp ] || .venv/bin/python compare_networks.py "$@"
+case $work in
+targets) .venv/bin/python compare_targets.py "$@" ;;
+*)
+    [ "$work" = networks ] || .venv/bin/python compare.py "$@"
+    [ "$work" = mlp ] || .venv/bin/python compare_networks.py "$@"
+    ;;
+esac
