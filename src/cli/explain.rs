@@ -9,7 +9,7 @@ use relprop::output::Precision;
 
 use super::attributor::AttributorArguments;
 use super::console::{Console, thousands};
-use super::engine::EngineArguments;
+use super::engine::{EngineArguments, positive};
 use super::heatmap::HeatmapArguments;
 use super::job::Job;
 use super::model::ModelArguments;
@@ -55,6 +55,12 @@ pub struct Arguments {
     /// Sum relevance over the channels of each pixel: a smaller result
     #[arg(long, help_heading = "Results")]
     pub sum_channels: bool,
+
+    /// Sum relevance over squares of N × N pixels: a smaller result, whose sum stays
+    ///
+    /// Squares at the right and lower border have the pixels that are left. Kept layers stay as they are.
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Results")]
+    pub pool: Option<usize>,
 
     /// The element type of the results; f32 unless told. f16 is half the size, 3 digits, and ends at 65504
     #[arg(long, value_name = "TYPE", default_value = "f32", hide_default_value = true, help_heading = "Results")]

@@ -226,12 +226,12 @@ fn request(arguments: &Arguments, targets: &Targets, start: &Start) -> Request {
 
 /// `--layout` that nothing heeds is a mistake.
 fn check_layout(arguments: &Arguments, source: &Source) -> Result<()> {
-    let is_heeded = arguments.sum_channels || arguments.heatmap.heatmap.is_some();
+    let is_heeded = arguments.sum_channels || arguments.pool.is_some() || arguments.heatmap.heatmap.is_some();
     if arguments.pixels.layout.is_none() || is_heeded || source.doors.iter().any(|door| door.pixels.is_some()) {
         return Ok(());
     }
     Err(usage(
-        "--layout is for pictures, uint8 arrays, --sum-channels and --heatmap, and there is none of them",
+        "--layout is for pictures, uint8 arrays, --sum-channels, --pool and --heatmap, and there is none of them",
         "leave it out; an array of real numbers is read as it lies",
     ))
 }
@@ -241,7 +241,13 @@ fn columns(arguments: &Arguments, explainer: &Explainer, source: &Source) -> Res
     let network = explainer.network();
     let floats = source.doors.iter().filter(|door| door.kind == InputKind::Float);
     let mut columns = floats
-        .map(|door| if arguments.sum_channels { Column::of_pixels(door) } else { Ok(Column::of_door(door)) })
+        .map(|door| {
+            let column = if arguments.sum_channels { Column::of_pixels(door)? } else { Column::of_door(door) };
+            match arguments.pool {
+                Some(side) => column.pooled(door, side),
+                None => Ok(column),
+            }
+        })
         .collect::<Result<Vec<_>>>()?;
     for name in &arguments.keep {
         if columns.iter().any(|column| column.name == *name) {

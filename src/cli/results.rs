@@ -22,6 +22,34 @@ pub struct Column {
     channels: Option<Channels>,
     /// The shape of a row as the network has it, and how its channels move to lie as the file's.
     turn: Option<(Shape, Turn)>,
+    /// Squares of pixels to be summed, of what the rest gives.
+    squares: Option<Squares>,
+}
+
+/// Squares of pixels in rows that lie as `[…][height][width][after]`.
+#[derive(Debug, Clone, Copy)]
+struct Squares {
+    height: usize,
+    width: usize,
+    after: usize,
+    /// Pixels of a side.
+    side: usize,
+}
+
+impl Squares {
+    fn sums(&self, rows: &[f32]) -> Vec<f32> {
+        let Squares { height, width, after, side } = *self;
+        let (lines, squares) = (height.div_ceil(side), width.div_ceil(side));
+        let mut sums = vec![0.0; rows.len() / (height * width) * lines * squares];
+        let pictures = rows.chunks_exact(height * width * after);
+        for (sums, picture) in sums.chunks_exact_mut(lines * squares * after).zip(pictures) {
+            for (pixel, values) in picture.chunks_exact(after).enumerate() {
+                let square = pixel / width / side * squares + pixel % width / side;
+                sums[square * after..][..after].iter_mut().zip(values).for_each(|(sum, r)| *sum += r);
+            }
+        }
+        sums
+    }
 }
 
 /// Where a sample has its channels.
@@ -36,12 +64,12 @@ impl Column {
     /// The relevance of an input, in the shape that its file has.
     pub fn of_door(door: &Door) -> Self {
         let turn = door.turn.map(|turn| (door.sample.clone(), turn.back()));
-        Column { name: door.name.clone(), shape: door.given.clone(), channels: None, turn }
+        Column { name: door.name.clone(), shape: door.given.clone(), channels: None, turn, squares: None }
     }
 
     /// The relevance of a value inside the network.
     pub fn of_value(name: &str, shape: &Shape) -> Self {
-        Column { name: name.to_owned(), shape: shape.clone(), channels: None, turn: None }
+        Column { name: name.to_owned(), shape: shape.clone(), channels: None, turn: None, squares: None }
     }
 
     /// The relevance of each pixel of an input.
@@ -61,7 +89,34 @@ impl Column {
                 ));
             }
         };
-        Ok(Column { name: door.name.clone(), shape: Shape::new(pixels), channels: Some(channels), turn: None })
+        let (name, shape) = (door.name.clone(), Shape::new(pixels));
+        Ok(Column { name, shape, channels: Some(channels), turn: None, squares: None })
+    }
+
+    /// The same with relevance summed over squares of `side` pixels; what is left at the border is a square too.
+    ///
+    /// # Errors
+    /// If the input's samples are no pictures.
+    pub fn pooled(self, door: &Door, side: usize) -> Result<Self> {
+        let is_first = (door.layout == ImageLayout::Nchw) != door.turn.is_some();
+        let (before, [height, width], after) = match *self.shape.dims() {
+            [height, width] => (1, [height, width], 1),
+            [channels, height, width] if is_first => (channels, [height, width], 1),
+            [height, width, channels] => (1, [height, width], channels),
+            _ => {
+                return Err(usage(
+                    format!("--pool: the input `{}` of shape {} has no pixels", door.name, door.sample),
+                    "leave it out: there are no squares to sum over",
+                ));
+            }
+        };
+        let (lines, squares) = (height.div_ceil(side), width.div_ceil(side));
+        let shape = match self.shape.rank() {
+            2 => Shape::new([lines, squares]),
+            _ if is_first => Shape::new([before, lines, squares]),
+            _ => Shape::new([lines, squares, after]),
+        };
+        Ok(Column { shape, squares: Some(Squares { height, width, after, side }), ..self })
     }
 
     /// The rows of this column from a block's relevance.
@@ -69,6 +124,15 @@ impl Column {
     /// # Errors
     /// Never, for relevance of this column.
     fn rows(&self, relevance: &Tensor) -> Result<Vec<f32>> {
+        let rows = self.whole_rows(relevance)?;
+        Ok(match self.squares {
+            Some(squares) => squares.sums(&rows),
+            None => rows,
+        })
+    }
+
+    /// Rows before squares are summed.
+    fn whole_rows(&self, relevance: &Tensor) -> Result<Vec<f32>> {
         if let Some((sample, turn)) = &self.turn {
             let rows = relevance.count() / sample.count().max(1);
             return Ok(turn.apply(&relevance.clone().reshape(sample.prepend(rows))?).into_data());
@@ -78,7 +142,7 @@ impl Column {
             let first = if stride == 1 { pixel * count } else { pixel };
             (0..count).map(|channel| sample[first + channel * stride]).sum()
         };
-        let pixels = self.shape.count();
+        let pixels = self.squares.map_or(self.shape.count(), |squares| squares.height * squares.width);
         let rows = relevance.data().chunks_exact(count * pixels);
         Ok(rows.flat_map(|row| (0..pixels).map(move |at| sum(row, at))).collect())
     }

@@ -149,6 +149,45 @@ fn channels_of_numbers_are_summed_where_layout_says() {
 }
 
 #[test]
+fn pixels_are_summed_over_squares_however_they_lie() {
+    let folder = folder();
+    folder.write("first.npy", &[2, 3, 2, 4], (0..48).map(|i| i as f32 / 8.0).collect());
+    let last = (0..48).map(|i| (i / 24 * 24 + i % 3 * 8 + i % 24 / 3) as f32 / 8.0);
+    folder.write("last.npy", &[2, 2, 4, 3], last.collect());
+    for (model, file, is_first) in [("first.onnx", "first.npy", true), ("last.onnx", "last.npy", false)] {
+        explain(&folder, model, &[file], &TIMES_INPUT).succeeds();
+        let whole = folder.read("out.npy");
+        let at = |sample: usize, channel: usize, row: usize, column: usize| {
+            whole.row(sample)
+                [if is_first { (channel * 2 + row) * 4 + column } else { (row * 4 + column) * 3 + channel }]
+        };
+        // Squares of 3: all of the 2 rows, and of the 4 columns 3 and the one that is left.
+        let square = |sample, channel, square: usize| -> f32 {
+            let pixels = (0..2).flat_map(|row| (0..4).map(move |column| (row, column)));
+            pixels
+                .filter(|(_, column)| column / 3 == square)
+                .map(|(row, column)| at(sample, channel, row, column))
+                .sum()
+        };
+        explain(&folder, model, &[file], &[&TIMES_INPUT[..], &["--pool", "3"]].concat()).succeeds();
+        let pooled = folder.read("out.npy");
+        assert_eq!(pooled.shape().dims(), if is_first { [2, 3, 1, 2] } else { [2, 1, 2, 3] });
+        for (i, &found) in pooled.data().iter().enumerate() {
+            let (channel, at) = if is_first { (i / 2 % 3, i % 2) } else { (i % 3, i / 3 % 2) };
+            assert_relative_eq!(found, square(i / 6, channel, at), epsilon = 1e-4);
+        }
+        let both = ["--pool", "3", "--sum-channels"];
+        explain(&folder, model, &[file], &[&TIMES_INPUT[..], &both].concat()).succeeds();
+        let sums = folder.read("out.npy");
+        assert_eq!(sums.shape().dims(), [2, 1, 2]);
+        for (i, &found) in sums.data().iter().enumerate() {
+            let sum: f32 = (0..3).map(|channel| square(i / 2, channel, i % 2)).sum();
+            assert_relative_eq!(found, sum, epsilon = 1e-4);
+        }
+    }
+}
+
+#[test]
 fn pictures_are_resized_cut_and_normalised() {
     let folder = Folder::new();
     linear_model::write(&folder, "square.onnx", &[3, 4, 4]);
