@@ -34,7 +34,9 @@ fn main(
 {% endfor %}
 {% endif %}
     let end = depth(tile.z);
-    for (var begin = 0u; begin < end; begin += SLICE) {
+    // At least once: a phase that takes no tap has zeros to store.
+    var begin = 0u;
+    loop {
         let until = min(begin + SLICE, end);
         for (var k = begin; k < until; k += 4u) {
 {% for r in range(rows) %}
@@ -79,6 +81,10 @@ fn main(
 {% for c in range(quads) %}
             sum{{ rows - 1 }}_{{ c }} = vec4<f32>();
 {% endfor %}
+        }
+        continuing {
+            begin += SLICE;
+            break if begin >= end;
         }
     }
 }
