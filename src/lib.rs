@@ -35,6 +35,7 @@ pub mod reference;
 pub mod relevance;
 pub mod rules;
 pub mod start;
+mod stopwatch;
 pub mod tensor;
 mod variants;
 

@@ -1,7 +1,5 @@
 //! Runs the steps of a plan on a chunk of samples.
 
-use std::time::Instant;
-
 use super::chain::Chain;
 use super::crew::Crew;
 use super::memory::Memory;
@@ -13,6 +11,7 @@ use crate::network::Network;
 use crate::plan::{Measure, Rows, Step, Work};
 use crate::relevance::LayerSums;
 use crate::start::{Start, Targets};
+use crate::stopwatch::Stopwatch;
 
 /// What a chunk tells beside its results.
 pub(super) struct Told {
@@ -44,7 +43,8 @@ impl Run<'_> {
         let mut memory = Memory::new(plan, samples, &inputs, results, memories);
         let steps = if forward_only { plan.forward } else { plan.steps.len() };
         let mut seconds = Vec::with_capacity(steps);
-        let mut began = Instant::now();
+        let stopwatch = Stopwatch::start();
+        let mut began = 0.0;
         for (position, step) in plan.steps[..steps].iter().enumerate() {
             if position == plan.forward {
                 self.choose_targets(first, memory.read(plan.logits), targets);
@@ -77,8 +77,8 @@ impl Run<'_> {
                 (_, tool) => work(&chain, step, tool, target, crew),
             }
             memory.put_back(taken);
-            let ended = Instant::now();
-            seconds.push((ended - began).as_secs_f64());
+            let ended = stopwatch.seconds();
+            seconds.push(ended - began);
             began = ended;
         }
         logits.copy_from_slice(memory.read(plan.logits));

@@ -11,6 +11,7 @@ use crate::network::{Link, Network};
 use crate::plan::Measure;
 use crate::relevance::{LayerSums, Run};
 use crate::start::{Start, Targets};
+use crate::stopwatch::Stopwatch;
 
 /// A dispatch with the variant that a chunk takes.
 struct Ready<'a> {
@@ -356,27 +357,5 @@ fn mode(start: &Start, network: &Network) -> Mode {
         (Start::NegativeLogit, _) => Mode::NegativeLogit,
         (Start::Contrast, _) => Mode::Contrast,
         (Start::Given(_), _) => Mode::Given,
-    }
-}
-
-/// Seconds on the host's clock; browsers have none that the standard library knows.
-struct Stopwatch {
-    #[cfg(not(target_family = "wasm"))]
-    started: std::time::Instant,
-}
-
-impl Stopwatch {
-    fn start() -> Self {
-        Stopwatch {
-            #[cfg(not(target_family = "wasm"))]
-            started: std::time::Instant::now(),
-        }
-    }
-
-    fn seconds(&self) -> f64 {
-        #[cfg(not(target_family = "wasm"))]
-        return self.started.elapsed().as_secs_f64();
-        #[cfg(target_family = "wasm")]
-        0.0
     }
 }

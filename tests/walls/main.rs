@@ -108,11 +108,13 @@ const ROOMS: &[Room] = &[
             // The data that a rule is made of, as steps carry it; never a rule by its name ([`RULES_BY_NAME`]).
             "rules",
             "start",
+            "stopwatch",
             "tensor",
         ],
         crates: &["rayon"],
         std: &[],
     },
+    Room { name: "stopwatch", knows: &[], crates: &[], std: &["time"] },
     Room {
         name: "kernels",
         // The float64 functions of the reference judge the kernels in their twins on the CPU.
@@ -135,11 +137,12 @@ const ROOMS: &[Room] = &[
             "relevance",
             "rules",
             "start",
+            "stopwatch",
             "tensor",
         ],
         crates: &["bytemuck", "futures_intrusive", "pollster", "sha2", "tempfile", "wgpu"],
-        // Texts of kernels and pipelines are written where a caller names a folder, kernels compile on threads, host work is timed.
-        std: &["fs", "thread", "time"],
+        // Texts of kernels and pipelines are written where a caller names a folder, kernels compile on threads.
+        std: &["fs", "thread"],
     },
     Room {
         name: "explain",

@@ -77,8 +77,8 @@ pub fn profile(
     let inputs: Vec<Input<'_>> = values.iter().map(Values::input).collect();
     let of_contender = |contender: &Contender| {
         let repeats = repeats.unwrap_or(REPEATS);
-        let peak = Peak::measure(contender)?;
         let seconds = fastest(&contender.explainer, &inputs, repeats)?;
+        let peak = Peak::measure(contender)?;
         let plan = contender.explainer.plan(&Request::new(Targets::ArgMax))?;
         let line = |(position, (step, &seconds)): (usize, (&Step, &f64))| {
             Line::new(&contender.explainer, &plan, (position, step), batch, seconds, &peak)
@@ -183,7 +183,7 @@ impl Profile {
         }
         format!(
             "{}, {} on {} {}, batch {}: {:.1} ms in steps, each step's fastest of {}\n\
-             At most {:.1} GFLOP/s (products of a dense layer) and {:.1} GB/s (elements scaled), measured before.\n\n{}",
+             At most {:.1} GFLOP/s (products of a dense layer) and {:.1} GB/s (elements scaled), measured in the same run.\n\n{}",
             self.model,
             self.composite,
             self.backend,
