@@ -7,11 +7,11 @@ use super::contender::Contender;
 use super::profile::fastest;
 
 /// Rows and width of the product: enough rows for a device, and a weight that caches hold.
-const PRODUCT: (usize, usize) = (8192, 512);
-/// Rows and width of what is scaled: 128 MiB, far more than caches hold.
-const SCALED: (usize, usize) = (32, 1 << 20);
+const PRODUCT: (usize, usize) = (4096, 512);
+/// Rows and width of what is scaled: 64 MiB, more than caches hold.
+const SCALED: (usize, usize) = (16, 1 << 20);
 /// How often each is timed.
-const REPEATS: usize = 5;
+const REPEATS: usize = 3;
 
 /// What a backend does at most.
 #[derive(Debug, Clone, Copy, Serialize)]
