@@ -69,12 +69,11 @@ impl Weights {
         Ok(match (&step.work, &node.layer) {
             (Work::Product { direction, weight }, Layer::Dense(dense)) => {
                 let is_large = dense.weight().data().len() > LARGE;
-                Tool::Product(match weight {
-                    WeightPart::Scaled { positive, negative } if few_rows && is_large => {
-                        let (weight, coefficients) = (Arc::clone(dense.weight()), (*positive, *negative));
-                        Weight::FewRows(FewRows { weight, direction: *direction, coefficients })
-                    }
-                    _ => Weight::Packed(self.packed(dense, key(id, *direction, *weight), *direction, *weight)),
+                Tool::Product(if few_rows && is_large {
+                    let (weight, direction, part) = (Arc::clone(dense.weight()), *direction, *weight);
+                    Weight::FewRows(FewRows { weight, direction, part })
+                } else {
+                    Weight::Packed(self.packed(dense, key(id, *direction, *weight), *direction, *weight))
                 })
             }
             (Work::Convolve { direction, weight }, Layer::Conv(conv)) => {

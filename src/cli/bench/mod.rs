@@ -98,9 +98,9 @@ pub struct Arguments {
 
     /// Tell where an explanation's time goes: each step's time, GFLOP/s, GB/s, and how near the backend's best it is
     ///
-    /// The best is measured before, by a product of a dense layer and by scaling a large array. A step cannot be faster than its
-    /// operations or its bytes at these rates; `of roofline` is that least time over the step's own. Of the batch sizes the
-    /// largest is profiled.
+    /// The best is measured in the same run, by a product of a dense layer and by scaling a large array. `of roofline` is the
+    /// least time that a step's operations and bytes take at these rates over the step's own; what caches serve can be above
+    /// 1. Of the batch sizes the largest is profiled. --json prints a list with an object for each backend.
     #[arg(long, conflicts_with = "plot", help_heading = "Results")]
     profile: bool,
 

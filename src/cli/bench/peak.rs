@@ -1,10 +1,12 @@
 //! What a backend does at most, by two small networks of its own kernels.
 
+use fastrand::Rng;
 use relprop::{Composite, Explainer, Input, Network, Result, Tensor};
 use serde::Serialize;
 
 use super::contender::Contender;
 use super::profile::fastest;
+use super::samples::SEED;
 
 /// Rows and width of the product: enough rows for a device, and a weight that caches hold.
 const PRODUCT: (usize, usize) = (4096, 512);
@@ -44,15 +46,16 @@ impl Peak {
     }
 }
 
-/// Numbers of both signs near 1, without a pattern that kernels could profit from.
-fn number(index: usize) -> f32 {
-    (index.wrapping_mul(2_654_435_761) % 1009) as f32 / 504.5 - 1.0
+/// Elements of −1 to 1, always the same.
+fn random(shape: [usize; 2]) -> Tensor {
+    let mut rng = Rng::with_seed(SEED);
+    Tensor::from_fn(shape, |_| rng.f32() * 2.0 - 1.0)
 }
 
 fn dense(width: usize) -> Result<Network> {
     let mut builder = Network::builder();
     let x = builder.input("x", [width]);
-    let y = builder.dense("product", x, Tensor::from_fn([width, width], number), None)?;
+    let y = builder.dense("product", x, random([width, width]), None)?;
     builder.build(y)
 }
 
@@ -66,7 +69,7 @@ fn affine(width: usize) -> Result<Network> {
 /// The seconds of the first step, which is the network's one layer.
 fn fastest_step(contender: &Contender, network: Network, rows: usize) -> Result<f64> {
     let width = network.shape(network.output()).count();
-    let samples = Tensor::from_fn([rows, width], number);
+    let samples = random([rows, width]);
     let explainer = Explainer::with_options(network, &Composite::preset("epsilon")?, contender.options.clone())?;
     Ok(fastest(&explainer, &[Input::from(&samples)], REPEATS)?[0])
 }

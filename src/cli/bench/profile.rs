@@ -58,7 +58,7 @@ struct Line {
     operations: u64,
     /// Bytes that it reads and writes.
     bytes: u64,
-    /// The least time that the peaks allow, over its own: 1 is as fast as it can be.
+    /// The least time that the peaks allow, over its own; above 1 where caches serve what the peak read from memory.
     of_roofline: f64,
 }
 

@@ -13,7 +13,8 @@ use crate::cli::console::Console;
 use crate::cli::pixels::PixelArguments;
 use crate::cli::source::{Source, Values};
 
-const SEED: u64 = 2026;
+/// What random numbers begin from.
+pub const SEED: u64 = 2026;
 /// Samples that are kept of files.
 const MOST_READ: usize = 4096;
 
