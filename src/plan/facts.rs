@@ -19,11 +19,20 @@ pub struct Facts {
     pub split_forward: bool,
     /// Elementwise work joins the step before it.
     pub fuse: bool,
+    /// A factor that the shares of one value have in common is multiplied once, behind their sum.
+    pub factor: bool,
 }
 
 impl Default for Facts {
     fn default() -> Self {
-        Facts { nonnegative: true, dead_below_zero: true, reuse_forward: true, split_forward: true, fuse: true }
+        Facts {
+            nonnegative: true,
+            dead_below_zero: true,
+            reuse_forward: true,
+            split_forward: true,
+            fuse: true,
+            factor: true,
+        }
     }
 }
 

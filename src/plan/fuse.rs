@@ -36,11 +36,16 @@ fn producer_to_join(buffers: &[Buffer], steps: &[Step], position: usize) -> Opti
     if from.role != Role::Scratch || from.rows != to.rows || from.width != to.width {
         return None;
     }
-    let mut readers = steps.iter().flat_map(Step::reads).filter(|read| *read == source.buffer);
+    maker_for_one_reader(steps, source.buffer)
+}
+
+/// The step that alone makes a buffer, in whole rows, if one step reads it, once.
+pub(super) fn maker_for_one_reader(steps: &[Step], buffer: BufferId) -> Option<usize> {
+    let mut readers = steps.iter().flat_map(Step::reads).filter(|read| *read == buffer);
     if readers.next().is_none() || readers.next().is_some() {
         return None;
     }
-    sole_writer(steps, source.buffer).filter(|&writer| writes_whole_rows(&steps[writer].work))
+    sole_writer(steps, buffer).filter(|&writer| writes_whole_rows(&steps[writer].work))
 }
 
 fn sole_writer(steps: &[Step], buffer: BufferId) -> Option<usize> {

@@ -7,6 +7,7 @@
 
 mod buffers;
 mod cost;
+mod factor;
 mod facts;
 mod forward;
 mod fuse;
@@ -149,6 +150,9 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     let logits = logits.expect("the forward pass ends with the output");
     if ask.facts.fuse {
         fuse::fuse(&buffers, &mut steps, &mut forward);
+    }
+    if ask.facts.factor {
+        factor::factor(&buffers, &mut steps, &mut forward);
     }
     split::split(&mut buffers, &mut steps, &mut forward, target.operands);
     let placements = Placements::new(&buffers, &steps, logits, ask.targets);
