@@ -1,4 +1,5 @@
-// Relevance at the output: a workgroup chooses each target of a sample and fills its row.
+// Relevance at the output: a workgroup chooses each target of a sample and fills its row; targets that are alike share the
+// sample's one row.
 {% import "lib/chain.wgsl" as lib %}
 {% include "lib/step.wgsl" %}
 {% include "lib/functions.wgsl" %}
@@ -90,7 +91,7 @@ fn main(
     let classes = step.geometry[0].x;
     let is_ranked = batch.is_ranked == 1u;
     var last = vec2(NONE, 0u);
-    for (var k = 0u; k < step.targets; k++) {
+    for (var k = 0u; k < {% if alike %}1u{% else %}step.targets{% endif %}; k++) {
         let row = sample * step.targets + k;
         if is_ranked {
             last = next_in_rank(lane, sample, 0u, step.width, last, NONE);
@@ -127,7 +128,7 @@ fn main(
             } else if other != NONE {
                 v = select(v, vec4(-logits[sample * step.width + other]), columns == vec4(other));
             }
-            finish(row, column, v);
+            finish({% if alike %}sample{% else %}row{% endif %}, column, v);
         }
     }
 }

@@ -289,35 +289,50 @@ fn is_listed(golden: &Golden) -> bool {
 }
 
 fn assert_agrees_with_every_tool(backend: Backend) {
-    let mut outside = Vec::new();
+    let goldens = goldens();
     let mut convolutional = 0;
-    for golden in goldens().iter().filter(|golden| !is_of_another_function(golden)) {
-        // A software adapter takes a second to compile a text, and each network has texts of its own under each preset:
-        // the GPU takes every fourth of these goldens, so that each network and each preset has its turn.
-        convolutional += usize::from(golden.text("model").contains("cnn"));
-        if backend == Backend::Gpu && golden.text("model").contains("cnn") && convolutional % 4 != 0 {
-            continue;
-        }
-        let relevance = golden.explain(backend);
-        // A forward pass alone does not say what a device ran.
-        let is_forward = matches!(golden.attributor(), Attributor::Occlusion(_));
-        assert_eq!(relevance.run.dispatches > 0, backend == Backend::Gpu && !is_forward);
-        assert_same_question(golden, &relevance);
-        for (name, found) in all_relevances(golden, relevance) {
-            let (distances, own) = (golden.distances(&name, &found), golden.own_distances(&name));
-            let (limit_median, limit_worst) = (1e-5_f64.max(3.0 * median(&own)), 1e-4_f64.max(3.0 * worst(&own)));
-            let limit_worst = if is_listed(golden) { 1e-3 } else { limit_worst };
-            if median(&distances) > limit_median || worst(&distances) > limit_worst {
-                outside.push(format!(
-                    "{} {name}: median {:.1e} (limit {limit_median:.1e}), worst {:.1e} (limit {limit_worst:.1e})",
-                    golden.name,
-                    median(&distances),
-                    worst(&distances),
-                ));
-            }
+    let turns: Vec<&Golden> = (goldens.iter())
+        .filter(|golden| !is_of_another_function(golden))
+        .filter(|golden| {
+            // A software adapter takes up to a second to compile a text, and each network has texts of its own under each
+            // preset: the GPU takes every fourth of these goldens, so that each network and each preset has its turn.
+            convolutional += usize::from(golden.text("model").contains("cnn"));
+            !(backend == Backend::Gpu && golden.text("model").contains("cnn") && convolutional % 4 != 0)
+        })
+        .collect();
+    // Two threads have a device each.
+    let outside: Vec<String> = std::thread::scope(|scope| {
+        let halves = [0, 1].map(|half| {
+            let turns = turns.iter().skip(half).step_by(2);
+            scope.spawn(move || turns.flat_map(|golden| outside_the_limits(golden, backend)).collect::<Vec<_>>())
+        });
+        halves.into_iter().flat_map(|half| half.join().unwrap()).collect()
+    });
+    assert!(outside.is_empty(), "{}", outside.join("\n"));
+}
+
+/// What a backend gives that is too far from the tool's float64.
+fn outside_the_limits(golden: &Golden, backend: Backend) -> Vec<String> {
+    let relevance = golden.explain(backend);
+    // A forward pass alone does not say what a device ran.
+    let is_forward = matches!(golden.attributor(), Attributor::Occlusion(_));
+    assert_eq!(relevance.run.dispatches > 0, backend == Backend::Gpu && !is_forward);
+    assert_same_question(golden, &relevance);
+    let mut outside = Vec::new();
+    for (name, found) in all_relevances(golden, relevance) {
+        let (distances, own) = (golden.distances(&name, &found), golden.own_distances(&name));
+        let (limit_median, limit_worst) = (1e-5_f64.max(3.0 * median(&own)), 1e-4_f64.max(3.0 * worst(&own)));
+        let limit_worst = if is_listed(golden) { 1e-3 } else { limit_worst };
+        if median(&distances) > limit_median || worst(&distances) > limit_worst {
+            outside.push(format!(
+                "{} {name}: median {:.1e} (limit {limit_median:.1e}), worst {:.1e} (limit {limit_worst:.1e})",
+                golden.name,
+                median(&distances),
+                worst(&distances),
+            ));
         }
     }
-    assert!(outside.is_empty(), "{}", outside.join("\n"));
+    outside
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Run<'_> {
             let tool = &self.prepared.tools[position];
             match (&step.work, tool) {
                 (Work::Start, _) => {
-                    self.start(first, memory.read(plan.logits), targets, target);
+                    self.start(first, memory.read(plan.logits), targets, known.rows, target);
                     chain.apply_to(0, known.width, target);
                 }
                 (Work::Measure(measure), _) => {
@@ -102,15 +102,17 @@ impl Run<'_> {
         }
     }
 
-    fn start(&self, first: usize, logits: &[f32], targets: &[usize], relevance: &mut [f32]) {
+    fn start(&self, first: usize, logits: &[f32], targets: &[usize], rows: Rows, relevance: &mut [f32]) {
         let plan = &self.prepared.plan;
+        let rows = plan.rows(rows, 1);
         let outputs = plan.buffers[plan.logits.index()].width;
         if let Start::Given(given) = self.start {
             let from = first * plan.targets * outputs;
             relevance.copy_from_slice(&given.data()[from..from + relevance.len()]);
             return;
         }
-        let of_sample = relevance.chunks_exact_mut(outputs * plan.targets).zip(targets.chunks_exact(plan.targets));
+        // Targets that are alike begin as one.
+        let of_sample = relevance.chunks_exact_mut(outputs * rows).zip(targets.chunks_exact(plan.targets));
         for ((relevance, targets), logits) in of_sample.zip(logits.chunks_exact(outputs)) {
             let logits = widened(logits);
             for (row, &target) in relevance.chunks_exact_mut(outputs).zip(targets) {

@@ -226,7 +226,8 @@ impl Explainer {
             return Err(Error::argument("at least one target is needed").help("name an output"));
         }
         let masks = self.masks(&request.conditions, targets)?;
-        Ok(Ask { targets, keep, masks, report: request.report, forward_only: false, facts: request.facts })
+        let alike = request.has_like_targets();
+        Ok(Ask { targets, keep, masks, alike, report: request.report, forward_only: false, facts: request.facts })
     }
 
     /// The conditions of a request, value by value.

@@ -207,11 +207,19 @@ impl Request {
 
     /// Lets relevance pass only some channels. Called once, the condition is for every target; called once for each
     /// target, the targets have a condition each: `Targets::Classes(vec![3, 3])` with two conditions explains class 3
-    /// twice, and both share the forward pass.
+    /// twice. Both share the forward pass, and the way back as far as their conditions agree: down to the first value that a
+    /// condition is of.
     #[must_use]
     pub fn condition(mut self, condition: Condition) -> Self {
         self.conditions.push(condition);
         self
+    }
+
+    /// Whether every target of a sample is one output with one start.
+    pub(crate) fn has_like_targets(&self) -> bool {
+        let is_one = |classes: &Vec<usize>| classes.windows(2).all(|pair| pair[0] == pair[1]);
+        matches!(&self.targets, Targets::Classes(classes) if is_one(classes))
+            && !matches!(self.start, Some(Start::Given(_)))
     }
 
     /// Also measures what each layer does with its relevance.

@@ -117,6 +117,7 @@ impl Translator<'_> {
             width: job.bindings.width,
             classes: self.network.classes(),
             targets: self.plan.targets,
+            alike: job.targets < self.plan.targets,
             epilogue: job.epilogue,
             operands: &job.bindings.operands,
             places: &job.bindings.places,

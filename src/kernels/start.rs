@@ -28,6 +28,8 @@ pub(crate) struct Start<'a> {
     pub classes: usize,
     /// K.
     pub targets: usize,
+    /// Whether all targets begin as one, in one row a sample.
+    pub alike: bool,
     pub epilogue: &'a [Op],
     pub operands: &'a [Beside],
     pub places: &'a [Place],
@@ -42,7 +44,8 @@ impl Start<'_> {
         let mut writer = Writer::default();
         let aligned = self.width.is_multiple_of(4);
         let text = context! {
-            several => self.targets > 1,
+            several => self.targets > 1 && !self.alike,
+            alike => self.alike,
             parts => false,
             lattice => false,
             epilogue => writer.lines(self.epilogue),

@@ -36,8 +36,7 @@ pub(super) fn factor(buffers: &[Buffer], steps: &mut Vec<Step>, forward: &mut us
 fn maker_with_the_factor(buffers: &[Buffer], steps: &[Step], position: usize, place: usize) -> Option<usize> {
     let step = &steps[position];
     let (Op::Multiply(x), Op::Add { operand, .. }) = (&step.chain[place - 1], &step.chain[place]) else { return None };
-    let (made, target) = (&buffers[operand.buffer.index()], &buffers[step.target.index()]);
-    if !operand.is_whole() || made.role != Role::Scratch || made.rows != target.rows {
+    if !operand.is_whole() || buffers[operand.buffer.index()].role != Role::Scratch {
         return None;
     }
     maker_for_one_reader(steps, operand.buffer)

@@ -1,6 +1,6 @@
 //! What is known of values without seeing data, and which of it the planner may use.
 
-use super::Ask;
+use super::{Ask, Rows};
 use crate::composite::Assignment;
 use crate::layers::{Activation, Layer, sum::Sign};
 use crate::network::{LayerId, Network, ValueId};
@@ -21,6 +21,8 @@ pub struct Facts {
     pub fuse: bool,
     /// A factor that the shares of one value have in common is multiplied once, behind their sum.
     pub factor: bool,
+    /// Where targets are one and the same, relevance is computed once as far as no mask has told it apart.
+    pub share: bool,
 }
 
 impl Default for Facts {
@@ -32,6 +34,7 @@ impl Default for Facts {
             split_forward: true,
             fuse: true,
             factor: true,
+            share: true,
         }
     }
 }
@@ -43,6 +46,8 @@ pub(super) struct Known {
     dead_below_zero: Vec<bool>,
     /// Whether relevance is wanted at the value: it is an input, kept, or depends on such a value.
     wanted: Vec<bool>,
+    /// Whether a sample's targets have relevance of their own at the value.
+    apart: Vec<bool>,
 }
 
 impl Known {
@@ -52,6 +57,7 @@ impl Known {
             nonnegative: if ask.facts.nonnegative { nonnegative(network) } else { none() },
             dead_below_zero: if ask.facts.dead_below_zero { dead_below_zero(network, rules) } else { none() },
             wanted: wanted(network, ask),
+            apart: apart(network, ask),
         }
     }
 
@@ -69,6 +75,11 @@ impl Known {
     pub(super) fn is_wanted(&self, value: ValueId) -> bool {
         self.wanted[value.index()]
     }
+
+    /// The rows that hold relevance at the value.
+    pub(super) fn rows(&self, value: ValueId) -> Rows {
+        if self.apart[value.index()] { Rows::Target } else { Rows::Sample }
+    }
 }
 
 fn wanted(network: &Network, ask: &Ask) -> Vec<bool> {
@@ -81,6 +92,21 @@ fn wanted(network: &Network, ask: &Ask) -> Vec<bool> {
         wanted[node.output.index()] |= before || ask.keep.contains(&node.output);
     }
     wanted
+}
+
+fn apart(network: &Network, ask: &Ask) -> Vec<bool> {
+    // A report counts what each target gets.
+    let are_alike = ask.facts.share && ask.alike && ask.targets > 1 && !ask.report;
+    let mut apart = vec![!are_alike; network.values().len()];
+    for mask in ask.masks.iter().filter(|mask| mask.channels.len() > 1) {
+        apart[mask.value.index()] = true;
+    }
+    for node in network.layers().iter().rev().filter(|_| are_alike) {
+        for input in &node.inputs {
+            apart[input.index()] |= apart[node.output.index()];
+        }
+    }
+    apart
 }
 
 fn nonnegative(network: &Network) -> Vec<bool> {

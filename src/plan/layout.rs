@@ -135,7 +135,7 @@ impl Builder<'_> {
         if from == to || Layout::makes_no_difference(self.network.shape(value)) {
             return relevance;
         }
-        let target = self.relevance_buffer(value);
+        let target = self.relevance_buffer(value, self.buffers[relevance.index()].rows);
         let (work, chain) = (self.door(value, to), Vec::<Op>::new());
         self.steps.push(super::Step { layer: None, work, source: Some(Operand::whole(relevance)), chain, target });
         target

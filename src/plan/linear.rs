@@ -20,7 +20,7 @@ impl Backward<'_, '_> {
         // A report counts what every input gets, so that the sums close even where relevance stops.
         for (slot, share) in shares.iter_mut().enumerate() {
             if share.is_none() && self.builder.is_needed(self.node.inputs[slot]) {
-                *share = Some(self.builder.add(self.node.inputs[slot], &[], Vec::new()));
+                *share = Some(self.builder.add(self.node.inputs[slot], &[], Vec::new(), self.rows()));
             }
         }
         shares
@@ -76,7 +76,7 @@ impl Backward<'_, '_> {
             InputPart::One => {}
         }
         chain.extend(before.map(|before| Op::Add { operand: Operand::whole(before), factor: 1.0 }));
-        let target = self.builder.relevance_buffer(self.node.inputs[slot]);
+        let target = self.share_buffer(slot);
         self.push(work, Operand::whole(q), chain, target);
         target
     }
@@ -137,6 +137,7 @@ impl Backward<'_, '_> {
 
     fn output_buffer(&mut self, name: &str) -> BufferId {
         let width = self.builder.width(self.node.output);
-        self.builder.buffer(format!("{name}({})", self.node.name), Rows::Target, width, Role::Scratch)
+        let rows = self.rows();
+        self.builder.buffer(format!("{name}({})", self.node.name), rows, width, Role::Scratch)
     }
 }

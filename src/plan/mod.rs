@@ -50,6 +50,8 @@ pub struct Ask {
     pub keep: Vec<ValueId>,
     /// Channels that relevance passes at some values.
     pub masks: Vec<ChannelMask>,
+    /// Whether a sample's targets are one and the same, so that only masks tell their relevance apart.
+    pub alike: bool,
     /// Whether each layer's sums are measured.
     pub report: bool,
     /// Whether only the outputs are wanted, and no relevance.
@@ -64,6 +66,7 @@ impl Default for Ask {
             targets: 1,
             keep: Vec::new(),
             masks: Vec::new(),
+            alike: false,
             report: false,
             forward_only: false,
             facts: Facts::default(),

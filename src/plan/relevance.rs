@@ -51,7 +51,7 @@ impl Builder<'_> {
 
     fn start(&mut self) -> BufferId {
         let output = self.network.output();
-        let target = self.relevance_buffer(output);
+        let target = self.relevance_buffer(output, self.known.rows(output));
         let source = self.logits.map(Operand::whole);
         self.steps.push(Step { layer: None, work: Work::Start, source, chain: Vec::new(), target });
         target
@@ -62,53 +62,54 @@ impl Builder<'_> {
         self.ask.report || self.known.is_wanted(value)
     }
 
-    pub(super) fn relevance_buffer(&mut self, value: ValueId) -> BufferId {
+    pub(super) fn relevance_buffer(&mut self, value: ValueId, rows: Rows) -> BufferId {
         let name = format!("R({})", self.network.value(value).name);
-        self.buffer(name, Rows::Target, self.width(value), Role::Scratch)
+        self.buffer(name, rows, self.width(value), Role::Scratch)
     }
 
     /// The relevance of a value: what its readers gave, added in a fixed order, as far as masks let it pass, and delivered
     /// if it is kept.
     fn gather(&mut self, value: ValueId, arriving: &[BufferId]) -> BufferId {
+        let rows = self.known.rows(value);
         let masks = (0..self.ask.masks.len()).filter(|&mask| self.ask.masks[mask].value == value);
         let chain: Vec<Op> = masks.map(|mask| Op::MultiplyParameter(Parameter::Mask(mask))).collect();
-        let masked = if chain.is_empty() { None } else { Some([self.add(value, arriving, chain)]) };
+        let masked = if chain.is_empty() { None } else { Some([self.add(value, arriving, chain, rows)]) };
         let arriving = masked.as_ref().map_or(arriving, |masked| masked.as_slice());
         if self.ask.keep.contains(&value) {
             return self.deliver(value, arriving);
         }
         match arriving {
             [only] => *only,
-            _ => self.add(value, arriving, Vec::new()),
+            _ => self.add(value, arriving, Vec::new(), rows),
         }
     }
 
-    /// Results are in ONNX order; relevance goes on as its value lies.
+    /// Results are in ONNX order, with a row for each target; relevance goes on as its value lies.
     fn deliver(&mut self, value: ValueId, arriving: &[BufferId]) -> BufferId {
-        if self.layout(value) == Layout::ChannelsLast {
-            let own = self.add(value, arriving, Vec::new());
-            let result = self.relevance_in(value, own, Layout::ChannelsLast, Layout::Natural);
-            self.results.push((value, result));
-            return own;
-        }
+        let rows = self.known.rows(value);
         let is_input = self.network.inputs().iter().any(|input| input.value == value);
         let times_input = is_input && self.rules.finish() == Finish::TimesInput;
         let chain = times_input.then(|| Op::Multiply(self.operand(value))).into_iter().collect();
-        let buffer = self.add(value, arriving, chain);
-        self.results.push((value, buffer));
-        buffer
+        let own = self.add(value, arriving, chain, rows);
+        let each = if rows == Rows::Sample { self.add(value, &[own], Vec::new(), Rows::Target) } else { own };
+        let result = self.relevance_in(value, each, self.layout(value), Layout::Natural);
+        self.results.push((value, result));
+        own
     }
 
     /// A new buffer with the sum of what arrived, after `chain`; zeros if nothing did.
-    pub(super) fn add(&mut self, value: ValueId, arriving: &[BufferId], chain: Vec<Op>) -> BufferId {
-        let target = self.relevance_buffer(value);
+    pub(super) fn add(&mut self, value: ValueId, arriving: &[BufferId], chain: Vec<Op>, rows: Rows) -> BufferId {
+        let target = self.relevance_buffer(value, rows);
         let layer = self.network.producer(value);
-        let (source, others) = match arriving.split_last() {
-            None => (None, arriving),
-            Some((last, others)) => (Some(Operand::whole(*last)), others),
+        let add = |&buffer: &BufferId| Op::Add { operand: Operand::whole(buffer), factor: 1.0 };
+        let (source, mut ops) = match arriving.split_last() {
+            None => (None, Vec::new()),
+            Some((last, others)) if self.buffers[last.index()].rows == rows => {
+                (Some(Operand::whole(*last)), others.iter().map(add).collect())
+            }
+            // Only what is read beside a row may be of its sample instead.
+            Some((last, others)) => (None, [last].into_iter().chain(others).map(add).collect::<Vec<Op>>()),
         };
-        let mut ops: Vec<Op> =
-            others.iter().map(|&other| Op::Add { operand: Operand::whole(other), factor: 1.0 }).collect();
         ops.extend(chain);
         self.steps.push(Step { layer, work: Work::Elementwise, source, chain: ops, target });
         target
@@ -172,6 +173,16 @@ impl Backward<'_, '_> {
         shares
     }
 
+    /// The rows of the relevance that arrives, and so of all that is made of it.
+    pub(super) fn rows(&self) -> Rows {
+        self.builder.buffers[self.relevance.index()].rows
+    }
+
+    /// A buffer for what the layer gives to an input.
+    pub(super) fn share_buffer(&mut self, slot: usize) -> BufferId {
+        self.builder.relevance_buffer(self.node.inputs[slot], self.rows())
+    }
+
     pub(super) fn measure(&mut self, measure: Measure, source: BufferId, chain: Vec<Op>) {
         let sums = self.sums;
         self.push(Work::Measure(measure), Operand::whole(source), chain, sums);
@@ -190,14 +201,14 @@ impl Backward<'_, '_> {
         let winners = self.builder.buffer(name, Rows::Sample, width, Role::Scratch);
         let source = self.input(0);
         self.push(Work::Winners, source, Vec::new(), winners);
-        let target = self.builder.relevance_buffer(self.node.inputs[0]);
+        let target = self.share_buffer(0);
         self.push(Work::Unpool { winners }, Operand::whole(self.relevance), Vec::new(), target);
         target
     }
 
     fn axis_map(&mut self, map: &AxisMap) -> BufferId {
         let work = self.builder.along_axis(self.node, map, Direction::Backward);
-        let target = self.builder.relevance_buffer(self.node.inputs[0]);
+        let target = self.share_buffer(0);
         self.push(work, Operand::whole(self.relevance), Vec::new(), target);
         target
     }
@@ -223,13 +234,13 @@ impl Backward<'_, '_> {
     }
 
     fn factor(&mut self, slot: usize, op: Op) -> BufferId {
-        let target = self.builder.relevance_buffer(self.node.inputs[slot]);
+        let target = self.share_buffer(slot);
         self.push(Work::Elementwise, Operand::whole(self.relevance), vec![op], target);
         target
     }
 
     fn elementwise(&mut self, chain: Vec<Op>) -> Option<BufferId> {
-        let target = self.builder.relevance_buffer(self.node.inputs[0]);
+        let target = self.share_buffer(0);
         self.push(Work::Elementwise, Operand::whole(self.relevance), chain, target);
         Some(target)
     }
@@ -254,19 +265,19 @@ impl Backward<'_, '_> {
             order[from] = to;
         }
         let dims = self.builder.network.shape(self.node.output).dims().to_vec();
-        let target = self.builder.relevance_buffer(self.node.inputs[0]);
+        let target = self.share_buffer(0);
         self.push(Work::Transpose { dims, order }, Operand::whole(self.relevance), Vec::new(), target);
         target
     }
 
     fn concat(&mut self, axis: usize) -> Vec<Option<BufferId>> {
         let mut shares = Vec::with_capacity(self.node.inputs.len());
-        for strips in self.builder.strips(self.node, axis) {
+        for (slot, strips) in self.builder.strips(self.node, axis).into_iter().enumerate() {
             if !self.builder.is_needed(strips.input) {
                 shares.push(None);
                 continue;
             }
-            let target = self.builder.relevance_buffer(strips.input);
+            let target = self.share_buffer(slot);
             let work = Work::Strips {
                 count: strips.count,
                 length: strips.length,

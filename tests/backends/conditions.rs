@@ -68,6 +68,53 @@ fn several_conditions_share_a_pass_and_each_is_bit_for_bit_a_run_of_its_own() {
     }
 }
 
+/// Four conditions on one class, at layers in the middle and at the end of branches.
+fn four_conditions(name: &str) -> Request {
+    let channels: [&[usize]; 4] = [&[0], &[1, 2], &[], &[3]];
+    let like = Request::new(Targets::Classes(vec![1; 4])).keep("relu").keep("average");
+    channels.into_iter().fold(like, |ask, channels| ask.condition(Condition::new().only(name, channels)))
+}
+
+#[test]
+fn conditions_on_one_class_share_the_way_back_above_them() {
+    let network = Arc::new(residual_convnet(34));
+    let convolutions = network.layers().iter().filter(|node| matches!(node.layer, relprop::layers::Layer::Conv(_)));
+    let data = inputs(&network, 5, 3);
+    let composite = composite_of(LinearRule::gamma(0.25, damped()));
+    for name in convolutions.map(|node| &node.name) {
+        let ask = four_conditions(name);
+        let apart = ask.clone().facts(Facts { share: false, ..Facts::default() });
+        let exact = explain(&network, &composite, on(Backend::Reference), &data, &ask);
+        for options in compared() {
+            let explainer = Explainer::with_options(Arc::clone(&network), &composite, options.clone()).unwrap();
+            let operations = |ask: &Request| explainer.plan(ask).unwrap().cost(&network, 5).operations;
+            assert!(operations(&ask) < operations(&apart), "{name}: {} operations", operations(&ask));
+            let what = format!("{} {name}", options.backend);
+            let found = explain(&network, &composite, options.clone(), &data, &ask);
+            let plain = explain(&network, &composite, options, &data, &apart);
+            assert_close(found.input(), plain.input(), 1e-6, &what);
+            assert_agrees(found, &exact, &what);
+        }
+    }
+}
+
+#[test]
+fn what_a_condition_does_not_reach_is_the_same_for_every_target() {
+    // Nothing is masked apart: three equal targets, told apart by no condition.
+    for preset in ["gradient-x-input", "epsilon-plus"] {
+        let composite = Composite::preset(preset).unwrap();
+        let ask = Request::new(Targets::Classes(vec![2; 3])).start(Start::Contrast).keep("relu");
+        assert_backends_agree(residual_convnet(35), &composite, 3, &ask, preset);
+        assert_backends_agree(
+            mlp(36, &[9, 14, 8, 4], Activation::Relu, true),
+            &composite,
+            3,
+            &Request::new(Targets::Classes(vec![2; 3])),
+            preset,
+        );
+    }
+}
+
 #[test]
 fn conditions_that_do_not_fit_are_refused_with_what_fits() {
     let network = Arc::new(parallel());

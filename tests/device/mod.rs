@@ -1,5 +1,6 @@
 //! The GPU adapter that tests run on.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use relprop::gpu::{DeviceOptions, Gpu, adapters};
@@ -14,8 +15,14 @@ pub fn options() -> DeviceOptions {
     DeviceOptions { adapter: Some(adapter), ..DeviceOptions::default() }
 }
 
-/// One device for all tests of a process, so that each kernel is compiled once.
+/// A device for each of two tests that run at once, each for all tests that come to it: a software adapter compiles kernels on
+/// one thread a device, which takes longer than all that the tests compute.
 pub fn shared() -> Arc<Gpu> {
-    static SHARED: OnceLock<Arc<Gpu>> = OnceLock::new();
-    Arc::clone(SHARED.get_or_init(|| Arc::new(pollster::block_on(Gpu::open(&options())).expect("the adapter opens"))))
+    static SHARED: [OnceLock<Arc<Gpu>>; 2] = [const { OnceLock::new() }; 2];
+    static TESTS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static TURN: usize = TESTS.fetch_add(1, Ordering::Relaxed) % SHARED.len();
+    }
+    let device = &SHARED[TURN.with(|turn| *turn)];
+    Arc::clone(device.get_or_init(|| Arc::new(pollster::block_on(Gpu::open(&options())).expect("the adapter opens"))))
 }

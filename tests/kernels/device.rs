@@ -1,6 +1,7 @@
 //! The device that the kernels run on, opened as a caller of theirs would, and buffers full of traps.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use relprop::wgpu::{self, util::DeviceExt as _};
 
@@ -17,10 +18,14 @@ pub struct Device {
     pub queue: wgpu::Queue,
 }
 
-/// One device for all tests.
+/// A device for each of two tests that run at once: a software adapter compiles kernels on one thread a device.
 pub fn shared() -> &'static Device {
-    static SHARED: OnceLock<Device> = OnceLock::new();
-    SHARED.get_or_init(|| Device::open(|_| {}))
+    static SHARED: [OnceLock<Device>; 2] = [const { OnceLock::new() }; 2];
+    static TESTS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static TURN: usize = TESTS.fetch_add(1, Ordering::Relaxed) % SHARED.len();
+    }
+    SHARED[TURN.with(|turn| *turn)].get_or_init(|| Device::open(|_| {}))
 }
 
 impl Device {
