@@ -15,8 +15,9 @@ use relprop::network::Network;
 use relprop::output::{Chart, Line, Scale, write_chart};
 use relprop::{Backend, Composite, Explainer, Input, Request, Targets, Tensor};
 
-/// Explanations of each size; the best counts.
-const REPEATS: usize = 7;
+/// Explanations of each size, at least, and seconds that they take together; the best counts.
+const REPEATS: usize = 5;
+const SECONDS: f64 = 2.0;
 /// Sizes along each axis, each twice the one before.
 const STEPS: u32 = 5;
 /// Samples that the reference explains too.
@@ -77,10 +78,12 @@ impl Size {
         let x = Tensor::from_fn([self.batch, self.width], number);
         let explainer = explainer(self.network(), Backend::Cpu);
         let mut best = f64::INFINITY;
-        for _ in 0..REPEATS {
+        let (began, mut repeats) = (Instant::now(), 0);
+        while repeats < REPEATS || began.elapsed().as_secs_f64() < SECONDS {
             let start = Instant::now();
             explainer.explain_with(&[Input::from(&x)], &self.ask()).unwrap();
             best = best.min(start.elapsed().as_secs_f64());
+            repeats += 1;
         }
         let most = most_memory();
         self.check();
@@ -167,10 +170,12 @@ fn main() {
         return AXES.iter().for_each(|(_, grown)| grown(2).check());
     }
     let mut sizes = Vec::new();
+    let base = BASE.in_a_process();
     for (name, grown) in AXES {
         let factors: Vec<usize> = (0..STEPS).map(|step| 1 << step).collect();
         let ideals: Vec<(f64, f64)> = factors.iter().map(|&factor| grown(factor).ideal()).collect();
-        let measured: Vec<(f64, f64)> = factors.iter().map(|&factor| grown(factor).in_a_process()).collect();
+        let larger = factors[1..].iter().map(|&factor| grown(factor).in_a_process());
+        let measured: Vec<(f64, f64)> = [base].into_iter().chain(larger).collect();
         for (factor, (seconds, bytes)) in factors.iter().zip(&measured) {
             println!("{:?}: {seconds:.4} s, {:.0} MiB", grown(*factor), bytes / f64::from(1 << 20));
         }

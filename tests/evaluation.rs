@@ -1,10 +1,14 @@
 //! Pixel flipping against curves and areas worked by hand, and against explicit perturbation through `Explainer::forward`.
 
+#[cfg(feature = "gpu")]
+mod device;
+
 use approx::assert_abs_diff_eq;
 use relprop::attribution::Baseline;
 use relprop::evaluation::{Order, Perturbation, PixelFlipping, Score};
+use relprop::layers::{Conv, Layer, Window, WindowAxis};
 use relprop::network::Link;
-use relprop::{Backend, Composite, ErrorKind, Explainer, Input, Network, Targets, Tensor};
+use relprop::{Backend, Composite, ErrorKind, Explainer, Input, Network, Options, Targets, Tensor};
 
 fn explainer(network: Network, backend: Backend) -> Explainer {
     Explainer::new(network, &Composite::preset("epsilon").unwrap(), backend).unwrap()
@@ -29,6 +33,21 @@ fn picture_network() -> Network {
     let z = builder.dense("fc1", flat, Tensor::from_fn([7, 40], weight), None).unwrap();
     let a = builder.relu("relu", z).unwrap();
     let y = builder.dense("fc2", a, Tensor::from_fn([3, 7], |i| weight(i + 5)), None).unwrap();
+    builder.build(y).unwrap()
+}
+
+/// A convolution of 3 × 3 on the same pixels, a mean over all places, and three scores.
+fn convolutional() -> Network {
+    let mut builder = Network::builder();
+    let x = builder.input("image", [2, 4, 5]);
+    let weight = |i: usize| ((i * 37 % 29) as f32 - 14.0) / 20.0;
+    let window = Window::new(vec![WindowAxis { before: 1, after: 1, ..WindowAxis::new(3) }; 2]).unwrap();
+    let conv = Conv::new(Tensor::from_fn([6, 2, 3, 3], weight), None, window, 1).unwrap();
+    let z = builder.layer("conv", Layer::Conv(conv), vec![x]).unwrap();
+    let a = builder.relu("relu", z).unwrap();
+    let mean = builder.global_average_pool("mean", a).unwrap();
+    let flat = builder.reshape("flat", mean, [6]).unwrap();
+    let y = builder.dense("fc", flat, Tensor::from_fn([3, 6], |i| weight(i + 5)), None).unwrap();
     builder.build(y).unwrap()
 }
 
@@ -201,6 +220,33 @@ fn a_better_explanation_has_the_larger_area() {
     };
     assert!(area(relevance.input()) > 0.5, "{}", area(relevance.input()));
     assert!(area(&wrong) < -0.5, "{}", area(&wrong));
+}
+
+#[test]
+fn a_convolutional_network_has_the_same_curves_on_every_backend() {
+    let samples = pictures(4);
+    let inputs = [Input::from(&samples)];
+    let on = |options: Options| {
+        let composite = Composite::preset("epsilon-plus").unwrap();
+        let explainer = Explainer::with_options(convolutional(), &composite, options).unwrap();
+        let relevance = explainer.explain(&inputs, &Targets::ArgMax).unwrap();
+        let flipping = PixelFlipping { perturbation: Perturbation::Mean, ..PixelFlipping::new([2, 2]) };
+        let of = |order| flipping.curves(&explainer, &inputs, &Targets::ArgMax, order).unwrap().scores;
+        [of(Order::MostRelevantFirst(relevance.input())), of(Order::LeastRelevantFirst(relevance.input()))]
+    };
+    let by = |backend| Options { backend, ..Options::default() };
+    let exact = on(by(Backend::Reference));
+    let mut backends = vec![by(Backend::Cpu)];
+    #[cfg(feature = "gpu")]
+    backends.push(Options { gpu: Some(device::shared()), ..by(Backend::Gpu) });
+    for options in backends {
+        for (found, exact) in on(options.clone()).iter().zip(&exact) {
+            assert_eq!(found.shape(), exact.shape());
+            for (found, exact) in found.data().iter().zip(exact.data()) {
+                assert_abs_diff_eq!(found, exact, epsilon = 1e-5);
+            }
+        }
+    }
 }
 
 #[test]

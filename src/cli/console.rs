@@ -46,7 +46,7 @@ impl Console {
             ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} samples, {rate} samples/s, {eta} left");
         let bar = ProgressBar::new(samples as u64);
         let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
-            let _ = out.write_str(&thousands(state.per_sec().round() as usize));
+            let _ = out.write_str(&rate_of(state.per_sec()));
         };
         match style {
             Ok(style) => bar.with_style(style.with_key("rate", rate)),
@@ -96,6 +96,15 @@ pub fn to_json(value: &impl Serialize) -> Result<String> {
             .caused_by(error)
     })?;
     Ok(json + "\n")
+}
+
+/// A rate: whole from 100 on, with three digits below.
+pub fn rate_of(rate: f64) -> String {
+    match rate {
+        _ if rate >= 99.95 => thousands(rate.round() as usize),
+        _ if rate >= 9.995 => format!("{rate:.1}"),
+        _ => format!("{rate:.2}"),
+    }
 }
 
 /// A number with separators between thousands.

@@ -8,7 +8,7 @@ use relprop::Result;
 use relprop::output::Precision;
 
 use super::attributor::AttributorArguments;
-use super::console::{Console, thousands};
+use super::console::{Console, rate_of, thousands};
 use super::engine::{EngineArguments, positive};
 use super::heatmap::HeatmapArguments;
 use super::job::Job;
@@ -146,7 +146,7 @@ pub fn run(mut arguments: Arguments) -> Result<()> {
         thousands(totals.samples),
         totals.seconds,
         adapter,
-        thousands(totals.samples_per_second.round() as usize),
+        rate_of(totals.samples_per_second),
         arguments.output.display()
     ));
     Ok(())

@@ -1,10 +1,10 @@
 """torchvision's networks with random weights, too large to be kept here, and zennit's relevance on them.
 
-    python tests/goldens/large.py OUTFOLDER [--size 64] [--samples 4] [--only NAME ...]
+    python tests/goldens/large.py OUTFOLDER [--size 64] [--samples 4] [--only NAME ...] [--composites NAME ...]
 
 For every network OUTFOLDER gets `NAME_norms.onnx`, with each BatchNormalization as a node, and `NAME_dynamo.onnx`, as PyTorch's exporter writes it by
 default, each with onnxruntime's answer in a .safetensors of the same name (see tests/fixtures/README.md); and where zennit sees the whole graph,
-`NAME_COMPOSITE.safetensors` in the form of the goldens, whose `model` is the file name of `NAME_norms.onnx`.
+`NAME_COMPOSITE.safetensors` in the form of the goldens, whose `model` is the file name of `NAME_norms.onnx`. compare_large.py holds relprop against them.
 
 DenseNet and EfficientNet join and gate values in `forward`, where zennit has no module to hook: they are exported only. VGG gets a small classifier after
 a pool over all places, because its own expects images of 224 pixels.
@@ -34,7 +34,18 @@ from make_torch_cnn import with_norms
 SCRIPT = "tests/goldens/large.py"
 SEED = 1701
 CLASSES = 10
-COMPOSITES = ["epsilon", "epsilon-plus", "epsilon-alpha2-beta1", "epsilon-gamma-box"]
+COMPOSITES = [
+    "epsilon",
+    "epsilon-plus",
+    "epsilon-plus-flat",
+    "epsilon-alpha2-beta1",
+    "epsilon-alpha2-beta1-flat",
+    "epsilon-gamma-box",
+    "excitation-backprop",
+    "deconvnet",
+    "guided-backprop",
+    "beta-smooth",
+]
 CANONIZERS = {
     "vgg11_bn": VGGCanonizer,
     "resnet18": ResNetCanonizer,
@@ -101,6 +112,7 @@ def main():
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--composites", nargs="+", choices=COMPOSITES, default=COMPOSITES)
     arguments = parser.parse_args()
     make.check_versions()
     warnings.filterwarnings("ignore")
@@ -116,7 +128,7 @@ def main():
         made = network(name, arguments.size)
         fixture.write(f"{name}_norms", with_norms(made, inputs), arrays, SCRIPT, notes, SEED)
         fixture.write(f"{name}_dynamo", export(made, inputs, True, True), arrays, SCRIPT, notes, SEED)
-        for composite in COMPOSITES if name in CANONIZERS else []:
+        for composite in arguments.composites if name in CANONIZERS else []:
             by_zennit.write(
                 f"{name}_{composite}",
                 f"{name}_norms.onnx",
