@@ -78,6 +78,18 @@ fn one_network_takes_a_few_texts_however_many_layers_it_has() {
 }
 
 #[test]
+fn a_residual_network_takes_few_texts_under_each_preset() {
+    let network = bottlenecks(78);
+    for preset in PRESETS {
+        let gpu = textual(|_| {});
+        let composite = Composite::preset(preset).unwrap().with_input_bounds(bounds());
+        dump(&gpu, network.clone(), &composite, &Request::new(Targets::ArgMax));
+        println!("{preset}: {}", gpu.kernels());
+        assert!((10..=40).contains(&gpu.kernels()), "{preset} takes {} texts", gpu.kernels());
+    }
+}
+
+#[test]
 fn texts_are_few_and_valid_and_translate_everywhere() {
     let folder = tempfile::tempdir().unwrap();
     let gpu = dumping(folder.path());

@@ -355,3 +355,26 @@ pub fn convolutional(seed: u64) -> Vec<(&'static str, Network)> {
         ("conv3d", conv3d(seed)),
     ]
 }
+
+/// Bottleneck blocks as in ResNet-50, at its narrower widths: a stem of 7×7, two stages of a block with a projection and one
+/// without, and 1,000 scores.
+pub fn bottlenecks(seed: u64) -> Network {
+    let mut maker = Maker::new(seed);
+    let point = |stride| [same(1, stride); 2];
+    let x = maker.builder.input("x", [3, 64, 64]);
+    let stem = maker.conv_relu(x, 64, &[same(7, 2); 2], 1);
+    let mut value = maker.max_pool(stem, &[same(3, 2); 2]);
+    for (narrow, stride) in [(64, 1), (128, 2)] {
+        for is_first in [true, false] {
+            let step = if is_first { stride } else { 1 };
+            let inner = maker.conv_relu(value, narrow, &point(1), 1);
+            let inner = maker.conv_relu(inner, narrow, &[same(3, step); 2], 1);
+            let inner = maker.conv(inner, 4 * narrow, &point(1), 1);
+            let shortcut = if is_first { maker.conv(value, 4 * narrow, &point(step), 1) } else { value };
+            let sum = maker.builder.sum("sum", &[inner, shortcut]).unwrap();
+            value = maker.builder.relu("relu", sum).unwrap();
+        }
+    }
+    let average = maker.builder.global_average_pool("average", value).unwrap();
+    maker.scores(average, 1000)
+}
