@@ -8,11 +8,13 @@
 //! that has a second reader, and two layers that mix inputs are never merged: that would change the relevance.
 //!
 //! Reshapes and transposes in between only change where a factor stands. A max pool lets a positive factor through,
-//! with any offset, where both are the same for its whole window: max(s x + o) = s max(x) + o.
+//! with any offset, where both are the same for its whole window: max(s x + o) = s max(x) + o. A concat gives each of its
+//! parts what belongs to it, where all of them can take it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::draft::{Draft, StepOp};
+use super::draft::{Draft, DraftId, StepOp};
 use super::lower::constants;
 use crate::error::Result;
 use crate::layers::{Affine, Conv, ConvWay, Dense, Layer};
@@ -44,55 +46,74 @@ pub(super) fn fold(draft: &mut Draft) -> Result<()> {
     Ok(())
 }
 
-/// Merges step `index` into an earlier one, if it is an affine layer for which that is exact.
+/// Merges step `index` into earlier ones, if it is an affine layer for which that is exact.
 fn merge(draft: &mut Draft, index: usize, counts: &[usize]) -> Result<bool> {
     let StepOp::Layer(Layer::Affine(affine)) = &draft.steps[index].op else { return Ok(false) };
-    let affine = affine.clone();
-    let mut value = draft.steps[index].inputs[0];
-    let mut moved = Moved::new(&affine, &draft.values[value].shape)?;
+    let value = draft.steps[index].inputs[0];
+    let merged = match draft.layer_before(value) {
+        Some((maker, Layer::Affine(first))) if counts[value] == 1 => {
+            Some(vec![(maker, Layer::Affine(chain(first, affine)?))])
+        }
+        _ => merged(draft, counts, value, Moved::new(affine, &draft.values[value].shape)?)?,
+    };
+    let Some(merged) = merged else { return Ok(false) };
+    for (maker, layer) in merged {
+        draft.steps[maker].op = StepOp::Layer(layer);
+    }
+    Ok(true)
+}
+
+/// The layers that make a value together with a factor and an offset, each with its step; none where that is not exact.
+fn merged(
+    draft: &Draft,
+    counts: &[usize],
+    mut value: DraftId,
+    mut moved: Moved,
+) -> Result<Option<Vec<(usize, Layer)>>> {
     while counts[value] == 1 {
-        let Some((maker, layer)) = draft.layer_before(value) else { return Ok(false) };
-        let before = &draft.values[draft.steps[maker].inputs[0]].shape;
+        let Some((maker, layer)) = draft.layer_before(value) else { return Ok(None) };
+        let inputs = &draft.steps[maker].inputs;
+        let before = &draft.values[inputs[0]].shape;
         let shape = &draft.values[value].shape;
-        let merged = match layer {
-            Layer::Reshape(_) => {
-                moved = moved.before_reshape(shape, before)?;
-                value = draft.steps[maker].inputs[0];
-                continue;
-            }
-            Layer::Transpose(transpose) => {
-                moved = moved.before_transpose(transpose.order());
-                value = draft.steps[maker].inputs[0];
-                continue;
-            }
-            Layer::MaxPool(_) => {
-                let Some(passed) = moved.before_max_pool(shape, before)? else { return Ok(false) };
-                moved = passed;
-                value = draft.steps[maker].inputs[0];
-                continue;
-            }
-            Layer::Affine(first) if value == draft.steps[index].inputs[0] => Layer::Affine(chain(first, &affine)?),
-            Layer::Dense(dense) => match moved.of_axis(shape, shape.rank() - 1)? {
-                Some((scale, offset)) => Layer::Dense(into_dense(dense, &scale, &offset)?),
-                None => return Ok(false),
+        moved = match layer {
+            Layer::Reshape(_) => moved.before_reshape(shape, before)?,
+            Layer::Transpose(transpose) => moved.before_transpose(transpose.order()),
+            Layer::MaxPool(_) => match moved.before_max_pool(shape, before)? {
+                Some(passed) => passed,
+                None => return Ok(None),
             },
-            Layer::Conv(conv) => match moved.of_axis(shape, 0)? {
-                Some((scale, offset)) => Layer::Conv(into_conv(conv, &scale, &offset)?),
-                None => return Ok(false),
-            },
+            Layer::Concat(concat) => {
+                let mut all = Vec::new();
+                let mut first = 0;
+                for &input in inputs {
+                    let end = first + draft.values[input].shape.dims()[concat.axis()];
+                    match merged(draft, counts, input, moved.of_range(concat.axis(), first..end))? {
+                        Some(layers) => all.extend(layers),
+                        None => return Ok(None),
+                    }
+                    first = end;
+                }
+                return Ok(Some(all));
+            }
+            Layer::Dense(dense) => {
+                let Some((scale, offset)) = moved.of_axis(shape, shape.rank() - 1)? else { return Ok(None) };
+                return Ok(Some(vec![(maker, Layer::Dense(into_dense(dense, &scale, &offset)?))]));
+            }
+            Layer::Conv(conv) => {
+                let Some((scale, offset)) = moved.of_axis(shape, 0)? else { return Ok(None) };
+                return Ok(Some(vec![(maker, Layer::Conv(into_conv(conv, &scale, &offset)?))]));
+            }
             Layer::AveragePool(_)
             | Layer::Sum(_)
             | Layer::Affine(_)
             | Layer::Activation(_)
-            | Layer::Concat(_)
             | Layer::AxisMap(_)
             | Layer::Multiply(_)
-            | Layer::Lookup(_) => return Ok(false),
+            | Layer::Lookup(_) => return Ok(None),
         };
-        draft.steps[maker].op = StepOp::Layer(merged);
-        return Ok(true);
+        value = inputs[0];
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// s₂ ⊙ (s₁ ⊙ x + o₁) + o₂ as one layer.
@@ -147,6 +168,22 @@ impl Moved {
         let mut shape = vec![1; before.rank()];
         shape[0] = scale.len();
         Ok(Some(Moved { scale: Tensor::new(shape.clone(), scale)?, offset: Tensor::new(shape, offset)? }))
+    }
+
+    /// Of positions `range` along an axis of the value.
+    fn of_range(&self, axis: usize, range: Range<usize>) -> Self {
+        let cut = |tensor: &Tensor| match tensor.shape().dims().get(axis) {
+            None | Some(1) => tensor.clone(),
+            Some(&extent) => {
+                let mut dims = tensor.shape().dims().to_vec();
+                let inner: usize = dims[axis + 1..].iter().product();
+                dims[axis] = range.len();
+                let runs = tensor.data().chunks_exact(extent * inner);
+                let kept = runs.flat_map(|run| &run[range.start * inner..range.end * inner]).copied().collect();
+                Tensor::new(dims, kept).expect("as many as the range has")
+            }
+        };
+        Moved { scale: cut(&self.scale), offset: cut(&self.offset) }
     }
 
     /// Factor and offset as one number for each position along `axis`, if all that share a position agree.

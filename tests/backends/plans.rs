@@ -95,6 +95,14 @@ fn groups_for_negative_outputs_stay_where_relevance_lives_below_zero() {
         assert_backends_agree(network.clone(), &above(rule.clone()), 7, &ask, &format!("γ below {}", rule.name));
     }
 
+    // Relevance that is given in front of a rectifier lives below zero too, wherever it was negative.
+    let cut = mlp(21, &[9, 14, 8], Activation::Relu, true);
+    let last = cut.layer_ids().last().unwrap().0;
+    assert!(products_of(&plan_of(&cut, &gamma(), &Ask::default()), last) > dropped, "γ where relevance is given");
+    let given = Start::Given(Numbers(5).tensor(&[7, 8]));
+    let ask = Request::new(Targets::Class(0)).start(given).report(true);
+    assert_backends_agree(cut, &gamma(), 7, &ask, "γ where relevance is given");
+
     let sigmoid = mlp(21, &[9, 14, 8, 4], Activation::Sigmoid, true);
     assert!(products_of(&plan_of(&sigmoid, &gamma(), &Ask::default()), hidden) > dropped, "γ below a sigmoid");
 }

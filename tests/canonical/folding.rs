@@ -170,6 +170,51 @@ fn a_max_pool_lets_positive_factors_through_and_no_others() {
 }
 
 #[test]
+fn a_concat_gives_its_parts_what_belongs_to_them_if_all_can_take_it() {
+    // Two convolutions of 2 channels to 1 and 2, joined; the second's is pooled, which a negative factor does not pass.
+    let with = |factor: [f32; 3], ways: [bool; 2], is_read_twice: bool| {
+        let mut graph = Writer::default();
+        let x = graph.samples("x", &[2, 4, 5]);
+        let parts: Vec<ValueId> = [(1, 0), (2, 1)]
+            .into_iter()
+            .map(|(outputs, first)| {
+                let weight = graph.float(&[outputs, 2, 2, 2], &numbers(24)[first * 8..][..outputs * 8]);
+                let z = graph.node("conv", conv([0; 4]), &[x, weight]);
+                let (factor, offset) = (&factor[first..][..outputs], &BETA[first..][..outputs]);
+                let (factor, offset) = (graph.float(&[outputs, 1, 1], factor), graph.float(&[outputs, 1, 1], offset));
+                let scaled = if ways[0] { graph.node("scaled", MUL, &[z, factor]) } else { z };
+                let shifted = if ways[0] { graph.node("shifted", ADD, &[scaled, offset]) } else { z };
+                let pool = Op::MaxPool(Sliding {
+                    kernel: Some(vec![2, 2]),
+                    strides: Some(vec![1, 1]),
+                    ..padded([0, 0, 1, 1])
+                });
+                if first == 0 { shifted } else { graph.node("pool", pool, &[shifted]) }
+            })
+            .collect();
+        let mut value = graph.node("joined", Op::Concat { axis: 1 }, &parts);
+        if ways[1] {
+            let (factor, offset) = (graph.float(&[3, 1, 1], &factor), graph.float(&[3, 1, 1], &BETA));
+            value = graph.node("scaled", MUL, &[value, factor]);
+            value = graph.node("shifted", ADD, &[value, offset]);
+        }
+        if is_read_twice {
+            value = graph.node("again", Op::Concat { axis: 1 }, &[value, parts[0]]);
+        }
+        graph.network(value)
+    };
+    let (before, behind) = ([true, false], [false, true]);
+    assert_same(&with([-0.5, 2.0, 3.0], behind, false), &with([-0.5, 2.0, 3.0], before, false));
+    let stays = ["conv", "conv", "max-pool", "concat", "affine"];
+    assert_eq!(kinds(&with([0.5, -2.0, 3.0], behind, false)), stays, "the pool does not let it through");
+    assert_eq!(
+        kinds(&with([0.5, 2.0, 3.0], behind, true)),
+        [&stays[..], &["concat"]].concat(),
+        "a part is read elsewhere"
+    );
+}
+
+#[test]
 fn what_changes_from_place_to_place_or_has_another_reader_stays_a_layer() {
     let mut graph = Writer::default();
     let z = plain_conv(&mut graph, [0; 4]);
