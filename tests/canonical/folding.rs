@@ -179,17 +179,17 @@ fn a_concat_gives_its_parts_what_belongs_to_them_if_all_can_take_it() {
             .into_iter()
             .map(|(outputs, first)| {
                 let weight = graph.float(&[outputs, 2, 2, 2], &numbers(24)[first * 8..][..outputs * 8]);
-                let z = graph.node("conv", conv([0; 4]), &[x, weight]);
+                let z = graph.node(&format!("conv{first}"), conv([0; 4]), &[x, weight]);
                 let (factor, offset) = (&factor[first..][..outputs], &BETA[first..][..outputs]);
                 let (factor, offset) = (graph.float(&[outputs, 1, 1], factor), graph.float(&[outputs, 1, 1], offset));
-                let scaled = if ways[0] { graph.node("scaled", MUL, &[z, factor]) } else { z };
-                let shifted = if ways[0] { graph.node("shifted", ADD, &[scaled, offset]) } else { z };
+                let scaled = if ways[0] { graph.node(&format!("scaled{first}"), MUL, &[z, factor]) } else { z };
+                let shifted = if ways[0] { graph.node(&format!("shifted{first}"), ADD, &[scaled, offset]) } else { z };
                 let pool = Op::MaxPool(Sliding {
                     kernel: Some(vec![2, 2]),
                     strides: Some(vec![1, 1]),
                     ..padded([0, 0, 1, 1])
                 });
-                if first == 0 { shifted } else { graph.node("pool", pool, &[shifted]) }
+                if first == 0 { shifted } else { graph.node(&format!("pool{first}"), pool, &[shifted]) }
             })
             .collect();
         let mut value = graph.node("joined", Op::Concat { axis: 1 }, &parts);
