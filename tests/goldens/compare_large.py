@@ -2,8 +2,9 @@
 
     python tests/goldens/compare_large.py FOLDER PROGRAM [--backends cpu gpu] [--only WORD ...]
 
-PROGRAM is relprop's. Prints a Markdown table of relative L2 distances a sample, relprop's and zennit's own float32's, and whether they are within the
-project's tolerance: the median at most 1e-5 and the worst at most 1e-4, or three times what zennit's float32 is off where that is more.
+PROGRAM is relprop's. Prints a Markdown table of relative L2 distances a sample, relprop's and zennit's own float32's, and how many samples are beyond the
+project's tolerance: a median of 1e-5 and a worst of 1e-4, or three times what zennit's float32 is off where that is more. Samples with a near tie in a max
+pool's window lie beyond it in any float32: their relevance takes the other way there.
 """
 
 import argparse
@@ -27,7 +28,9 @@ def explain(program, model, golden, metadata, backend, folder):
     np.save(target, golden["target"])
     out.unlink(missing_ok=True)
     command = [program, "explain", model, given, "--target", target, "-o", out, "--backend", backend, "--quiet"]
-    command += ["--composite", metadata["composite"], "--stabilizer", metadata["stabilizer"]]
+    # The stabiliser that large.py's goldens have is relprop's own, which rules without a denominator refuse.
+    assert metadata["stabilizer"] == "1e-6"
+    command += ["--composite", metadata["composite"], "--start", metadata["start"]]
     if metadata["epsilon"] != "none":
         command += ["--epsilon", metadata["epsilon"]]
     if "low" in metadata:
@@ -45,7 +48,7 @@ def main():
     parser.add_argument("--backends", nargs="+", default=["cpu"])
     parser.add_argument("--only", nargs="+", default=[""], help="golden files with one of these words in their names")
     arguments = parser.parse_args()
-    print("| network, composite | backend | median | worst | zennit's float32, median | worst | |")
+    print("| network, composite | backend | median | worst | zennit's float32, median | worst | samples beyond |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     outside = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -61,12 +64,12 @@ def main():
                 model = arguments.folder / metadata["model"]
                 found = distances(explain(arguments.program, model, golden, metadata, backend, pathlib.Path(folder)), exact)
                 limits = max(1e-5, 3 * np.median(own)), max(1e-4, 3 * own.max())
-                is_within = np.median(found) <= limits[0] and found.max() <= limits[1]
-                outside += not is_within
+                beyond = int((found > limits[1]).sum())
+                outside += beyond > 0 or np.median(found) > limits[0]
                 numbers = [np.median(found), found.max(), np.median(own), own.max()]
                 row = " | ".join(f"{number:.1e}" for number in numbers)
-                print(f"| {path.stem}, {len(exact)} samples | {backend} | {row} | {'' if is_within else 'outside'} |", flush=True)
-    sys.exit(f"{outside} outside" if outside else 0)
+                print(f"| {path.stem}, {len(exact)} samples | {backend} | {row} | {beyond} |", flush=True)
+    sys.exit(f"{outside} rows beyond the tolerance" if outside else 0)
 
 
 if __name__ == "__main__":

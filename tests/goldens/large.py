@@ -21,6 +21,7 @@ import torch
 import torchvision
 from torch import nn
 from torchvision.models.mobilenetv2 import InvertedResidual, MobileNetV2
+from torchvision.models.resnet import BasicBlock, Bottleneck
 from zennit.canonizers import SequentialMergeBatchNorm
 from zennit.torchvision import ResNetCanonizer, VGGCanonizer
 
@@ -98,8 +99,27 @@ class Residual(nn.Module):
         return self.add(x, self.conv(x))
 
 
+class InTurns(nn.Module):
+    """A ReLU for each of the calls of a module that a block reads several times: zennit keeps one input a module."""
+
+    def __init__(self, calls):
+        super().__init__()
+        self.each = nn.ModuleList(nn.ReLU() for _ in range(calls))
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.each[(self.calls - 1) % len(self.each)](x)
+
+
 def for_zennit(made):
+    """A copy whose rectifiers each keep their input: not in place, and once a forward pass."""
     made = copy.deepcopy(made)
+    for module in made.modules():
+        if isinstance(module, (nn.ReLU, nn.ReLU6)):
+            module.inplace = False
+        if isinstance(module, (BasicBlock, Bottleneck)):
+            module.relu = InTurns(3 if isinstance(module, Bottleneck) else 2)
     for name, module in list(made.named_modules()):
         if isinstance(module, InvertedResidual) and module.use_res_connect:
             made.set_submodule(name, Residual(module.conv))
