@@ -19,7 +19,7 @@ pub struct EngineArguments {
     /// it, in any case; only so is a software adapter taken. `relprop devices` lists adapters. `reference` is the float64
     /// judge of the others, and slow. WGPU_BACKEND=vulkan, metal or dx12 in the environment limits the search for
     /// adapters to these interfaces; RELPROP_DUMP_SHADERS=FOLDER keeps the text of every kernel that runs, RELPROP_CACHE=FOLDER compiled
-    /// kernels for the next run, in place of the system's folder for what may be made again.
+    /// kernels and what `relprop tune` chose for the next run, in place of the system's folder for what may be made again.
     #[arg(long, value_name = "NAME", default_value = "auto", hide_default_value = true)]
     pub backend: BackendChoice,
 

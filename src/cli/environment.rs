@@ -15,8 +15,8 @@ use super::model::usage;
 const INTERFACES: &str = "WGPU_BACKEND";
 /// A folder for the text of every kernel that runs.
 const SHADERS: &str = "RELPROP_DUMP_SHADERS";
-/// A folder that keeps compiled kernels from one run to the next.
-const CACHE: &str = "RELPROP_CACHE";
+/// A folder that keeps compiled kernels and what `relprop tune` chose from one run to the next.
+pub const CACHE: &str = "RELPROP_CACHE";
 
 /// The options for an adapter of this name, or for the best one.
 ///

@@ -29,6 +29,8 @@ mod results;
 mod source;
 mod table;
 mod target;
+#[cfg(feature = "gpu")]
+mod tune;
 
 use std::process::ExitCode;
 
@@ -50,7 +52,9 @@ Examples:
   relprop bench model.onnx
       How fast each backend explains it.
   relprop devices
-      The GPUs that are there, and what `auto` takes.";
+      The GPUs that are there, and what `auto` takes.
+  relprop tune model.onnx
+      Which kernels are the fastest for it on this GPU, for all later runs.";
 
 /// Shows which input values a trained network's score came from, by Layer-wise Relevance Propagation (LRP).
 ///
@@ -71,6 +75,8 @@ enum Command {
     Inspect(inspect::Arguments),
     Bench(Box<bench::Arguments>),
     Devices(devices::Arguments),
+    #[cfg(feature = "gpu")]
+    Tune(Box<tune::Arguments>),
     Demo(demo::Arguments),
 }
 
@@ -94,6 +100,8 @@ impl Program {
             Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Bench(arguments) => bench::run(&arguments),
             Command::Devices(arguments) => devices::run(&arguments),
+            #[cfg(feature = "gpu")]
+            Command::Tune(arguments) => tune::run(&arguments),
             Command::Demo(arguments) => demo::run(&arguments),
         }?;
         interrupt::check_done()

@@ -5,6 +5,8 @@ mod engine;
 mod plans;
 mod request;
 #[cfg(feature = "gpu")]
+mod tune;
+#[cfg(feature = "gpu")]
 mod weights;
 
 use std::sync::Arc;

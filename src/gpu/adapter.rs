@@ -21,9 +21,9 @@ pub struct DeviceOptions {
     pub tile: Option<Tile>,
     /// A folder that gets the text of every kernel that is compiled.
     pub dump_shaders: Option<PathBuf>,
-    /// A folder that keeps compiled kernels for the next start, where the interface lets a program keep them: Vulkan does. It is made
-    /// where there is none; nothing fails where it cannot be read or written. What lies there goes to the driver, so nobody else may
-    /// write to it.
+    /// A folder that keeps compiled kernels for the next start, where the interface lets a program keep them, as Vulkan does, and what
+    /// [`Explainer::tune`](crate::Explainer::tune) chose. It is made where there is none; nothing but tuning fails where it cannot be
+    /// read or written. What lies there goes to the driver, so nobody else may write to it.
     pub cache: Option<PathBuf>,
     /// Whether each step is timed by itself, where the device has timestamps. It slows short steps down.
     pub profile: bool,

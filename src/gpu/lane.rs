@@ -109,7 +109,7 @@ impl Lane {
 }
 
 impl Mapped {
-    fn new(
+    pub(super) fn new(
         device: &Device,
         label: &'static str,
         parts: impl Iterator<Item = u64>,

@@ -9,11 +9,14 @@ mod adapter;
 mod bindings;
 mod device;
 mod kept;
+mod keyed_file;
 mod lane;
 mod pipelines;
 mod prepared;
 mod run;
 mod steps;
+mod tune;
+mod tuned;
 mod weights;
 mod windows;
 
@@ -32,6 +35,10 @@ use pipelines::Pipelines;
 pub use prepared::Prepared;
 use prepared::{COPIES, Preparation};
 use run::Runner;
+use steps::Selection;
+pub use tune::{Candidate, Clock, TunedProduct, Tuning};
+use tuned::Table;
+pub use tuned::{ProductKind, ProductShape, Tuned};
 use weights::Weights;
 
 /// Rows that a chunk aims at: enough for the largest tiles to fill a device, few enough that several are in flight.
@@ -46,6 +53,8 @@ const FIXED_BINDINGS: usize = 5;
 pub struct Gpu {
     device: Device,
     pipelines: Pipelines,
+    /// Which kernels were timed to be the fastest.
+    tuned: Table,
     options: DeviceOptions,
 }
 
@@ -83,7 +92,8 @@ impl Gpu {
     /// [`ErrorKind::Limit`] if it lacks what the kernels need.
     pub async fn open(options: &DeviceOptions) -> Result<Self> {
         let device = Device::open(options).await?;
-        Ok(Gpu { device, pipelines: Pipelines::default(), options: options.clone() })
+        let tuned = Table::open(options.cache.as_deref(), &device.info);
+        Ok(Gpu { device, pipelines: Pipelines::default(), tuned, options: options.clone() })
     }
 
     /// Opens the best GPU without asking drivers where the machine has none.
@@ -110,6 +120,21 @@ impl Gpu {
     /// The open device, for programs that share it.
     pub fn device(&self) -> &wgpu::Device {
         &self.device.device
+    }
+
+    /// Which kernels are taken because they were timed, on this start of the device or an earlier one.
+    pub fn choices(&self) -> Vec<Tuned> {
+        self.tuned.all()
+    }
+
+    /// Takes these kernels from now on, in place of those that rules of thumb would take, and keeps them in
+    /// [`DeviceOptions::cache`]. They change how long products of these shapes take, and no bit of what they give. Plans that are
+    /// prepared already stay as they are.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Argument`] for a kernel that would change bits; [`ErrorKind::Io`] if the choices cannot be written.
+    pub fn adopt(&self, choices: &[Tuned]) -> Result<()> {
+        self.tuned.adopt(choices)
     }
 
     /// How many kernels were compiled.
@@ -143,6 +168,18 @@ impl Gpu {
         resident: &Resident,
         wanted: &Wanted<'_>,
     ) -> Result<Prepared> {
+        let selection = self.options.tile.map_or(Selection::Best(&self.tuned), Selection::Forced);
+        self.prepare_by(network, rules, resident, wanted, selection).await
+    }
+
+    async fn prepare_by(
+        &self,
+        network: &Network,
+        rules: &Assignment,
+        resident: &Resident,
+        wanted: &Wanted<'_>,
+        selection: Selection<'_>,
+    ) -> Result<Prepared> {
         self.device.recheck()?;
         let Wanted { ask, samples, is_given, .. } = *wanted;
         let mut target = *wanted.target;
@@ -161,7 +198,7 @@ impl Gpu {
             network,
             rules,
             is_software: adapter::is_software(&self.device.info),
-            tile: self.options.tile,
+            selection,
             profile: self.options.profile,
             is_given,
             setting,

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::device::{Device, Refusal};
 use super::lane::Lane;
 use super::pipelines::Pipelines;
-use super::steps::{Bound, Choice, Chooser, Shape, Translator};
+use super::steps::{Bound, Choice, Chooser, Selection, Shape, Translator};
 use super::weights::{Part, Weights, filled};
 use crate::composite::Assignment;
 use crate::error::{Error, Result};
-use crate::kernels::{Access, Batch, Dispatch, Grid, Kernel, Step as StepUniform, Tile, binding};
+use crate::kernels::{Access, Batch, Dispatch, Grid, Kernel, Step as StepUniform, binding};
 use crate::network::{LayerId, Network, ValueId};
 use crate::parameters::Parameters;
 use crate::plan::{BufferId, Measure, Plan, Role, Rows, Slot, Step, Work};
@@ -42,16 +42,16 @@ pub struct Prepared {
 pub(super) struct Recorded {
     pub(super) step: usize,
     pub(super) group: wgpu::BindGroup,
-    chooser: Chooser,
+    pub(super) chooser: Chooser,
     /// As [`Choice::variants`](super::steps::Choice::variants).
-    variants: Vec<Variant>,
+    pub(super) variants: Vec<Variant>,
 }
 
 /// A kernel for some number of rows. It is compiled for the first chunk that has so many: most never come.
 #[derive(Debug)]
 pub(super) struct Variant {
-    shape: Shape,
-    kernel: Arc<Kernel>,
+    pub(super) shape: Shape,
+    pub(super) kernel: Arc<Kernel>,
     pub(super) pipeline: OnceLock<wgpu::ComputePipeline>,
     pub(super) grid: Grid,
 }
@@ -87,7 +87,7 @@ pub(super) struct Preparation<'a> {
     pub(super) network: &'a Network,
     pub(super) rules: &'a Assignment,
     pub(super) is_software: bool,
-    pub(super) tile: Option<Tile>,
+    pub(super) selection: Selection<'a>,
     /// Whether each dispatch is timed by itself.
     pub(super) profile: bool,
     /// Whether starts are given, rather than made from the logits.
@@ -108,7 +108,7 @@ impl Preparation<'_> {
             parameters: &parameters,
             setting: self.setting,
             is_software: self.is_software,
-            tile: self.tile,
+            selection: self.selection,
         };
         let mut weights = Vec::with_capacity(plan.steps.len());
         let mut bound = Vec::with_capacity(plan.steps.len());
@@ -120,7 +120,7 @@ impl Preparation<'_> {
         }
         let choices = || bound.iter().flat_map(|bound| &bound.parts);
         let most = self.device.limits.max_compute_workgroups_per_dimension;
-        let largest = choices().filter_map(|choice| choice.variants.last()).map(|(_, dispatch)| dispatch);
+        let largest = choices().filter_map(|choice| choice.dispatch(plan.chunk));
         if let Some(dispatch) = largest.into_iter().find(|dispatch| !dispatch.grid.fits(plan.chunk, most)) {
             let (kernel, name) = (dispatch.kernel.label, self.device.name());
             let message = format!("{kernel} takes more workgroups than {name} has: {most} along each of two axes");
@@ -227,7 +227,7 @@ impl Preparation<'_> {
                     layout: &kernel.layout(&self.device.device),
                     entries: &entries,
                 });
-                recorded.push(Recorded { step: position, group, chooser: choice.chooser, variants });
+                recorded.push(Recorded { step: position, group, chooser: choice.chooser.clone(), variants });
             }
         }
         Ok(recorded)
@@ -291,8 +291,13 @@ impl Memory {
         let alignment = u64::from(device.limits.min_storage_buffer_offset_alignment);
         let records = ((rows * 16) as u64).next_multiple_of(alignment);
         let given = if preparation.is_given { rows * plan.buffers[plan.logits.index()].width } else { 0 };
-        let slot = |slot: &Slot| buffer("scratch", samples * slot.width, Usage::COPY_SRC);
-        let result = |(_, id): &(ValueId, BufferId)| buffer("results", held(*id), Usage::COPY_SRC);
+        // Candidates are told apart by clearing what they write.
+        let cleared = match preparation.selection {
+            Selection::Candidates => Usage::COPY_DST,
+            Selection::Forced(_) | Selection::Best(_) => Usage::empty(),
+        };
+        let slot = |slot: &Slot| buffer("scratch", samples * slot.width, Usage::COPY_SRC | cleared);
+        let result = |(_, id): &(ValueId, BufferId)| buffer("results", held(*id), Usage::COPY_SRC | cleared);
         Ok(Memory {
             slots: plan.placements.slots.iter().map(slot).collect::<Result<_, _>>()?,
             inputs: network.inputs().iter().map(input).collect::<Result<_, _>>()?,

@@ -81,7 +81,7 @@ impl Runner<'_, '_> {
     }
 
     /// Writes what goes up into a lane.
-    fn fill(&self, lane: &Lane, first: usize, samples: usize) -> Result<()> {
+    pub(super) fn fill(&self, lane: &Lane, first: usize, samples: usize) -> Result<()> {
         let Batch { inputs, targets, start, .. } = &self.batch;
         let plan = &self.prepared.plan;
         let is_ranked = matches!(targets, Targets::ArgMax | Targets::Top(_));
@@ -157,7 +157,7 @@ impl Runner<'_, '_> {
         Ok((Pending { first, samples, submission, stamps, readable, writable }, dispatches.len()))
     }
 
-    fn encode_uploads(&self, encoder: &mut wgpu::CommandEncoder, lane: &Lane, samples: usize) {
+    pub(super) fn encode_uploads(&self, encoder: &mut wgpu::CommandEncoder, lane: &Lane, samples: usize) {
         let memory = &self.prepared.memory;
         let mut copy = |part: usize, to: &wgpu::Buffer, elements: usize| {
             let bytes = (elements * size_of::<f32>()) as u64;

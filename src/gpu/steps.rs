@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use super::bindings::Bindings;
+use super::tuned::{ProductKind, ProductShape, Table};
 use crate::error::{Error, Result};
 use crate::kernels::{
-    Direction, Dispatch, Elementwise, Move, Op, Operand, Product, Reduce, Reduction, Start, Strips, Tile,
+    Direction, Dispatch, Elementwise, Move, Op, Operand, Product, Reduce, Reduction, Start, Strips, Tile, Tiling,
 };
 use crate::layers::{AxisMap, Layer};
 use crate::network::Network;
@@ -34,29 +35,56 @@ pub(super) struct Choice {
     pub(super) chooser: Chooser,
 }
 
-/// What a variant of a product is known by: its tile, and the rows that a workgroup takes.
-pub(super) type Shape = (Option<Tile>, usize);
+impl Choice {
+    /// The dispatch for a number of samples.
+    pub(super) fn dispatch(&self, samples: usize) -> Option<&Dispatch> {
+        let wanted = self.chooser.choose(samples);
+        self.variants.iter().find(|(shape, _)| *shape == wanted).map(|(_, dispatch)| dispatch)
+    }
+}
+
+/// What a variant of a product is known by; none where there is no choice.
+pub(super) type Shape = Option<Tiling>;
+
+/// How the variants of a product are chosen.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Selection<'a> {
+    /// One shape of tile for every product.
+    Forced(Tile),
+    /// By what was timed, else by the rules of thumb.
+    Best(&'a Table),
+    /// By the rules of thumb, with all that may stand for them beside, to be timed.
+    Candidates,
+}
 
 /// Says which variant fits a number of samples.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Chooser {
-    /// Rows a sample, and the columns; none where there is no choice.
-    product: Option<(usize, usize)>,
+    /// The product of one sample; none where there is no choice.
+    pub(super) product: Option<ProductShape>,
     /// The samples of a full chunk, whatever memory there was for it.
     setting: usize,
     is_software: bool,
     forced: Option<Tile>,
+    /// What was timed, by rows.
+    tuned: Vec<(usize, Tiling)>,
 }
 
 impl Chooser {
     /// The variant for a number of samples.
     pub(super) fn choose(&self, samples: usize) -> Shape {
-        let Some((rows, columns)) = self.product else { return (None, 0) };
-        let (most, rows) = (self.setting * rows, samples * rows);
-        let tile = self.forced.unwrap_or_else(|| Tile::choose_within(most, rows, columns, self.is_software));
-        // Rows at a time change no bits, but the kernel for few rows is made for its setting alone.
-        let rows = if tile == Tile::Few { most } else { rows };
-        (Some(tile), tile.rows_at_a_time(rows))
+        let product = self.product?;
+        let (most, rows) = (self.setting * product.rows, samples * product.rows);
+        let by_rule = || Tile::choose_within(most, rows, product.columns, self.is_software);
+        let tile = self.forced.unwrap_or_else(by_rule);
+        // The kernel for few rows is made for its setting alone; for the others rows at a time change no bits.
+        let chosen = Tiling::of(tile, if tile == Tile::Few { most } else { rows });
+        if self.forced.is_some() || !chosen.is_interchangeable() {
+            return Some(chosen);
+        }
+        let rows = product.of_samples(samples).rows;
+        let tuned = self.tuned.iter().find(|(of_rows, _)| *of_rows == rows);
+        Some(tuned.map_or(chosen, |(_, tiling)| *tiling))
     }
 }
 
@@ -68,7 +96,7 @@ pub(super) struct Translator<'a> {
     /// The samples of a full chunk, whatever memory there was for it.
     pub(super) setting: usize,
     pub(super) is_software: bool,
-    pub(super) tile: Option<Tile>,
+    pub(super) selection: Selection<'a>,
 }
 
 /// A step with everything that its kernels share.
@@ -194,7 +222,16 @@ impl Translator<'_> {
         let parts = job.bindings.width / width;
         let rows = parts * job.targets;
         let choice = |columns: &Range<usize>| {
-            self.choice((rows, columns.len()), |tile, tile_rows| {
+            let shape = ProductShape {
+                kind: ProductKind::Dense,
+                direction,
+                rows,
+                depth,
+                columns: columns.len(),
+                taps: 1,
+                units: 1,
+            };
+            self.choice(shape, |Tiling { tile, rows: tile_rows }| {
                 let product = Product {
                     tile,
                     direction,
@@ -221,19 +258,24 @@ impl Translator<'_> {
         job.parts.iter().map(choice).collect()
     }
 
-    /// A dispatch for each shape of tile that the chunks' rows may call for: so many rows a sample, and columns.
+    /// A dispatch for each variant that the chunks' rows may call for; the product is that of one sample.
     pub(super) fn choice(
         &self,
-        product: (usize, usize),
-        dispatch: impl Fn(Tile, usize) -> Result<Dispatch>,
+        product: ProductShape,
+        dispatch: impl Fn(Tiling) -> Result<Dispatch>,
     ) -> Result<Choice> {
         let (chooser, chunk) = (self.chooser(Some(product)), self.plan.chunk);
+        let candidates: &[Tiling] = match (self.selection, chooser.choose(chunk)) {
+            (Selection::Candidates, Some(chosen)) if chosen.is_interchangeable() => &Tiling::INTERCHANGEABLE,
+            _ => &[],
+        };
         let mut variants: Vec<(Shape, Dispatch)> = Vec::new();
         // Doubling passes every shape but for sizes near a border, which then take the next one.
         let doubling = (0..usize::BITS).map(|power| 1_usize << power).take_while(|samples| *samples < chunk);
-        for shape in doubling.chain([chunk]).map(|samples| chooser.choose(samples)) {
-            if let ((Some(tile), tile_rows), true) = (shape, variants.iter().all(|(known, _)| *known != shape)) {
-                variants.push((shape, dispatch(tile, tile_rows)?));
+        let chosen = doubling.chain([chunk]).filter_map(|samples| chooser.choose(samples));
+        for tiling in candidates.iter().copied().chain(chosen) {
+            if variants.iter().all(|(known, _)| *known != Some(tiling)) {
+                variants.push((Some(tiling), dispatch(tiling)?));
             }
         }
         Ok(Choice { variants, chooser })
@@ -241,11 +283,16 @@ impl Translator<'_> {
 
     /// The one way to run a step.
     pub(super) fn only(&self, dispatch: Dispatch) -> Choice {
-        Choice { variants: vec![((None, 0), dispatch)], chooser: self.chooser(None) }
+        Choice { variants: vec![(None, dispatch)], chooser: self.chooser(None) }
     }
 
-    fn chooser(&self, product: Option<(usize, usize)>) -> Chooser {
-        Chooser { product, setting: self.setting, is_software: self.is_software, forced: self.tile }
+    fn chooser(&self, product: Option<ProductShape>) -> Chooser {
+        let (forced, tuned) = match (self.selection, product) {
+            (Selection::Forced(tile), _) => (Some(tile), Vec::new()),
+            (Selection::Best(table), Some(product)) => (None, table.of(product)),
+            (Selection::Best(_) | Selection::Candidates, _) => (None, Vec::new()),
+        };
+        Chooser { product, setting: self.setting, is_software: self.is_software, forced, tuned }
     }
 
     /// What a step's kernels look up: where elements come from.

@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::steps::{Choice, Job, Translator};
+use super::tuned::{ProductKind, ProductShape};
 use crate::error::{Error, Result};
-use crate::kernels::{Convolve, Direction, Lattice, WindowWork, Windowed};
+use crate::kernels::{Convolve, Direction, Lattice, Tiling, WindowWork, Windowed};
 use crate::layers::{Conv, Layer};
 use crate::network::{LayerNode, Network};
 use crate::plan::{self, Rows, Step, Work};
@@ -115,7 +116,16 @@ impl Translator<'_> {
         let (source, groups) = (job.source()?, conv.groups());
         let rows = lattice.targets() * job.targets * groups;
         let choice = |columns: &Range<usize>| {
-            self.choice((rows, columns.len() / groups), |tile, tile_rows| {
+            let shape = ProductShape {
+                kind: ProductKind::Convolution,
+                direction,
+                rows,
+                depth: depth / groups,
+                columns: columns.len() / groups,
+                taps: lattice.positions(),
+                units: lattice.phases() * groups,
+            };
+            self.choice(shape, |Tiling { tile, rows: tile_rows }| {
                 let convolve = Convolve {
                     tile,
                     direction,
@@ -168,6 +178,8 @@ mod tests {
 
     use super::*;
     use crate::composite::Composite;
+    use crate::gpu::steps::Selection;
+    use crate::gpu::tuned::Table;
     use crate::layers::{Window, WindowAxis};
     use crate::network::{NetworkBuilder, ValueId};
     use crate::parameters::Parameters;
@@ -221,8 +233,10 @@ mod tests {
         let target = Target { samples: setting, ..Target::UNLIMITED };
         let plan = plan::build(network, &rules, &Ask::default(), &target).unwrap();
         let parameters = Parameters::new(network, &rules, &plan).unwrap();
+        let table = Table::default();
+        let selection = Selection::Best(&table);
         let translator =
-            Translator { network, plan: &plan, parameters: &parameters, setting, is_software: false, tile: None };
+            Translator { network, plan: &plan, parameters: &parameters, setting, is_software: false, selection };
         let (mut of_full, mut of_all) = (HashSet::new(), HashSet::new());
         for step in &plan.steps {
             let columns = plan.buffers[step.target.index()].width / translator.side_by_side(step);

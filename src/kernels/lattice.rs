@@ -32,8 +32,13 @@ impl Lattice {
     }
 
     /// How many phases there are.
-    pub(super) fn phases(&self) -> usize {
+    pub(crate) fn phases(&self) -> usize {
         self.phases.len()
+    }
+
+    /// Positions of the window.
+    pub(crate) fn positions(&self) -> usize {
+        self.kernel.iter().product()
     }
 
     /// Positions of the target.

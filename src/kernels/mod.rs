@@ -86,14 +86,15 @@ mod window;
 pub use linear::pad_rows;
 pub use linear_epsilon::{EpsilonBuffers, EpsilonShape, LinearEpsilon, linear_epsilon};
 pub use linear_forward::{ForwardBuffers, ForwardShape, LinearForward, linear_forward};
-pub use tile::Tile;
+pub use product::Direction;
+pub use tile::{Tile, Tiling};
 
 pub(crate) use chain::{Beside, Columns, Op, Operand, Repeat, Slot};
 pub(crate) use convolve::Convolve;
 pub(crate) use elementwise::{Elementwise, Move, Strips};
 pub(crate) use kernel::{Access, Dispatch, Grid, Kernel, binding, texts};
 pub(crate) use lattice::Lattice;
-pub(crate) use product::{Direction, Product};
+pub(crate) use product::Product;
 pub(crate) use reduce::{Reduce, Reduction};
 pub(crate) use start::{Mode, Start};
 pub(crate) use step::{Batch, Place, Step};

@@ -1,6 +1,7 @@
 //! Products with a dense layer's weight: one text for each shape of tile, direction, weight part and chain.
 
 use minijinja::{Value, context};
+use serde::{Deserialize, Serialize};
 
 use super::chain::{Beside, Op, Writer};
 use super::kernel::{Access, Dispatch, Grid, Kernel, binding, operand_texts};
@@ -11,8 +12,9 @@ use crate::layers::Activation;
 use crate::rules::{InputPart, WeightPart};
 
 /// Which way rows pass through a weight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Direction {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
     /// Σ over inputs: x W̃ᵀ.
     Forward,
     /// Σ over outputs: q W̃.

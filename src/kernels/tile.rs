@@ -1,6 +1,8 @@
 //! Shapes of tile that products are cut into.
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use super::product::Direction;
 
@@ -8,7 +10,8 @@ use super::product::Direction;
 ///
 /// All shapes but [`Tile::Few`] make every element of the result by slices of 512 steps along the summed axis, in order, each one chain of fused
 /// multiply-adds from zero on, so their results are equal bit by bit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Tile {
     /// 128 × 128 in workgroup memory, 8 × 8 an invocation: the fastest where there are enough tiles to fill a device.
     Large,
@@ -20,6 +23,60 @@ pub enum Tile {
     Few,
     /// Without workgroup memory and barriers: for adapters that are software.
     Free,
+}
+
+impl fmt::Display for Tile {
+    /// One word.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Tile::Large => "large",
+            Tile::Medium => "medium",
+            Tile::Small => "small",
+            Tile::Few => "few",
+            Tile::Free => "free",
+        })
+    }
+}
+
+/// A shape of tile and the rows that a workgroup takes, which together make a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tiling {
+    /// The shape.
+    pub tile: Tile,
+    /// The rows, of those that the shape leaves open.
+    pub rows: usize,
+}
+
+impl Tiling {
+    /// Those that give the same bits, so that any may stand for another.
+    pub const INTERCHANGEABLE: [Tiling; 6] = [
+        Tiling { tile: Tile::Large, rows: 128 },
+        Tiling { tile: Tile::Medium, rows: 128 },
+        Tiling { tile: Tile::Small, rows: 32 },
+        Tiling { tile: Tile::Free, rows: 32 },
+        Tiling { tile: Tile::Free, rows: 8 },
+        Tiling { tile: Tile::Free, rows: 2 },
+    ];
+
+    /// What a shape takes for work of `rows` rows.
+    pub(crate) fn of(tile: Tile, rows: usize) -> Tiling {
+        Tiling { tile, rows: tile.rows_at_a_time(rows) }
+    }
+
+    /// Whether it is one of those that give the same bits.
+    pub fn is_interchangeable(self) -> bool {
+        Tiling::INTERCHANGEABLE.contains(&self)
+    }
+}
+
+impl fmt::Display for Tiling {
+    /// The shape, with its rows where it leaves them open.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.tile {
+            Tile::Large | Tile::Medium | Tile::Small => self.tile.fmt(f),
+            Tile::Few | Tile::Free => write!(f, "{} {}", self.tile, self.rows),
+        }
+    }
 }
 
 /// What the template of a tile is told.
@@ -66,7 +123,7 @@ impl Tile {
     }
 
     /// How many rows a workgroup takes where the shape leaves it open, for work of `rows` rows.
-    pub(crate) fn rows_at_a_time(self, rows: usize) -> usize {
+    fn rows_at_a_time(self, rows: usize) -> usize {
         match self {
             Tile::Large | Tile::Medium => 128,
             Tile::Small => 32,
@@ -135,6 +192,18 @@ mod tests {
                 assert_eq!(Tile::choose_within(8, rows.min(8), columns, false), Tile::Few);
                 assert_eq!(Tile::choose_within(2048, rows, columns, true), Tile::Free);
             }
+        }
+    }
+
+    #[test]
+    fn what_stands_for_another_is_every_kernel_but_those_that_add_in_another_order() {
+        for rows in 1..300 {
+            for tile in Tile::ALL {
+                assert_eq!(Tiling::of(tile, rows).is_interchangeable(), tile != Tile::Few, "{tile}, {rows} rows");
+            }
+        }
+        for Tiling { tile, rows } in Tiling::INTERCHANGEABLE {
+            assert_eq!(Tiling::of(tile, rows), Tiling { tile, rows });
         }
     }
 

@@ -19,3 +19,5 @@ mod linear_model;
 mod pixels;
 mod program;
 mod signals;
+#[cfg(feature = "gpu")]
+mod tune;

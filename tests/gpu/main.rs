@@ -11,6 +11,7 @@ mod kept;
 mod limits;
 mod profile;
 mod texts;
+mod tuned;
 mod weights;
 mod windows;
 #[path = "../zoo/mod.rs"]

@@ -13,7 +13,7 @@ use super::*;
 
 /// A device that neither compiles nor computes: a text is the same on every one, and a software adapter takes a second to
 /// compile it. What the kernels compute, the other tests hold.
-fn textual(change: impl FnOnce(&mut DeviceOptions)) -> Arc<Gpu> {
+pub fn textual(change: impl FnOnce(&mut DeviceOptions)) -> Arc<Gpu> {
     // Chains read as many values as they have, as on real devices and not as WebGPU promises.
     let limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 64, ..wgpu::Limits::default() };
     let mut options = DeviceOptions {
@@ -36,7 +36,7 @@ fn dumping(folder: &Path) -> Arc<Gpu> {
     textual(|options| options.dump_shaders = Some(folder.to_owned()))
 }
 
-fn texts(folder: &Path) -> BTreeMap<String, String> {
+pub fn texts(folder: &Path) -> BTreeMap<String, String> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let read = |path: std::path::PathBuf| {
         (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read_to_string(&path).unwrap())

@@ -140,8 +140,8 @@ const ROOMS: &[Room] = &[
             "stopwatch",
             "tensor",
         ],
-        crates: &["bytemuck", "futures_intrusive", "pollster", "sha2", "tempfile", "wgpu"],
-        // Texts of kernels and pipelines are written where a caller names a folder, kernels compile on threads.
+        crates: &["bytemuck", "futures_intrusive", "pollster", "serde", "serde_json", "sha2", "tempfile", "wgpu"],
+        // Texts of kernels, pipelines and choices are written where a caller names a folder, kernels compile on threads.
         std: &["fs", "thread"],
     },
     Room {

@@ -6,7 +6,7 @@ mod memory;
 mod peak;
 mod profile;
 mod record;
-mod samples;
+pub mod samples;
 mod timing;
 
 use std::path::PathBuf;

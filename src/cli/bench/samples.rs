@@ -50,11 +50,16 @@ impl Samples {
         if let Some(flag) = pixels.given() {
             return Err(crate::cli::model::usage(format!("{flag} is for pictures, and there are none"), "give some"));
         }
+        Ok(Samples::random(network))
+    }
+
+    /// Random ones.
+    pub fn random(network: &Network) -> Self {
         let door = |input: &relprop::network::Input| Door {
             dims: network.shape(input.value).dims().to_vec(),
             entries: (input.kind == InputKind::Integer).then(|| entries(network, input.value)),
         };
-        Ok(Samples::Random(network.inputs().iter().map(door).collect()))
+        Samples::Random(network.inputs().iter().map(door).collect())
     }
 
     /// As many samples, from the first on; files that have fewer begin again.
