@@ -144,10 +144,12 @@ fn slope(points: &[(f64, f64)]) -> f64 {
     over / under
 }
 
-/// A solid line of what was measured and a dashed one of the ideal, which begin together.
-fn lines(name: &str, color: usize, measured: Vec<(f64, f64)>, ideal: &[f64]) -> [Line; 2] {
-    let scale = measured[0].1 / ideal[0];
-    let ideal: Vec<(f64, f64)> = measured.iter().zip(ideal).map(|((x, _), ideal)| (*x, ideal * scale)).collect();
+/// A solid line of what was measured and a dashed one of the ideal, which begin together: operations at the speed of the
+/// smallest size, bytes beside those that the smallest size takes for the process itself.
+fn lines(name: &str, color: usize, measured: Vec<(f64, f64)>, ideal: &[f64], is_time: bool) -> [Line; 2] {
+    let (base, first) = (measured[0].1, ideal[0]);
+    let begun = |ideal: &f64| if is_time { ideal * base / first } else { ideal + base - first };
+    let ideal: Vec<(f64, f64)> = measured.iter().zip(ideal).map(|((x, _), ideal)| (*x, begun(ideal))).collect();
     let (found, best) = (slope(&measured), slope(&ideal));
     println!("| {name} | {found:.2} | {best:.2} |");
     [
@@ -201,7 +203,7 @@ fn main() {
             let points =
                 factors.iter().zip(measured).map(|(&factor, &measured)| (factor as f64, of(measured))).collect();
             let ideals: Vec<f64> = ideals.iter().copied().map(of).collect();
-            chart.lines.extend(lines(name, color, points, &ideals));
+            chart.lines.extend(lines(name, color, points, &ideals, what == "Time"));
         }
         if chart.lines.iter().any(|line| line.points.iter().any(|(_, y)| y.is_finite())) {
             write_chart(&Path::new(env!("CARGO_MANIFEST_DIR")).join("benches").join(file), &chart).unwrap();

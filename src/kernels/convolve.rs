@@ -5,7 +5,7 @@ use minijinja::{Value, context};
 use super::chain::{Beside, Op, Writer};
 use super::kernel::{Access, Dispatch, Grid, Kernel, binding, operand_texts};
 use super::lattice::Lattice;
-use super::product::{Direction, coefficients, part_text};
+use super::product::{Direction, coefficients, part_in_tile};
 use super::step::{Place, Step};
 use super::tile::Tile;
 use crate::error::Result;
@@ -63,7 +63,7 @@ impl Convolve<'_> {
             lattice => !is_whole,
             several => self.targets > 1,
             parts => self.lattice.targets() > 1,
-            weight => part_text(self.weight),
+            weight => part_in_tile(self.weight, self.tile),
             source => context! { aligned => source_aligned, through => writer.read(self.activation, self.part, "x") },
             epilogue => writer.lines(self.epilogue),
             operands => operand_texts(self.operands, |_| aligned),

@@ -31,6 +31,15 @@ pub(super) fn part_text(part: WeightPart) -> &'static str {
     }
 }
 
+/// The same for a tile: one that keeps weights in workgroup memory changes each only once, so that the whole weight is the
+/// part with both coefficients 1 there, in one text for both.
+pub(super) fn part_in_tile(part: WeightPart, tile: Tile) -> &'static str {
+    match (part, tile) {
+        (WeightPart::Scaled { .. }, Tile::Large | Tile::Medium | Tile::Small) => "scaled",
+        (part, _) => part_text(part),
+    }
+}
+
 /// c₊ and c₋ of a weight part.
 pub(super) fn coefficients(part: WeightPart) -> (f32, f32) {
     match part {
@@ -98,7 +107,7 @@ impl Product<'_> {
             several => self.targets > 1,
             parts => self.parts > 1,
             lattice => false,
-            weight => part_text(self.weight),
+            weight => part_in_tile(self.weight, self.tile),
             source => context! { aligned => source_aligned, through => writer.read(self.activation, self.part, "x") },
             prologue => writer.lines(self.prologue),
             epilogue => writer.lines(self.epilogue),
