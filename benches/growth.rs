@@ -36,8 +36,10 @@ struct Size {
 
 const BASE: Size = Size { batch: 256, width: 256, depth: 4, targets: 1 };
 
-/// What grows, its name, and how a size is made larger by a factor.
-const AXES: [(&str, fn(usize) -> Size); 4] = [
+/// The name of what grows, and how a size is made larger by a factor.
+type Axis = (&'static str, fn(usize) -> Size);
+
+const AXES: [Axis; 4] = [
     ("batch", |factor| Size { batch: BASE.batch * factor, ..BASE }),
     ("width", |factor| Size { width: BASE.width * factor, ..BASE }),
     ("depth", |factor| Size { depth: BASE.depth * factor, ..BASE }),
