@@ -236,11 +236,13 @@ fn a_convolutional_network_has_the_same_curves_on_every_backend() {
     };
     let by = |backend| Options { backend, ..Options::default() };
     let exact = on(by(Backend::Reference));
-    let mut backends = vec![by(Backend::Cpu)];
-    #[cfg(feature = "gpu")]
-    backends.push(Options { gpu: Some(device::shared()), ..by(Backend::Gpu) });
+    let backends = [
+        by(Backend::Cpu),
+        #[cfg(feature = "gpu")]
+        Options { gpu: Some(device::shared()), ..by(Backend::Gpu) },
+    ];
     for options in backends {
-        for (found, exact) in on(options.clone()).iter().zip(&exact) {
+        for (found, exact) in on(options).iter().zip(&exact) {
             assert_eq!(found.shape(), exact.shape());
             for (found, exact) in found.data().iter().zip(exact.data()) {
                 assert_abs_diff_eq!(found, exact, epsilon = 1e-5);
