@@ -64,44 +64,39 @@ fn merge(draft: &mut Draft, index: usize, counts: &[usize]) -> Result<bool> {
 }
 
 /// The layers that make a value together with a factor and an offset, each with its step; none where that is not exact.
-fn merged(
-    draft: &Draft,
-    counts: &[usize],
-    mut value: DraftId,
-    mut moved: Moved,
-) -> Result<Option<Vec<(usize, Layer)>>> {
-    while counts[value] == 1 {
+fn merged(draft: &Draft, counts: &[usize], value: DraftId, moved: Moved) -> Result<Option<Vec<(usize, Layer)>>> {
+    let mut layers = Vec::new();
+    let mut pending = vec![(value, moved)];
+    while let Some((value, moved)) = pending.pop() {
+        if counts[value] != 1 {
+            return Ok(None);
+        }
         let Some((maker, layer)) = draft.layer_before(value) else { return Ok(None) };
         let inputs = &draft.steps[maker].inputs;
         let before = &draft.values[inputs[0]].shape;
         let shape = &draft.values[value].shape;
-        moved = match layer {
-            Layer::Reshape(_) => moved.before_reshape(shape, before)?,
-            Layer::Transpose(transpose) => moved.before_transpose(transpose.order()),
-            Layer::MaxPool(_) => match moved.before_max_pool(shape, before)? {
-                Some(passed) => passed,
-                None => return Ok(None),
-            },
+        match layer {
+            Layer::Reshape(_) => pending.push((inputs[0], moved.before_reshape(shape, before)?)),
+            Layer::Transpose(transpose) => pending.push((inputs[0], moved.before_transpose(transpose.order()))),
+            Layer::MaxPool(_) => {
+                let Some(passed) = moved.before_max_pool(shape, before)? else { return Ok(None) };
+                pending.push((inputs[0], passed));
+            }
             Layer::Concat(concat) => {
-                let mut all = Vec::new();
                 let mut first = 0;
                 for &input in inputs {
                     let end = first + draft.values[input].shape.dims()[concat.axis()];
-                    match merged(draft, counts, input, moved.of_range(concat.axis(), first..end))? {
-                        Some(layers) => all.extend(layers),
-                        None => return Ok(None),
-                    }
+                    pending.push((input, moved.of_range(concat.axis(), first..end)?));
                     first = end;
                 }
-                return Ok(Some(all));
             }
             Layer::Dense(dense) => {
                 let Some((scale, offset)) = moved.of_axis(shape, shape.rank() - 1)? else { return Ok(None) };
-                return Ok(Some(vec![(maker, Layer::Dense(into_dense(dense, &scale, &offset)?))]));
+                layers.push((maker, Layer::Dense(into_dense(dense, &scale, &offset)?)));
             }
             Layer::Conv(conv) => {
                 let Some((scale, offset)) = moved.of_axis(shape, 0)? else { return Ok(None) };
-                return Ok(Some(vec![(maker, Layer::Conv(into_conv(conv, &scale, &offset)?))]));
+                layers.push((maker, Layer::Conv(into_conv(conv, &scale, &offset)?)));
             }
             Layer::AveragePool(_)
             | Layer::Sum(_)
@@ -110,10 +105,9 @@ fn merged(
             | Layer::AxisMap(_)
             | Layer::Multiply(_)
             | Layer::Lookup(_) => return Ok(None),
-        };
-        value = inputs[0];
+        }
     }
-    Ok(None)
+    Ok(Some(layers))
 }
 
 /// s₂ ⊙ (s₁ ⊙ x + o₁) + o₂ as one layer.
@@ -171,19 +165,19 @@ impl Moved {
     }
 
     /// Of positions `range` along an axis of the value.
-    fn of_range(&self, axis: usize, range: Range<usize>) -> Self {
+    fn of_range(&self, axis: usize, range: Range<usize>) -> Result<Self> {
         let cut = |tensor: &Tensor| match tensor.shape().dims().get(axis) {
-            None | Some(1) => tensor.clone(),
+            None | Some(1) => Ok(tensor.clone()),
             Some(&extent) => {
                 let mut dims = tensor.shape().dims().to_vec();
                 let inner: usize = dims[axis + 1..].iter().product();
                 dims[axis] = range.len();
                 let runs = tensor.data().chunks_exact(extent * inner);
                 let kept = runs.flat_map(|run| &run[range.start * inner..range.end * inner]).copied().collect();
-                Tensor::new(dims, kept).expect("as many as the range has")
+                Tensor::new(dims, kept)
             }
         };
-        Moved { scale: cut(&self.scale), offset: cut(&self.offset) }
+        Ok(Moved { scale: cut(&self.scale)?, offset: cut(&self.offset)? })
     }
 
     /// Factor and offset as one number for each position along `axis`, if all that share a position agree.

@@ -119,3 +119,14 @@ pub fn thousands(number: usize) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_have_three_digits_or_are_whole() {
+        let texts = [0.34, 9.994, 9.996, 99.94, 99.96, 12_345.6].map(rate_of);
+        assert_eq!(texts, ["0.34", "9.99", "10.0", "99.9", "100", "12,346"]);
+    }
+}

@@ -102,11 +102,13 @@ fn conditions_on_one_class_share_the_way_back_above_them() {
 
 #[test]
 fn what_a_condition_does_not_reach_is_the_same_for_every_target() {
-    // Nothing is masked apart: three equal targets, told apart by no condition.
+    // Three equal targets that no condition tells apart: there is none, or one for all of them.
     for preset in ["gradient-x-input", "epsilon-plus"] {
         let composite = Composite::preset(preset).unwrap();
         let ask = Request::new(Targets::Classes(vec![2; 3])).start(Start::Contrast).keep("relu");
         assert_backends_agree(residual_convnet(35), &composite, 3, &ask, preset);
+        let ask = ask.condition(Condition::new().only("sum", [0, 5]));
+        assert_agree(vec![on(Backend::Cpu)], residual_convnet(35), &composite, 3, &ask, preset);
         assert_backends_agree(
             mlp(36, &[9, 14, 8, 4], Activation::Relu, true),
             &composite,
