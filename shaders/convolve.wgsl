@@ -21,6 +21,7 @@
 {% set dropped = " || !is_target(row)" if lattice else "" %}
 {{ lib.store(3, aligned, first, dropped) }}
 {% if slice > 0 %}{{ sums.slices(slice, aligned, first, dropped) }}{% endif %}
+{% include "lib/pair.wgsl" %}
 {% include "lib/part.wgsl" %}
 
 struct Phase {
@@ -102,8 +103,7 @@ fn reach(lead: Lead, tap: u32) -> u32 {
 // Four channels from `channel` on of what `reach` found; zeros outside, and beyond the last channel.
 fn fetch(pixel: u32, channel: u32) -> vec4<f32> {
     let element = pixel + channel;
-    let x = {{ lib.four("source", source.aligned) }};
-    let v = {{ source.through }};
+{{ lib.read(source, added) }}
 {% if source.aligned %}
     return select(vec4(0.0), v, pixel != OUTSIDE);
 {% else %}

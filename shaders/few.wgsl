@@ -28,6 +28,10 @@ fn main(
     var sum{{ r }} = vec4<f32>();
 {% endfor %}
 
+{% if added %}
+    for (var product = 0u; product < 2u; product += 1u) {
+    is_second = product == 1u;
+{% endif %}
     for (var k = local / {{ quads }}u * 4u; k < end; k += {{ lanes * 4 }}u) {
         let b = block(column, k);
 {% for r in range(rows) %}
@@ -37,6 +41,9 @@ fn main(
 {% endfor %}
 {% endfor %}
     }
+{% if added %}
+    }
+{% endif %}
 
     // At each level the upper half of the invocations hands over to the lower. Each does so in the slot that it alone has read
     // before, so that one barrier a level is enough.

@@ -33,17 +33,41 @@ fn main(
     var pixel{{ r }} = reach(lead{{ r }}, tap);
 {% endfor %}
 {% endif %}
+{% if added %}
+    let own_end = depth(tile.z);
+    let second = (own_end + {{ deepest - 1 }}u) / {{ deepest }}u * {{ deepest }}u;
+    let end = second + own_end;
+{% else %}
     let end = depth(tile.z);
+{% endif %}
     // At least once: a phase that takes no tap has zeros to store.
     var begin = 0u;
     loop {
         let until = min(begin + SLICE, end);
         for (var k = begin; k < until; k += 4u) {
+{% if added %}
+            if k >= own_end && k < second {
+                continue;
+            }
+            is_second = k >= second;
+{% if windowed %}
+            if k == second {
+                channel = 0u;
+                tap = 0u;
+                weights = weights_of(tap);
 {% for r in range(rows) %}
-            let a{{ r }} = {{ "fetch(pixel" ~ r ~ ", channel)" if windowed else "source4(lead" ~ r ~ ", k)" }};
+                pixel{{ r }} = reach(lead{{ r }}, tap);
+{% endfor %}
+            }
+{% else %}
+            let k_of_source = select(k, k - second, is_second);
+{% endif %}
+{% endif %}
+{% for r in range(rows) %}
+            let a{{ r }} = {{ "fetch(pixel" ~ r ~ ", channel)" if windowed else "source4(lead" ~ r ~ ", k_of_source)" if added else "source4(lead" ~ r ~ ", k)" }};
 {% endfor %}
 {% for c in range(quads) %}
-            let b{{ c }} = block_of(column + {{ c * lanes * 4 }}u, {{ "channel, weights" if windowed else "k, 0u" }});
+            let b{{ c }} = block_of(column + {{ c * lanes * 4 }}u, {{ "channel, weights" if windowed else "k_of_source, 0u" if added else "k, 0u" }});
 {% for r in range(rows) %}
 {% for i in range(4) %}
             sum{{ r }}_{{ c }} = fma(vec4(a{{ r }}[{{ i }}]), b{{ c }}[{{ i }}], sum{{ r }}_{{ c }});

@@ -16,18 +16,19 @@
 {{ lib.chain("epilogue", epilogue) }}
 {{ lib.store(3, aligned) }}
 {% if slice > 0 %}{{ sums.slices(slice, aligned, "step.first", "") }}{% endif %}
+{% include "lib/pair.wgsl" %}
 {% include "lib/part.wgsl" %}
 
 // Four elements of a source row from `k` on; zeros beyond its end, whatever lies there.
 fn source4(row: u32, k: u32) -> vec4<f32> {
     let at = place(row, k, step.depth);
     let element = at.element;
-    let x = {{ lib.four("source", source.aligned) }};
-    let v = prologue(at, {{ source.through }});
+{{ lib.read(source, added) }}
+    let x_of_k = prologue(at, v);
 {% if source.aligned %}
-    return select(vec4(0.0), v, k < step.depth);
+    return select(vec4(0.0), x_of_k, k < step.depth);
 {% else %}
-    return select(vec4(0.0), v, vec4(k, k + 1u, k + 2u, k + 3u) < vec4(step.depth));
+    return select(vec4(0.0), x_of_k, vec4(k, k + 1u, k + 2u, k + 3u) < vec4(step.depth));
 {% endif %}
 }
 

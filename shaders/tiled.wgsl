@@ -63,7 +63,13 @@ fn main(
     let lead{{ i }} = lead(min(first_row + quad * 4u + {{ i }}u, rows() - 1u));
 {% endfor %}
 {% endif %}
+{% if added %}
+    let own_end = depth(tile.z);
+    let second = (own_end + {{ deepest - 1 }}u) / {{ deepest }}u * {{ deepest }}u;
+    let end = second + own_end;
+{% else %}
     let end = depth(tile.z);
+{% endif %}
 {% if within_taps %}
     var tap = 0u;
     var channel = depth_quad * 4u;
@@ -73,7 +79,7 @@ fn main(
         pixels = reach_four(quad, tap);
     }
 {% else %}
-    let last_quad = (end - 1u) / 4u;
+    let last_quad = ({{ "own_end" if added else "end" }} - 1u) / 4u;
 {% endif %}
 
     // Quads of rows and columns are dealt out in turn, so that neighbours read neighbouring vectors and store them side by side.
@@ -85,7 +91,12 @@ fn main(
 {% endfor %}
 {% endfor %}
 
-{% macro load(k) %}
+{% macro load(at) %}
+{% set k = "k_of_source" if added else at %}
+{% if added and not within_taps %}
+is_second = {{ at }} >= second;
+    let k_of_source = select({{ at }}, {{ at }} - second, is_second);
+    {% endif %}
 if brings_source {
         next = transpose(mat4x4(
 {% for i in range(4) %}
@@ -121,6 +132,12 @@ if brings_source {
             if channel >= step.depth {
                 channel = depth_quad * 4u;
                 tap += 1u;
+{% if added %}
+                if tap == phase.taps {
+                    tap = 0u;
+                    is_second = true;
+                }
+{% endif %}
                 weights = weights_of(tap);
                 if brings_source {
                     pixels = reach_four(quad, tap);

@@ -5,6 +5,23 @@
 {% if aligned %}{{ buffer }}[element / 4u]{% else %}vec4({{ buffer }}[element], {{ buffer }}[element + 1u], {{ buffer }}[element + 2u], {{ buffer }}[element + 3u]){% endif %}
 {%- endmacro %}
 
+{# What a product reads of `element`, through what its source is read through. #}
+{% macro read(source, added) -%}
+{% if added %}
+    var v: vec4<f32>;
+    if is_second {
+        let x = {{ four("added_source", source.aligned) }};
+        v = {{ added.through }};
+    } else {
+        let x = {{ four("source", source.aligned) }};
+        v = {{ source.through }};
+    }
+{% else %}
+    let x = {{ four("source", source.aligned) }};
+    let v = {{ source.through }};
+{% endif %}
+{%- endmacro %}
+
 {% macro element_type(aligned) -%}{% if aligned %}vec4<f32>{% else %}f32{% endif %}{%- endmacro %}
 
 {% macro operand(o) %}

@@ -12,6 +12,9 @@ struct Step {
     negative: f32,                // c₋
     entries: u32,                 // of a lookup's table
     units: u32,                   // phases · groups of a convolution, each with tiles of its own
+    added_positive: f32,          // c₊ of the second of two products that are summed
+    added_negative: f32,          // c₋
+    unused: vec2<u32>,
     geometry: array<vec4<u32>, 2>, // what a move or a start is told beside
     window: array<vec4<i32>, 7>,  // how a window's targets reach their sources
     offsets: array<vec4<u32>, 4>, // where each parameter begins

@@ -67,7 +67,7 @@ impl Weights {
         let Some(id) = step.layer else { return Ok(Tool::Nothing) };
         let node = network.layer(id);
         Ok(match (&step.work, &node.layer) {
-            (Work::Product { direction, weight }, Layer::Dense(dense)) => {
+            (Work::Product { direction, weight, addend: None }, Layer::Dense(dense)) => {
                 let is_large = dense.weight().data().len() > LARGE;
                 Tool::Product(if few_rows && is_large {
                     let (weight, direction, part) = (Arc::clone(dense.weight()), *direction, *weight);
@@ -76,7 +76,7 @@ impl Weights {
                     Weight::Packed(self.packed(dense, key(id, *direction, *weight), *direction, *weight))
                 })
             }
-            (Work::Convolve { direction, weight }, Layer::Conv(conv)) => {
+            (Work::Convolve { direction, weight, addend: None }, Layer::Conv(conv)) => {
                 Tool::Convolve(self.convolution(Extents::of(network, node), conv, id, *direction, *weight))
             }
             (Work::AveragePool { direction, weight }, Layer::AveragePool(pool)) => {

@@ -83,6 +83,7 @@ impl Explainer {
         let on_host = |chunks| Target {
             budget: self.memory.map_or(usize::MAX, |bytes| bytes / chunks),
             samples: self.samples.unwrap_or(usize::MAX),
+            pairs: false,
             ..Target::UNLIMITED
         };
         match (&self.engine, ask) {

@@ -211,6 +211,10 @@ impl Preparation<'_> {
                             let source = step.source.ok_or_else(|| Error::internal("the step reads no rows"))?;
                             memory.buffer(plan, source.buffer)?
                         }
+                        binding::ADDEND => {
+                            let source = addend_of(step).ok_or_else(|| Error::internal("the step is no pair"))?;
+                            memory.buffer(plan, source)?
+                        }
                         binding::PARAMETERS => &parameters,
                         binding::TABLE => table.as_ref().unwrap_or(&memory.explained),
                         binding::GIVEN => &memory.given,
@@ -239,6 +243,12 @@ fn measure_of(step: &Step) -> Option<(LayerId, Measure)> {
         (Work::Measure(measure), Some(layer)) => Some((layer, *measure)),
         _ => None,
     }
+}
+
+/// The rows of the second of two products that are summed.
+fn addend_of(step: &Step) -> Option<BufferId> {
+    let (Work::Product { addend, .. } | Work::Convolve { addend, .. }) = &step.work else { return None };
+    addend.map(|addend| addend.source.buffer)
 }
 
 fn range(buffer: &wgpu::Buffer, offset: u64, size: u64) -> wgpu::BindingResource<'_> {

@@ -6,7 +6,7 @@ use super::bindings::Bindings;
 use super::tuned::{ProductKind, ProductShape, Table};
 use crate::error::{Error, Result};
 use crate::kernels::{
-    Direction, Dispatch, Elementwise, Move, Op, Operand, Product, Reduce, Reduction, Start, Strips, Tile, Tiling,
+    Addend, Direction, Dispatch, Elementwise, Move, Op, Operand, Product, Reduce, Reduction, Start, Strips, Tile, Tiling,
 };
 use crate::layers::{AxisMap, Layer};
 use crate::network::Network;
@@ -197,7 +197,7 @@ impl Translator<'_> {
     }
 
     fn products(&self, job: &Job<'_>) -> Result<Vec<Choice>> {
-        let (Work::Product { direction, weight }, Some(layer)) = (&job.step.work, job.step.layer) else {
+        let (Work::Product { direction, weight, .. }, Some(layer)) = (&job.step.work, job.step.layer) else {
             return Err(Error::internal("a product is of a layer"));
         };
         let Layer::Dense(dense) = &self.network.layer(layer).layer else {
@@ -246,6 +246,7 @@ impl Translator<'_> {
                     targets: job.targets,
                     activation: source.activation,
                     part: source.part,
+                    addend: job.addend(),
                     prologue: &[],
                     epilogue: job.epilogue,
                     operands: &job.bindings.operands,
@@ -388,6 +389,12 @@ impl Job<'_> {
     /// What the step reads.
     pub(super) fn source(&self) -> Result<plan::Operand> {
         self.step.source.ok_or_else(|| Error::internal("the step reads rows"))
+    }
+
+    /// The second product that its sums go on with.
+    pub(super) fn addend(&self) -> Option<Addend> {
+        let (Work::Product { addend, .. } | Work::Convolve { addend, .. }) = &self.step.work else { return None };
+        addend.map(|plan::Addend { source, weight }| Addend { activation: source.activation, part: source.part, weight })
     }
 }
 

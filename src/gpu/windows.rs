@@ -73,7 +73,7 @@ impl Translator<'_> {
     pub(super) fn windows(&self, job: &Job<'_>) -> Result<Vec<Choice>> {
         let (node, lattice) = self.windowed(job.step)?;
         let work = match (&job.step.work, &node.layer) {
-            (Work::Convolve { direction, weight }, Layer::Conv(conv)) => match Way::of(self.network, node, conv)? {
+            (Work::Convolve { direction, weight, .. }, Layer::Conv(conv)) => match Way::of(self.network, node, conv)? {
                 Way::Channels => WindowWork::Convolve(*weight),
                 Way::Dense | Way::Product => {
                     return self.convolution(job, conv, through_weight(conv, *direction), *weight);
@@ -140,6 +140,7 @@ impl Translator<'_> {
                     tile_rows,
                     activation: source.activation,
                     part: source.part,
+                    addend: job.addend(),
                     epilogue: job.epilogue,
                     operands: &job.bindings.operands,
                     places: &job.bindings.places,

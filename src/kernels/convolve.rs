@@ -5,9 +5,9 @@ use minijinja::{Value, context};
 use super::chain::{Beside, Op, Writer};
 use super::kernel::{Access, Dispatch, Grid, Kernel, binding, operand_texts};
 use super::lattice::Lattice;
-use super::product::{Direction, coefficients, part_in_tile};
+use super::product::{Addend, Direction, coefficients, part_in_tile};
 use super::step::{Place, Step};
-use super::tile::Tile;
+use super::tile::{DEEPEST, Tile};
 use crate::error::Result;
 use crate::layers::Activation;
 use crate::rules::{InputPart, WeightPart};
@@ -35,6 +35,7 @@ pub(crate) struct Convolve<'a> {
     pub tile_rows: usize,
     pub activation: Option<Activation>,
     pub part: InputPart,
+    pub addend: Option<Addend>,
     pub epilogue: &'a [Op],
     pub operands: &'a [Beside],
     pub places: &'a [Place],
@@ -54,30 +55,6 @@ impl Convolve<'_> {
         let geometry = self.tile.geometry(self.tile_rows);
         let backward = self.direction == Direction::Backward;
         let is_whole = self.lattice.is_whole();
-        let text = context! {
-            units => true,
-            windowed => true,
-            // Steps of k that never leave a tap find its pixels once a tap.
-            within_taps => geometry.depth > 0 && self.depth.is_multiple_of(geometry.depth),
-            backward,
-            lattice => !is_whole,
-            several => self.targets > 1,
-            parts => self.lattice.targets() > 1,
-            weight => part_in_tile(self.weight, self.tile),
-            source => context! { aligned => source_aligned, through => writer.read(self.activation, self.part, "x") },
-            epilogue => writer.lines(self.epilogue),
-            operands => operand_texts(self.operands, |_| aligned),
-            parameters => writer.has_parameters(),
-            aligned,
-            ..Value::from_serialize(geometry)
-        };
-        let bound = [
-            (binding::WEIGHT, Access::Read),
-            (binding::TARGET, Access::Write),
-            (binding::SOURCE, Access::Read),
-            (binding::TABLE, Access::Read),
-        ];
-        let label = if backward { "convolve backward" } else { "convolve forward" };
         // The weight's rows are coarse channels.
         let group_rows = if backward { self.depth } else { columns };
         let weight_rows = (group_rows * self.groups, group_rows);
@@ -105,6 +82,34 @@ impl Convolve<'_> {
             ),
             ..Step::default()
         };
+        let step_of_k = if self.addend.is_some() { DEEPEST } else { geometry.depth };
+        let text = context! {
+            units => true,
+            windowed => true,
+            // Steps of k that never leave a tap find its pixels once a tap.
+            within_taps => geometry.depth > 0 && self.depth.is_multiple_of(step_of_k),
+            backward,
+            lattice => !is_whole,
+            several => self.targets > 1,
+            parts => self.lattice.targets() > 1,
+            weight => part_in_tile(self.weight, self.tile, self.addend.is_some()),
+            source => context! { aligned => source_aligned, through => writer.read(self.activation, self.part, "x") },
+            added => Addend::told(self.addend, &mut writer, &mut step),
+            epilogue => writer.lines(self.epilogue),
+            operands => operand_texts(self.operands, |_| aligned),
+            parameters => writer.has_parameters(),
+            aligned,
+            ..Value::from_serialize(geometry)
+        };
+        let bound = [
+            Some((binding::WEIGHT, Access::Read)),
+            Some((binding::TARGET, Access::Write)),
+            Some((binding::SOURCE, Access::Read)),
+            Some((binding::TABLE, Access::Read)),
+            self.addend.map(|_| (binding::ADDEND, Access::Read)),
+        ];
+        let bound: Vec<(u32, Access)> = bound.into_iter().flatten().collect();
+        let label = if backward { "convolve backward" } else { "convolve forward" };
         writer.fill(&mut step)?;
         step.place(self.places);
         let kernel = Kernel::new(label, "convolve.wgsl", text, &bound, &writer, self.operands.len())?;

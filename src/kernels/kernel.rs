@@ -84,7 +84,9 @@ pub(crate) mod binding {
     /// A table of positions or entries, or the explained targets.
     pub(crate) const TABLE: u32 = 6;
     pub(crate) const GIVEN: u32 = 7;
-    pub(crate) const OPERANDS: u32 = 8;
+    /// The rows of the second of two products that are summed.
+    pub(crate) const ADDEND: u32 = 8;
+    pub(crate) const OPERANDS: u32 = 9;
 }
 
 /// An operand as the templates see it.
@@ -198,7 +200,7 @@ pub(crate) fn texts() -> impl Iterator<Item = &'static str> {
     TEXTS.into_iter().map(|(_, text)| text)
 }
 
-const TEXTS: [(&str, &str); 16] = [
+const TEXTS: [(&str, &str); 17] = [
     ("block.wgsl", include_str!("../../shaders/block.wgsl")),
     ("convolve.wgsl", include_str!("../../shaders/convolve.wgsl")),
     ("elementwise.wgsl", include_str!("../../shaders/elementwise.wgsl")),
@@ -206,6 +208,7 @@ const TEXTS: [(&str, &str); 16] = [
     ("free.wgsl", include_str!("../../shaders/free.wgsl")),
     ("lib/chain.wgsl", include_str!("../../shaders/lib/chain.wgsl")),
     ("lib/functions.wgsl", include_str!("../../shaders/lib/functions.wgsl")),
+    ("lib/pair.wgsl", include_str!("../../shaders/lib/pair.wgsl")),
     ("lib/part.wgsl", include_str!("../../shaders/lib/part.wgsl")),
     ("lib/slices.wgsl", include_str!("../../shaders/lib/slices.wgsl")),
     ("lib/step.wgsl", include_str!("../../shaders/lib/step.wgsl")),

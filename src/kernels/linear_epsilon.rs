@@ -116,6 +116,7 @@ impl LinearEpsilon {
             targets: shape.targets,
             activation: None,
             part: InputPart::Whole,
+            addend: None,
             prologue: &prologue,
             epilogue: &epilogue,
             operands: if shape.input == InputPart::One { &[beside] } else { &[beside, beside] },

@@ -94,6 +94,7 @@ impl LinearForward {
             targets: 1,
             activation: None,
             part: shape.input,
+            addend: None,
             prologue: &[],
             epilogue: &epilogue,
             operands: &[],

@@ -94,7 +94,7 @@ pub(crate) use convolve::Convolve;
 pub(crate) use elementwise::{Elementwise, Move, Strips};
 pub(crate) use kernel::{Access, Dispatch, Grid, Kernel, binding, texts};
 pub(crate) use lattice::Lattice;
-pub(crate) use product::Product;
+pub(crate) use product::{Addend, Product};
 pub(crate) use reduce::{Reduce, Reduction};
 pub(crate) use start::{Mode, Start};
 pub(crate) use step::{Batch, Place, Step};

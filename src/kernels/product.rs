@@ -32,10 +32,11 @@ pub(super) fn part_text(part: WeightPart) -> &'static str {
 }
 
 /// The same for a tile: one that keeps weights in workgroup memory changes each only once, so that the whole weight is the
-/// part with both coefficients 1 there, in one text for both.
-pub(super) fn part_in_tile(part: WeightPart, tile: Tile) -> &'static str {
+/// part with both coefficients 1 there, in one text for both. The parts of a pair are told by their coefficients alone.
+pub(super) fn part_in_tile(part: WeightPart, tile: Tile, is_pair: bool) -> &'static str {
     match (part, tile) {
         (WeightPart::Scaled { .. }, Tile::Large | Tile::Medium | Tile::Small) => "scaled",
+        (WeightPart::Scaled { .. }, _) if is_pair => "scaled",
         (part, _) => part_text(part),
     }
 }
@@ -45,6 +46,24 @@ pub(super) fn coefficients(part: WeightPart) -> (f32, f32) {
     match part {
         WeightPart::Scaled { positive, negative } => (positive, negative),
         WeightPart::Squared | WeightPart::One => (1.0, 1.0),
+    }
+}
+
+/// The second of two products that are summed: other rows through another part of the same weight.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Addend {
+    pub activation: Option<Activation>,
+    pub part: InputPart,
+    /// Both products' parts are scaled ones.
+    pub weight: WeightPart,
+}
+
+impl Addend {
+    /// What it adds to a kernel: what the templates see, and its coefficients in the step.
+    pub(super) fn told(addend: Option<Self>, writer: &mut Writer, step: &mut Step) -> Value {
+        let Some(Addend { activation, part, weight }) = addend else { return Value::from(()) };
+        (step.added_positive, step.added_negative) = coefficients(weight);
+        context! { through => writer.read(activation, part, "x"), binding => binding::ADDEND }
     }
 }
 
@@ -71,6 +90,7 @@ pub(crate) struct Product<'a> {
     pub targets: usize,
     pub activation: Option<Activation>,
     pub part: InputPart,
+    pub addend: Option<Addend>,
     pub prologue: &'a [Op],
     pub epilogue: &'a [Op],
     /// Operands of both chains; the first `before` are the prologue's.
@@ -99,29 +119,6 @@ impl Product<'_> {
         let source_aligned = self.depth.is_multiple_of(4);
         let geometry = self.tile.geometry(self.tile_rows);
         let (positive, negative) = coefficients(self.weight);
-        let text = context! {
-            units => false,
-            windowed => false,
-            within_taps => false,
-            backward => self.direction == Direction::Backward,
-            several => self.targets > 1,
-            parts => self.parts > 1,
-            lattice => false,
-            weight => part_in_tile(self.weight, self.tile),
-            source => context! { aligned => source_aligned, through => writer.read(self.activation, self.part, "x") },
-            prologue => writer.lines(self.prologue),
-            epilogue => writer.lines(self.epilogue),
-            operands => operand_texts(self.operands, |index| if index < self.before { source_aligned } else { aligned }),
-            parameters => writer.has_parameters(),
-            aligned,
-            ..Value::from_serialize(geometry)
-        };
-        let bound =
-            [(binding::WEIGHT, Access::Read), (binding::TARGET, Access::Write), (binding::SOURCE, Access::Read)];
-        let label = match self.direction {
-            Direction::Forward => "linear forward",
-            Direction::Backward => "linear backward",
-        };
         let mut step = Step {
             depth: self.depth as u32,
             width: self.width as u32,
@@ -134,6 +131,35 @@ impl Product<'_> {
             positive,
             negative,
             ..Step::default()
+        };
+        let text = context! {
+            units => false,
+            windowed => false,
+            within_taps => false,
+            backward => self.direction == Direction::Backward,
+            several => self.targets > 1,
+            parts => self.parts > 1,
+            lattice => false,
+            weight => part_in_tile(self.weight, self.tile, self.addend.is_some()),
+            source => context! { aligned => source_aligned, through => writer.read(self.activation, self.part, "x") },
+            added => Addend::told(self.addend, &mut writer, &mut step),
+            prologue => writer.lines(self.prologue),
+            epilogue => writer.lines(self.epilogue),
+            operands => operand_texts(self.operands, |index| if index < self.before { source_aligned } else { aligned }),
+            parameters => writer.has_parameters(),
+            aligned,
+            ..Value::from_serialize(geometry)
+        };
+        let bound = [
+            Some((binding::WEIGHT, Access::Read)),
+            Some((binding::TARGET, Access::Write)),
+            Some((binding::SOURCE, Access::Read)),
+            self.addend.map(|_| (binding::ADDEND, Access::Read)),
+        ];
+        let bound: Vec<(u32, Access)> = bound.into_iter().flatten().collect();
+        let label = match self.direction {
+            Direction::Forward => "linear forward",
+            Direction::Backward => "linear backward",
         };
         writer.fill(&mut step)?;
         step.place(self.places);

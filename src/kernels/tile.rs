@@ -92,10 +92,15 @@ pub(super) struct Geometry {
     lanes: usize,
     /// Steps of k that are summed from zero; 0 for the shape that adds up in a tree.
     slice: usize,
+    /// [`DEEPEST`].
+    deepest: usize,
 }
 
 /// Steps of k that are summed from zero: a multiple of every tile's depth, so that all shapes add in one order.
 const SLICE: usize = 512;
+
+/// The most steps of k that any tile takes at a time: where the second of two products begins, all of them begin a step.
+pub(super) const DEEPEST: usize = 16;
 
 /// Rows that the kernel for few rows takes.
 const FEW: usize = 8;
@@ -148,6 +153,7 @@ impl Tile {
             thread_columns,
             lanes: 0,
             slice: SLICE,
+            deepest: DEEPEST,
         };
         let untiled = |body, columns, lanes, slice| Geometry {
             body,
@@ -158,6 +164,7 @@ impl Tile {
             depth: 0,
             thread_rows: 0,
             thread_columns: 0,
+            deepest: DEEPEST,
         };
         match self {
             Tile::Large => tiled(128, 8, 8, 8),

@@ -73,6 +73,7 @@ impl Windowed<'_> {
             several => self.targets > 1,
             parts => pixels > 1,
             weighted => weight.is_some(),
+            added => false,
             weight => part_text(weight.unwrap_or(WeightPart::WHOLE)),
             of_sample => self.work == WindowWork::Unpool { of_sample: true },
             source => context! { through => writer.read(self.activation, self.part, "x") },

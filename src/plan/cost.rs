@@ -64,8 +64,9 @@ impl Plan {
             let target = &self.buffers[step.target.index()];
             let node = network.layer(layer);
             let (each, weights) = multiply_adds(network, node);
-            cost.operations = 2 * (self.rows(target.rows, samples) * each) as u64;
-            cost.weights = (weights * size_of::<f32>()) as u64;
+            let products = products(&step.work);
+            cost.operations = products * 2 * (self.rows(target.rows, samples) * each) as u64;
+            cost.weights = products * (weights * size_of::<f32>()) as u64;
         }
         cost
     }
@@ -75,9 +76,9 @@ impl Plan {
         let mut cost = Cost::default();
         for (position, step) in self.steps.iter().enumerate() {
             let of_step = self.step_cost(network, step, samples);
-            let is_product = matches!(step.work, Work::Product { .. } | Work::Convolve { .. });
-            cost.products += usize::from(is_product);
-            cost.others += usize::from(!is_product);
+            let products = products(&step.work);
+            cost.products += products as usize;
+            cost.others += usize::from(products == 0);
             cost.operations += of_step.operations;
             cost.forward_operations += if position < self.forward { of_step.operations } else { 0 };
             cost.bytes += of_step.bytes();
@@ -112,6 +113,14 @@ impl Plan {
             Rows::Sample => samples,
             Rows::Target => samples * self.targets,
         }
+    }
+}
+
+/// How many products a step sums.
+fn products(work: &Work) -> u64 {
+    match work {
+        Work::Product { addend, .. } | Work::Convolve { addend, .. } => 1 + u64::from(addend.is_some()),
+        _ => 0,
     }
 }
 

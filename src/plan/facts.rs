@@ -21,6 +21,8 @@ pub struct Facts {
     pub fuse: bool,
     /// A factor that the shares of one value have in common is multiplied once, behind their sum.
     pub factor: bool,
+    /// Two products of a layer that are added are one step's sums, where the executor can.
+    pub pair: bool,
     /// Where targets are one and the same, relevance is computed once as far as no mask has told it apart.
     pub share: bool,
 }
@@ -34,6 +36,7 @@ impl Default for Facts {
             split_forward: true,
             fuse: true,
             factor: true,
+            pair: true,
             share: true,
         }
     }

@@ -24,11 +24,11 @@ impl Builder<'_> {
         let source = self.operand_in(node.inputs[0], self.layout_read(node, 0));
         match &node.layer {
             Layer::Dense(dense) => {
-                let work = Work::Product { direction: Direction::Forward, weight: WeightPart::WHOLE };
+                let work = Work::Product { direction: Direction::Forward, weight: WeightPart::WHOLE, addend: None };
                 self.compute(id, node.output, work, source, bias_added(id, dense.bias().is_some()))
             }
             Layer::Conv(conv) => {
-                let work = Work::Convolve { direction: Direction::Forward, weight: WeightPart::WHOLE };
+                let work = Work::Convolve { direction: Direction::Forward, weight: WeightPart::WHOLE, addend: None };
                 self.compute(id, node.output, work, source, bias_added(id, conv.bias().is_some()))
             }
             Layer::AveragePool(_) => {

@@ -13,6 +13,7 @@ mod forward;
 mod fuse;
 mod layout;
 mod linear;
+mod pair;
 mod print;
 mod relevance;
 mod split;
@@ -28,7 +29,7 @@ pub use cost::{Cost, StepCost};
 pub use facts::Facts;
 pub use layout::Layout;
 pub use step::{
-    Beside, Buffer, BufferId, Denominator, Direction, Measure, Op, Operand, Parameter, Role, Rows, Step, Work,
+    Addend, Beside, Buffer, BufferId, Denominator, Direction, Measure, Op, Operand, Parameter, Role, Rows, Step, Work,
 };
 
 /// Which channels of a value relevance passes: what concept relevance propagation calls a condition (Achtibat et al.
@@ -87,12 +88,20 @@ pub struct Target {
     pub copies: usize,
     /// The most buffers that a chain may read.
     pub operands: usize,
+    /// Whether one step may sum two products.
+    pub pairs: bool,
 }
 
 impl Target {
     /// A target without limits.
-    pub const UNLIMITED: Target =
-        Target { budget: usize::MAX, binding: usize::MAX, samples: usize::MAX, copies: 0, operands: usize::MAX };
+    pub const UNLIMITED: Target = Target {
+        budget: usize::MAX,
+        binding: usize::MAX,
+        samples: usize::MAX,
+        copies: 0,
+        operands: usize::MAX,
+        pairs: true,
+    };
 }
 
 /// Steps over buffers that explain a batch of samples. Sizes are per sample: any number of samples runs.
@@ -156,6 +165,9 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     }
     if ask.facts.factor {
         factor::factor(&buffers, &mut steps, &mut forward);
+    }
+    if ask.facts.pair && target.pairs {
+        pair::pair(network, &buffers, &mut steps, &mut forward);
     }
     split::split(&mut buffers, &mut steps, &mut forward, target.operands);
     let placements = Placements::new(&buffers, &steps, logits, ask.targets);

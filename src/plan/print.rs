@@ -22,17 +22,13 @@ impl Plan {
         let source = step.source.map_or_else(|| "0".to_owned(), |source| self.operand(&source));
         let layer = step.layer.map_or("output", |layer| network.layer(layer).name.as_str());
         let work = match &step.work {
-            Work::Product { direction: Direction::Forward, weight } => {
-                format!("{source} · {}ᵀ[{layer}]", weight_name(*weight))
-            }
-            Work::Product { direction: Direction::Backward, weight } => {
-                format!("{source} · {}[{layer}]", weight_name(*weight))
-            }
-            Work::Convolve { direction: Direction::Forward, weight } => {
-                format!("{source} ∗ {}[{layer}]", weight_name(*weight))
-            }
-            Work::Convolve { direction: Direction::Backward, weight } => {
-                format!("{source} ∗ {}ᵀ[{layer}]", weight_name(*weight))
+            Work::Product { direction, weight, addend } | Work::Convolve { direction, weight, addend } => {
+                let is_dense = matches!(step.work, Work::Product { .. });
+                let turned = if is_dense == (*direction == Direction::Forward) { "ᵀ" } else { "" };
+                let times = if is_dense { "·" } else { "∗" };
+                let one = |source: &str, weight| format!("{source} {times} {}{turned}[{layer}]", weight_name(weight));
+                let added = addend.map(|addend| format!(" + {}", one(&self.operand(&addend.source), addend.weight)));
+                one(&source, *weight) + &added.unwrap_or_default()
             }
             Work::AveragePool { direction: Direction::Forward, .. } => format!("averages[{layer}]({source})"),
             Work::AveragePool { direction: Direction::Backward, .. } => format!("averagesᵀ[{layer}]({source})"),

@@ -25,7 +25,7 @@ pub(super) fn split(buffers: &mut Vec<Buffer>, steps: &mut Vec<Step>, forward: &
 
 /// How many operations of a step's chain stay with it; none if all do.
 fn kept_ops(step: &Step, operands: usize) -> Option<usize> {
-    let mut read: Vec<BufferId> = source_operand(step).into_iter().collect();
+    let mut read: Vec<BufferId> = operands_of_work(step).into_iter().collect();
     for (count, op) in step.chain.iter().enumerate() {
         for buffer in op.reads() {
             if !read.contains(&buffer) {
@@ -39,13 +39,12 @@ fn kept_ops(step: &Step, operands: usize) -> Option<usize> {
     None
 }
 
-/// The source, where a kernel reads it as one of its chain's operands.
-fn source_operand(step: &Step) -> Option<BufferId> {
+/// What a kernel reads beside what every kernel binds: the source where it is one of its chain's operands, or a second one.
+fn operands_of_work(step: &Step) -> Option<BufferId> {
     match step.work {
         Work::Elementwise | Work::Measure(_) | Work::Rms => step.source.map(|source| source.buffer),
-        Work::Product { .. }
-        | Work::Convolve { .. }
-        | Work::AveragePool { .. }
+        Work::Product { addend, .. } | Work::Convolve { addend, .. } => addend.map(|addend| addend.source.buffer),
+        Work::AveragePool { .. }
         | Work::MaxPool
         | Work::Winners
         | Work::Unpool { .. }

@@ -128,6 +128,15 @@ pub enum Measure {
     Epsilon,
 }
 
+/// Other rows through another part of the same weight, in the same direction.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Addend {
+    /// What is read.
+    pub source: Operand,
+    /// W̃.
+    pub weight: WeightPart,
+}
+
 /// How a step's rows come to be, before the chain.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Work {
@@ -137,6 +146,8 @@ pub enum Work {
         direction: Direction,
         /// W̃.
         weight: WeightPart,
+        /// What the same sums go on with.
+        addend: Option<Addend>,
     },
     /// Source rows through a convolution's weight. Source and target lie channels last, as with every window.
     Convolve {
@@ -144,6 +155,8 @@ pub enum Work {
         direction: Direction,
         /// W̃.
         weight: WeightPart,
+        /// What the same sums go on with.
+        addend: Option<Addend>,
     },
     /// Source rows through an average pool's weights, each 1 / n.
     AveragePool {
@@ -218,7 +231,11 @@ pub struct Step {
 impl Step {
     /// The buffers that the step reads, with repetitions.
     pub fn reads(&self) -> impl Iterator<Item = BufferId> + '_ {
-        let beside = if let Work::Unpool { winners } = self.work { Some(winners) } else { None };
+        let beside = match self.work {
+            Work::Unpool { winners } => Some(winners),
+            Work::Product { addend, .. } | Work::Convolve { addend, .. } => addend.map(|addend| addend.source.buffer),
+            _ => None,
+        };
         let sources = self.source.iter().map(|source| source.buffer).chain(beside);
         sources.chain(self.chain.iter().flat_map(Op::reads))
     }

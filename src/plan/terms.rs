@@ -155,8 +155,8 @@ pub(super) fn through_weight(
     let scaled = |factor: f32| (factor != 1.0).then_some(Op::Scale(factor));
     let weight = term.weight;
     let work = match &node.layer {
-        Layer::Dense(_) => Work::Product { direction, weight },
-        Layer::Conv(_) => Work::Convolve { direction, weight },
+        Layer::Dense(_) => Work::Product { direction, weight, addend: None },
+        Layer::Conv(_) => Work::Convolve { direction, weight, addend: None },
         Layer::AveragePool(_) => Work::AveragePool { direction, weight },
         Layer::Sum(sum) => {
             let weight = weight.of(sum.signs()[slot].factor());

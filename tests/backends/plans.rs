@@ -72,7 +72,11 @@ fn alpha_beta_costs_two_products_forward_and_two_back() {
 
 fn products_of(plan: &plan::Plan, layer: LayerId) -> usize {
     let of_layer = plan.steps.iter().filter(|step| step.layer == Some(layer));
-    of_layer.filter(|step| matches!(step.work, Work::Product { .. })).count()
+    let products = |step: &Step| match step.work {
+        Work::Product { addend, .. } => 1 + usize::from(addend.is_some()),
+        _ => 0,
+    };
+    of_layer.map(products).sum()
 }
 
 #[test]

@@ -18,6 +18,12 @@ fn every_shape_of_tile_but_few_gives_the_same_bits() {
             &workgroup_tiles[..],
         ),
         (
+            mlp(44, &[33, 271, 66, 5], Activation::Relu, true),
+            LinearRule::alpha_beta(2.0, damped()),
+            Targets::ArgMax,
+            &workgroup_tiles[..],
+        ),
+        (
             mlp(43, &[37, 67, 5], Activation::Relu, true),
             LinearRule::gamma(0.25, damped()),
             Targets::All,

@@ -21,6 +21,32 @@ fn alpha_beta_takes_fewer_products_where_the_forward_pass_is_split() {
     }
 }
 
+#[test]
+fn two_products_that_are_added_are_one_dispatch() {
+    // Two products go on with one another in each layer: back, and in the first one's denominators.
+    for (what, network) in [("dense", mlp(38, &[9, 300, 24, 4], Activation::Relu, true)), ("tokens", tokens(37))] {
+        let network = Arc::new(network);
+        let composite = composite_of(LinearRule::alpha_beta(1.5, damped()));
+        let data = inputs(&network, 5, 76);
+        let explainer = explainer(&network, &composite, in_pairs(&device::shared()));
+        let paired = Request::new(Targets::Top(2));
+        let apart = paired.clone().facts(Facts { pair: false, ..Facts::default() });
+        let cost = |ask: &Request| explainer.plan(ask).unwrap().cost(&network, 5);
+        let (with, without) = (cost(&paired), cost(&apart));
+        assert_eq!((with.operations, with.products), (without.operations, without.products), "{what}");
+        assert!(with.bytes < without.bytes, "{what}: {} and {} bytes", with.bytes, without.bytes);
+        let exact = explain(&network, &composite, by(Backend::Reference), &data, &paired);
+        let mut dispatches = Vec::new();
+        for ask in [paired, apart] {
+            let found = explainer.explain_with(&borrowed(&data), &ask).unwrap();
+            assert_runs_its_plan(&explainer, &ask, &found, what);
+            dispatches.push(found.run.dispatches);
+            assert_agrees(found, &exact, what);
+        }
+        assert!(dispatches[0] < dispatches[1], "{what}: {dispatches:?}");
+    }
+}
+
 /// A network, the rule of its dense layers, and the targets.
 type Case = (&'static str, Network, LinearRule, Targets);
 
@@ -30,6 +56,8 @@ fn edges() -> Vec<Case> {
     vec![
         ("above", mlp(40, &[65, 129, 33, 5], relu, true), LinearRule::epsilon(damped()), Targets::ArgMax),
         ("at", mlp(41, &[64, 128, 32, 4], relu, true), LinearRule::epsilon(damped()), Targets::ArgMax),
+        // The second of two products begins within a step of the first, and behind a slice.
+        ("pairs", mlp(44, &[33, 271, 66, 5], relu, true), LinearRule::alpha_beta(2.0, damped()), Targets::ArgMax),
         ("below", mlp(42, &[63, 127, 31, 3], relu, true), LinearRule::epsilon(damped()), Targets::ArgMax),
     ]
 }

@@ -179,6 +179,21 @@ fn convolutions_of_every_geometry_agree() {
 }
 
 #[test]
+fn two_products_that_are_added_agree_on_every_geometry() {
+    for (what, network) in geometries() {
+        let what = format!("alpha-beta, {what}");
+        assert_agrees_on(
+            &device::shared(),
+            network,
+            LinearRule::alpha_beta(2.0, damped()),
+            9,
+            Targets::Top(2),
+            &what,
+        );
+    }
+}
+
+#[test]
 fn pools_of_every_geometry_agree() {
     let overhanging = |kernel, stride, padding, overhang| WindowAxis {
         stride,
@@ -242,23 +257,26 @@ fn signals(seed: u64, [inputs, length, hidden, outputs]: [usize; 4]) -> Network 
 /// Pixels and channels one below, at and above the tiles', with three steps of k and more, and steps that stay within a tap.
 fn assert_agrees_at_edges(tile: Tile, [rows, columns]: [usize; 2]) {
     let gpu = with_tile(tile);
-    for (case, extents) in [
-        [7, rows - 1, columns - 1, 31],
-        [8, rows, columns, 32],
-        [9, rows + 1, columns + 1, 33],
-        [16, rows + 1, columns, 48],
+    let (epsilon, alpha_beta) = (LinearRule::epsilon(damped()), LinearRule::alpha_beta(2.0, damped()));
+    for (case, (extents, rule)) in [
+        ([7, rows - 1, columns - 1, 31], &epsilon),
+        ([8, rows, columns, 32], &epsilon),
+        ([9, rows + 1, columns + 1, 33], &epsilon),
+        ([16, rows + 1, columns, 48], &epsilon),
+        ([9, rows + 1, columns + 1, 33], &alpha_beta),
+        ([16, rows + 1, columns, 48], &alpha_beta),
     ]
     .into_iter()
     .enumerate()
     {
         let network = Arc::new(signals(25 + case as u64, extents));
-        let composite = composite_of(LinearRule::epsilon(damped()));
+        let composite = composite_of(rule.clone());
         let data = inputs(&network, 3, 31);
         let ask = Request::new(Targets::ArgMax);
         let exact = explain(&network, &composite, by(Backend::Reference), &data, &ask);
         let explainer = explainer(&network, &composite, Options { batch_size: Some(3), ..on(&gpu) });
         let found = explainer.explain_with(&borrowed(&data), &ask).unwrap();
-        let what = format!("{tile:?}, {extents:?}");
+        let what = format!("{tile:?}, {extents:?}, {}", rule.name);
         assert_runs_its_plan(&explainer, &ask, &found, &what);
         assert_agrees(found.clone(), &exact, &what);
         for samples in [1, 2] {
@@ -308,13 +326,15 @@ fn coefficients_and_groups_agree_in_a_tile_of_workgroup_memory() {
 fn every_tile_of_pixels_gives_the_same_bits() {
     let network = Arc::new(signals(33, [9, 70, 48, 33]));
     let data = inputs(&network, 3, 34);
-    let composite = composite_of(LinearRule::epsilon(damped()));
-    let of_tile = |tile| {
-        let options = Options { batch_size: Some(3), ..on(&with_tile(tile)) };
-        bits(&explain(&network, &composite, options, &data, &Request::new(Targets::ArgMax)))
-    };
-    let expected = of_tile(Tile::Free);
-    for tile in [Tile::Small, Tile::Medium, Tile::Large] {
-        assert!(of_tile(tile) == expected, "{tile:?} differs from Free");
+    for rule in [LinearRule::epsilon(damped()), LinearRule::alpha_beta(2.0, damped())] {
+        let composite = composite_of(rule);
+        let of_tile = |tile| {
+            let options = Options { batch_size: Some(3), ..on(&with_tile(tile)) };
+            bits(&explain(&network, &composite, options, &data, &Request::new(Targets::ArgMax)))
+        };
+        let expected = of_tile(Tile::Free);
+        for tile in [Tile::Small, Tile::Medium, Tile::Large] {
+            assert!(of_tile(tile) == expected, "{tile:?} differs from Free, {}", composite.name());
+        }
     }
 }
