@@ -60,7 +60,7 @@ fn {{ name }}(at: Place, given: vec4<f32>) -> vec4<f32> {
 {% elif line.kind == "multiply" %}
     v *= {{ line.value }};
 {% elif line.kind == "mask" %}
-    v = select(vec4(0.0), v, {{ line.value }} {{ line.relation }} vec4(0.0));
+    v = select(vec4(0.0), v, {{ line.sign }} * {{ line.value }} > vec4(0.0));
 {% elif line.kind == "divide" %}
     v = quotient(v, stabilize_{{ line.stabilizer }}({{ line.value }}, {{ line.epsilon }}));
 {% elif line.kind == "damp" %}

@@ -6,7 +6,8 @@ use super::bindings::Bindings;
 use super::tuned::{ProductKind, ProductShape, Table};
 use crate::error::{Error, Result};
 use crate::kernels::{
-    Addend, Direction, Dispatch, Elementwise, Move, Op, Operand, Product, Reduce, Reduction, Start, Strips, Tile, Tiling,
+    Addend, Direction, Dispatch, Elementwise, Move, Op, Operand, Product, Reduce, Reduction, Start, Strips, Tile,
+    Tiling,
 };
 use crate::layers::{AxisMap, Layer};
 use crate::network::Network;
@@ -394,7 +395,11 @@ impl Job<'_> {
     /// The second product that its sums go on with.
     pub(super) fn addend(&self) -> Option<Addend> {
         let (Work::Product { addend, .. } | Work::Convolve { addend, .. }) = &self.step.work else { return None };
-        addend.map(|plan::Addend { source, weight }| Addend { activation: source.activation, part: source.part, weight })
+        addend.map(|plan::Addend { source, weight }| Addend {
+            activation: source.activation,
+            part: source.part,
+            weight,
+        })
     }
 }
 

@@ -176,15 +176,17 @@ impl Translator<'_> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::sync::Arc;
 
     use super::*;
-    use crate::composite::Composite;
+    use crate::composite::{Composite, PRESETS};
     use crate::gpu::steps::Selection;
     use crate::gpu::tuned::Table;
     use crate::layers::{Window, WindowAxis};
     use crate::network::{NetworkBuilder, ValueId};
     use crate::parameters::Parameters;
     use crate::plan::{Ask, Target};
+    use crate::rules::Bounds;
     use crate::tensor::Tensor;
 
     fn window(kernel: usize, stride: usize) -> Window {
@@ -258,12 +260,13 @@ mod tests {
     #[test]
     fn a_residual_network_takes_few_texts() {
         let network = resnet();
-        for (preset, most) in [("epsilon", [33, 42]), ("epsilon-plus", [36, 45]), ("epsilon-alpha2-beta1", [44, 55])] {
-            let composite = Composite::preset(preset).unwrap();
-            for setting in [1, 8, 16] {
-                let found = texts(&network, &composite, setting);
-                println!("{preset}, {setting} samples: {found:?} texts");
-                assert!(found[0] <= most[0] && found[1] <= most[1], "{preset} takes {found:?} texts for {setting}");
+        let bounds = Bounds { low: Arc::new(Tensor::scalar(-3.0)), high: Arc::new(Tensor::scalar(3.0)) };
+        for preset in PRESETS {
+            let composite = Composite::preset(preset).unwrap().with_input_bounds(bounds.clone());
+            for setting in [1, 8, 16, 64] {
+                let [of_full, of_any] = texts(&network, &composite, setting);
+                println!("{preset}, {setting} samples: {of_full} texts, {of_any} for any number up to that");
+                assert!(of_full <= 36 && of_any <= 41, "{preset} takes {of_full} and {of_any} texts for {setting}");
             }
         }
     }

@@ -57,7 +57,7 @@ pub(super) enum Line {
     Add { value: String },
     AddScaled { value: String, factor: String },
     Multiply { value: String },
-    Mask { value: String, relation: &'static str },
+    Mask { value: String, sign: String },
     Divide { value: String, stabilizer: &'static str, epsilon: String },
     Damp { value: String, stabilizer: &'static str, epsilon: String },
 }
@@ -109,8 +109,8 @@ impl Writer {
             }
             Op::Mask { by, mask } => match mask {
                 Mask::Everywhere => Line::Assign { value: "v".to_owned() },
-                Mask::Positive => Line::Mask { value: self.operand(&by), relation: ">" },
-                Mask::Negative => Line::Mask { value: self.operand(&by), relation: "<" },
+                Mask::Positive => Line::Mask { value: self.operand(&by), sign: self.number(1.0) },
+                Mask::Negative => Line::Mask { value: self.operand(&by), sign: self.number(-1.0) },
             },
             Op::Divide { by, stabilizer, rms } => {
                 let (value, stabilizer, epsilon) = self.denominator(by, stabilizer, rms);
@@ -144,9 +144,13 @@ impl Writer {
         (value, name, epsilon)
     }
 
-    /// An operand as an expression.
+    /// An operand as an expression. What only keeps it within bounds, or leaves it as it is, is one text for all bounds.
     pub(super) fn operand(&mut self, operand: &Operand) -> String {
-        self.read(operand.activation, operand.part, &format!("operand_{}(at)", operand.buffer.0))
+        let x = format!("operand_{}(at)", operand.buffer.0);
+        match bounds(operand) {
+            Some([low, high]) => format!("clip({x}, {}, {})", self.number(low), self.number(high)),
+            None => self.read(operand.activation, operand.part, &x),
+        }
     }
 
     /// The expression `x` through an activation, then a part.
@@ -214,6 +218,21 @@ impl Writer {
         self.numbers.push(number);
         component("numbers", self.numbers.len() - 1)
     }
+}
+
+/// The bounds that an operand is kept within, if that is all that reading it does.
+fn bounds(operand: &Operand) -> Option<[f32; 2]> {
+    let [low, high] = match operand.activation {
+        None => [f32::NEG_INFINITY, f32::INFINITY],
+        Some(Activation::Relu) => [0.0, f32::INFINITY],
+        Some(Activation::Clip { low, high }) => [low, high],
+        Some(_) => return None,
+    };
+    Some(match operand.part {
+        InputPart::Positive => [low.max(0.0), high.max(0.0)],
+        InputPart::Negative => [low.min(0.0), high.min(0.0)],
+        InputPart::Whole | InputPart::Low | InputPart::High | InputPart::One => [low, high],
+    })
 }
 
 fn component(array: &str, index: usize) -> String {

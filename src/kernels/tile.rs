@@ -122,9 +122,14 @@ impl Tile {
         }
     }
 
-    /// The shape for `rows` of at most `most` rows: as `most` decides where shapes differ in bits, as `rows` where not.
+    /// The shape for `rows` of at most `most` rows: as `most` decides where shapes differ in bits, as `rows` where not. A chunk that is
+    /// not full takes the shape of full ones or the small one, so that few texts serve chunks of any size.
     pub(crate) fn choose_within(most: usize, rows: usize, columns: usize, is_software: bool) -> Tile {
-        Tile::choose(if most <= FEW { most } else { rows.max(FEW + 1) }, columns, is_software)
+        let of_most = Tile::choose(most, columns, is_software);
+        match Tile::choose(if most <= FEW { most } else { rows.max(FEW + 1) }, columns, is_software) {
+            Tile::Medium if of_most == Tile::Large => Tile::Small,
+            tile => tile,
+        }
     }
 
     /// How many rows a workgroup takes where the shape leaves it open, for work of `rows` rows.

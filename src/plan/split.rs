@@ -2,8 +2,8 @@
 
 use super::{Buffer, BufferId, Operand, Role, Step, Work};
 
-/// Operations of one chain, at most: three numbers each and two of the source are what the uniforms of a kernel hold.
-const LONGEST: usize = 10;
+/// Operations of one chain, at most: four numbers each, and four of the sources, are what the uniforms of a kernel hold.
+const LONGEST: usize = 7;
 
 /// Cuts every chain that reads more than `operands` buffers; `forward` stays the length of the forward pass.
 ///
@@ -127,6 +127,6 @@ mod tests {
         }];
         split(&mut buffers, &mut steps, &mut 0, 3);
         let lengths: Vec<usize> = steps.iter().map(|step| step.chain.len()).collect();
-        assert_eq!(lengths, [10, 10, 10, 10]);
+        assert_eq!(lengths, [7, 7, 7, 7, 7, 5]);
     }
 }

@@ -182,14 +182,7 @@ fn convolutions_of_every_geometry_agree() {
 fn two_products_that_are_added_agree_on_every_geometry() {
     for (what, network) in geometries() {
         let what = format!("alpha-beta, {what}");
-        assert_agrees_on(
-            &device::shared(),
-            network,
-            LinearRule::alpha_beta(2.0, damped()),
-            9,
-            Targets::Top(2),
-            &what,
-        );
+        assert_agrees_on(&device::shared(), network, LinearRule::alpha_beta(2.0, damped()), 9, Targets::Top(2), &what);
     }
 }
 
