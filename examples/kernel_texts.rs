@@ -1,37 +1,43 @@
-//! Writes the texts of the kernels that ε takes on a perceptron and on a convolutional network, in every shape of tile, for
+//! Writes the texts of the kernels that ε and αβ take on a perceptron and on a convolutional network, in every shape of tile, for
 //! `benches/kernelstat`.
 //!
 //! `kernel_texts FOLDER` fills `FOLDER/large`, `FOLDER/medium`, and so on, with the WGSL that a device runs.
 
 use std::path::PathBuf;
 
-use relprop::gpu::{DeviceOptions, adapters};
+use relprop::gpu::DeviceOptions;
 use relprop::kernels::Tile;
 use relprop::layers::{Window, WindowAxis};
 use relprop::network::{NetworkBuilder, ValueId};
-use relprop::{Backend, Composite, Explainer, Input, Network, Options, Targets, Tensor};
+use relprop::{Backend, Composite, Explainer, Input, Network, Options, Targets, Tensor, wgpu};
 
 /// The perceptron of the other benchmarks.
 const WIDTHS: [usize; 5] = [784, 1024, 1024, 1024, 10];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = PathBuf::from(std::env::args().nth(1).ok_or("usage: kernel_texts FOLDER")?);
-    // Any adapter: the texts do not depend on it.
-    let adapter = adapters(&DeviceOptions::default()).first().map(ToString::to_string);
     for tile in Tile::ALL {
         let device = DeviceOptions {
-            adapter: adapter.clone(),
+            // One that neither compiles nor computes: the texts do not depend on it.
+            adapter: Some("noop".to_owned()),
+            interfaces: Some(wgpu::Backends::NOOP),
             tile: Some(tile),
             dump_shaders: Some(folder.join(format!("{tile:?}").to_lowercase())),
             ..DeviceOptions::default()
         };
-        for network in [perceptron()?, convolutional()?] {
-            let shape = network.shape(network.inputs()[0].value).prepend(1);
-            let sample = Tensor::from_fn(shape, |position| (position as f32).sin());
-            let options =
-                Options { backend: Backend::Gpu, batch_size: Some(1), device: device.clone(), ..Options::default() };
-            let explainer = Explainer::with_options(network, &Composite::preset("epsilon")?, options)?;
-            explainer.explain(&[Input::from(&sample)], &Targets::ArgMax)?;
+        for preset in ["epsilon", "epsilon-alpha2-beta1"] {
+            for network in [perceptron()?, convolutional()?] {
+                let shape = network.shape(network.inputs()[0].value).prepend(1);
+                let sample = Tensor::from_fn(shape, |position| (position as f32).sin());
+                let options = Options {
+                    backend: Backend::Gpu,
+                    batch_size: Some(1),
+                    device: device.clone(),
+                    ..Options::default()
+                };
+                let explainer = Explainer::with_options(network, &Composite::preset(preset)?, options)?;
+                explainer.explain(&[Input::from(&sample)], &Targets::ArgMax)?;
+            }
         }
     }
     Ok(())

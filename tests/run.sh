@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the whole test suite: unit, integration, documentation and example tests, then the crate without its features.
+# Runs the whole test suite: unit, integration, documentation and example tests, then the crate without its features, then
+# benches/kernelstat, which fails where a kernel spills registers or a product's loop gets worse.
 # Needs Rust and a C linker; brings the Vulkan driver that the GPU tests run on where the machine has none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -201,6 +202,12 @@ printf '== examples in the documentation\n'
 cargo test --locked --profile "$profile" --all-features --doc
 printf '== without features\n'
 cargo test --locked --profile "$profile" --no-default-features "${plain_tests[@]}"
+if compgen -G '/usr/share/vulkan/icd.d/radeon_icd*.json' >/dev/null; then
+    printf "== what a real GPU's compiler makes of the kernels\n"
+    benches/kernelstat/run.sh "$profile"
+else
+    say "no RADV here: what a real GPU's compiler makes of the kernels is not looked at"
+fi
 if $all_drivers; then
     printf '== GPU tests on SwiftShader\n'
     unset VK_ADD_DRIVER_FILES

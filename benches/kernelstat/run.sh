@@ -1,18 +1,18 @@
 #!/bin/sh
 # What a real GPU's compiler makes of the kernels of a perceptron and of a convolutional network, in every shape of tile, on two
-# generations of AMD GPUs.
+# generations of AMD GPUs. `run.sh PROFILE` builds what writes them with a profile of Cargo.toml instead of release.
 # Needs Debian's mesa-vulkan-drivers and libvulkan1; executes nothing on a GPU.
 set -eu
 cd "$(dirname "$0")"
 texts=$(mktemp -d)
 trap 'rm -rf "$texts"' EXIT
-cargo build --release --manifest-path Cargo.toml
-cargo run --release --manifest-path ../../Cargo.toml --example kernel_texts -- "$texts"
+cargo build --locked --release --manifest-path Cargo.toml
+cargo run --locked --profile "${1:-release}" --all-features --manifest-path ../../Cargo.toml --example kernel_texts -- "$texts"
 program=${CARGO_TARGET_DIR:-target}/release/kernelstat
 measure() {
     least=$1
     shift
-    env -u VK_ICD_FILENAMES -u VK_DRIVER_FILES "$program" --family "$family" --least "$least" "$@"
+    env -u VK_ICD_FILENAMES -u VK_DRIVER_FILES XDG_RUNTIME_DIR="$texts" "$program" --family "$family" --least "$least" "$@"
 }
 for family in NAVI21 GFX1100; do
     for tile in large medium small few; do
