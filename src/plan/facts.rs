@@ -17,6 +17,8 @@ pub struct Facts {
     pub reuse_forward: bool,
     /// Where two denominators of a rule add up to z, the forward pass computes these two and no third product.
     pub split_forward: bool,
+    /// Where one quotient goes back through W, W⁺ and W⁻, as the box rule's does, the first is the sum of the others.
+    pub weight_in_parts: bool,
     /// Elementwise work joins the step before it.
     pub fuse: bool,
     /// A factor that the shares of one value have in common is multiplied once, behind their sum.
@@ -34,6 +36,7 @@ impl Default for Facts {
             dead_below_zero: true,
             reuse_forward: true,
             split_forward: true,
+            weight_in_parts: true,
             fuse: true,
             factor: true,
             pair: true,

@@ -8,6 +8,13 @@ use crate::rules::{
     BiasPart, Group, InputPart, LinearRule, Mask, Quotient, Share, Stabilizer, Term, TermSign, WeightPart,
 };
 
+/// The terms of the box rule: x W − l W⁺ − h W⁻.
+const BOX: [Term; 3] = [
+    Term { sign: TermSign::Plus, input: InputPart::Whole, weight: WeightPart::WHOLE },
+    Term { sign: TermSign::Minus, input: InputPart::Low, weight: WeightPart::POSITIVE },
+    Term { sign: TermSign::Minus, input: InputPart::High, weight: WeightPart::NEGATIVE },
+];
+
 impl Backward<'_, '_> {
     pub(super) fn linear(&mut self, rule: &LinearRule) -> Vec<Option<BufferId>> {
         let mut shares = vec![None; self.node.inputs.len()];
@@ -52,7 +59,16 @@ impl Backward<'_, '_> {
             if !self.builder.is_needed(input) {
                 continue;
             }
-            for term in self.builder.live_terms(self.node, group, slot) {
+            let terms = self.builder.live_terms(self.node, group, slot);
+            if self.builder.ask.facts.weight_in_parts && self.is_product() && terms == BOX {
+                for (bound, weight) in
+                    [(Parameter::Low(self.id), WeightPart::POSITIVE), (Parameter::High(self.id), WeightPart::NEGATIVE)]
+                {
+                    *share = Some(self.send_back_within(q, bound, weight, group.factor, slot, *share));
+                }
+                continue;
+            }
+            for term in terms {
                 *share = Some(self.send_back(q, term, group.factor, slot, *share));
             }
         }
@@ -75,6 +91,36 @@ impl Backward<'_, '_> {
             InputPart::High => chain.push(Op::MultiplyParameter(Parameter::High(self.id))),
             InputPart::One => {}
         }
+        chain.extend(before.map(|before| Op::Add { operand: Operand::whole(before), factor: 1.0 }));
+        let target = self.share_buffer(slot);
+        self.push(work, Operand::whole(q), chain, target);
+        target
+    }
+
+    fn is_product(&self) -> bool {
+        matches!(self.node.layer, Layer::Dense(_) | Layer::Conv(_))
+    }
+
+    /// A share of the box rule by one sign of the weight: as W = W⁺ + W⁻, its three terms are
+    /// −(l − x) ⊙ W⁺ᵀ q − (h − x) ⊙ W⁻ᵀ q. This one is factor · −(bound − x) ⊙ W̃ᵀ q, added to what the layer already gives that input.
+    fn send_back_within(
+        &mut self,
+        q: BufferId,
+        bound: Parameter,
+        weight: WeightPart,
+        factor: f32,
+        slot: usize,
+        before: Option<BufferId>,
+    ) -> BufferId {
+        let input = self.node.inputs[slot];
+        let (name, width) = (format!("bound - {}", self.builder.network.value(input).name), self.builder.width(input));
+        let distance = self.builder.buffer(name, Rows::Sample, width, Role::Scratch);
+        let x = self.input(slot);
+        self.push(Work::Elementwise, x, vec![Op::Scale(-1.0), Op::AddParameter(bound)], distance);
+        let term = Term { sign: TermSign::Minus, input: InputPart::Whole, weight };
+        let (work, mut chain) =
+            through_weight(self.id, self.node, Direction::Backward, slot, term, factor * term.sign.factor());
+        chain.push(Op::Multiply(Operand::whole(distance)));
         chain.extend(before.map(|before| Op::Add { operand: Operand::whole(before), factor: 1.0 }));
         let target = self.share_buffer(slot);
         self.push(work, Operand::whole(q), chain, target);
