@@ -20,7 +20,7 @@
 {% set first = "step.first + phase.group * step.columns" %}
 {% set dropped = " || !is_target(row)" if lattice else "" %}
 {{ lib.store(3, aligned, first, dropped) }}
-{% if slice > 0 %}{{ sums.slices(slice, aligned, first, dropped) }}{% endif %}
+{% if sliced %}{{ sums.slices(aligned, first, dropped) }}{% endif %}
 {% include "lib/pair.wgsl" %}
 {% include "lib/part.wgsl" %}
 

@@ -43,7 +43,7 @@ fn main(
     // At least once: a phase that takes no tap has zeros to store.
     var begin = 0u;
     loop {
-        let until = min(begin + SLICE, end);
+        let until = min(begin + step.slice, end);
         for (var k = begin; k < until; k += 4u) {
 {% if added %}
             if k >= own_end && k < second {
@@ -107,7 +107,7 @@ fn main(
 {% endfor %}
         }
         continuing {
-            begin += SLICE;
+            begin += step.slice;
             break if begin >= end;
         }
     }

@@ -15,7 +15,7 @@
 {{ lib.chain("prologue", prologue) }}
 {{ lib.chain("epilogue", epilogue) }}
 {{ lib.store(3, aligned) }}
-{% if slice > 0 %}{{ sums.slices(slice, aligned, "step.first", "") }}{% endif %}
+{% if sliced %}{{ sums.slices(aligned, "step.first", "") }}{% endif %}
 {% include "lib/pair.wgsl" %}
 {% include "lib/part.wgsl" %}
 

@@ -111,8 +111,8 @@ if brings_source {
     {{ load("depth_quad * 4u") }}
     let column = first_column + x * 4u;
     let row = first_row + y * 4u;
-    for (var begin = 0u; begin < end; begin += SLICE) {
-        let until = min(begin + SLICE, end);
+    for (var begin = 0u; begin < end; begin += step.slice) {
+        let until = min(begin + step.slice, end);
         for (var k = begin; k < until; k += {{ depth }}u) {
             workgroupBarrier();
             if brings_source {

@@ -1,9 +1,7 @@
 {# Sums over k come slice by slice, each from zero on: what a chain of roundings loses grows with its length, and where two large sums
    make a small one, it is what is left. Slices that are done wait in the target, which nothing else reads yet: registers for a second set
    of sums would cost the large tile half of its waves. #}
-{% macro slices(slice, aligned, first, dropped) %}
-const SLICE = {{ slice }}u;
-
+{% macro slices(aligned, first, dropped) %}
 fn carried(column: u32, at: Place) -> vec4<f32> {
 {% if aligned %}
     return destination[at.element / 4u];
@@ -41,7 +39,7 @@ fn conclude(row: u32, column: u32, end: u32, sum: vec4<f32>) {
         return;
     }
     var v = sum;
-    if end > SLICE {
+    if end > step.slice {
         v = carried(column, place(row, {{ first }} + column, step.width)) + sum;
     }
     finish(row, column, v);

@@ -14,7 +14,8 @@ struct Step {
     units: u32,                   // phases · groups of a convolution, each with tiles of its own
     added_positive: f32,          // c₊ of the second of two products that are summed
     added_negative: f32,          // c₋
-    unused: vec2<u32>,
+    slice: u32,                   // steps of k that are summed from zero
+    unused: u32,
     geometry: array<vec4<u32>, 2>, // what a move or a start is told beside
     window: array<vec4<i32>, 7>,  // how a window's targets reach their sources
     offsets: array<vec4<u32>, 4>, // where each parameter begins

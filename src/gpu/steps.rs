@@ -248,6 +248,7 @@ impl Translator<'_> {
                     activation: source.activation,
                     part: source.part,
                     addend: job.addend(),
+                    of_one_sign: job.is_of_one_sign(),
                     prologue: &[],
                     epilogue: job.epilogue,
                     operands: &job.bindings.operands,
@@ -390,6 +391,16 @@ impl Job<'_> {
     /// What the step reads.
     pub(super) fn source(&self) -> Result<plan::Operand> {
         self.step.source.ok_or_else(|| Error::internal("the step reads rows"))
+    }
+
+    /// Whether the step is a part of a denominator in which inputs and weights of one sign each meet. An input that is not rectified
+    /// may slip in where the rule takes it as it is: that costs time, and no accuracy.
+    pub(super) fn is_of_one_sign(&self) -> bool {
+        let (Work::Product { direction, weight, .. } | Work::Convolve { direction, weight, .. }) = &self.step.work
+        else {
+            return false;
+        };
+        *direction == plan::Direction::Forward && matches!(*weight, WeightPart::POSITIVE | WeightPart::NEGATIVE)
     }
 
     /// The second product that its sums go on with.

@@ -141,6 +141,7 @@ impl Translator<'_> {
                     activation: source.activation,
                     part: source.part,
                     addend: job.addend(),
+                    of_one_sign: job.is_of_one_sign(),
                     epilogue: job.epilogue,
                     operands: &job.bindings.operands,
                     places: &job.bindings.places,

@@ -7,7 +7,7 @@ use super::kernel::{Access, Dispatch, Grid, Kernel, binding, operand_texts};
 use super::lattice::Lattice;
 use super::product::{Addend, Direction, coefficients, part_in_tile};
 use super::step::{Place, Step};
-use super::tile::{DEEPEST, Tile};
+use super::tile::{DEEPEST, Tile, slice};
 use crate::error::Result;
 use crate::layers::Activation;
 use crate::rules::{InputPart, WeightPart};
@@ -36,6 +36,8 @@ pub(crate) struct Convolve<'a> {
     pub activation: Option<Activation>,
     pub part: InputPart,
     pub addend: Option<Addend>,
+    /// Whether no two terms of a sum have different signs.
+    pub of_one_sign: bool,
     pub epilogue: &'a [Op],
     pub operands: &'a [Beside],
     pub places: &'a [Place],
@@ -73,6 +75,7 @@ impl Convolve<'_> {
             targets: self.targets as u32,
             positive,
             negative,
+            slice: slice(self.of_one_sign),
             units: units as u32,
             window: self.lattice.of_convolution(
                 self.depth * self.groups,

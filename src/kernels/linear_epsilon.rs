@@ -117,6 +117,7 @@ impl LinearEpsilon {
             activation: None,
             part: InputPart::Whole,
             addend: None,
+            of_one_sign: false,
             prologue: &prologue,
             epilogue: &epilogue,
             operands: if shape.input == InputPart::One { &[beside] } else { &[beside, beside] },

@@ -95,6 +95,7 @@ impl LinearForward {
             activation: None,
             part: shape.input,
             addend: None,
+            of_one_sign: false,
             prologue: &[],
             epilogue: &epilogue,
             operands: &[],

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::chain::{Beside, Op, Writer};
 use super::kernel::{Access, Dispatch, Grid, Kernel, binding, operand_texts};
 use super::step::{Place, Step};
-use super::tile::Tile;
+use super::tile::{Tile, slice};
 use crate::error::Result;
 use crate::layers::Activation;
 use crate::rules::{InputPart, WeightPart};
@@ -91,6 +91,8 @@ pub(crate) struct Product<'a> {
     pub activation: Option<Activation>,
     pub part: InputPart,
     pub addend: Option<Addend>,
+    /// Whether no two terms of a sum have different signs.
+    pub of_one_sign: bool,
     pub prologue: &'a [Op],
     pub epilogue: &'a [Op],
     /// Operands of both chains; the first `before` are the prologue's.
@@ -130,6 +132,7 @@ impl Product<'_> {
             targets: self.targets as u32,
             positive,
             negative,
+            slice: slice(self.of_one_sign),
             ..Step::default()
         };
         let text = context! {

@@ -25,7 +25,8 @@ pub(crate) struct Step {
     pub units: u32,
     pub added_positive: f32,
     pub added_negative: f32,
-    pub unused: [u32; 2],
+    pub slice: u32,
+    pub unused: u32,
     pub geometry: [[u32; 4]; 2],
     pub window: [[i32; 4]; 7],
     pub offsets: [u32; PARAMETERS],
@@ -92,7 +93,7 @@ mod tests {
     fn uniforms_lie_as_the_kernels_read_them() {
         let fields = fields!(
             Step: depth, width, first, columns, stride, rows, parts, targets, positive, negative, entries, units,
-                added_positive, added_negative, unused, geometry, window, offsets, periods, numbers
+                added_positive, added_negative, slice, unused, geometry, window, offsets, periods, numbers
         );
         assert_eq!(members("Step"), (fields, size_of::<Step>()));
         let (members, size) = members("Batch");

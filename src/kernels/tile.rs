@@ -8,7 +8,7 @@ use super::product::Direction;
 
 /// How a product is cut into workgroups.
 ///
-/// All shapes but [`Tile::Few`] make every element of the result by slices of 512 steps along the summed axis, in order, each one chain of fused
+/// All shapes but [`Tile::Few`] make every element of the result by slices of the summed axis, in order, each one chain of fused
 /// multiply-adds from zero on, so their results are equal bit by bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -90,14 +90,22 @@ pub(super) struct Geometry {
     thread_rows: usize,
     thread_columns: usize,
     lanes: usize,
-    /// Steps of k that are summed from zero; 0 for the shape that adds up in a tree.
-    slice: usize,
+    /// Whether sums come slice by slice; the shape for few rows adds up in a tree.
+    sliced: bool,
     /// [`DEEPEST`].
     deepest: usize,
 }
 
-/// Steps of k that are summed from zero: a multiple of every tile's depth, so that all shapes add in one order.
+/// Steps of k that are summed from zero: a multiple of every tile's depth, so that all shapes add in one order. Each slice goes through the
+/// target once, which costs a tile as much memory as 128 steps read.
 const SLICE: usize = 512;
+/// The same where terms have one sign: their sums lose with a slice's length what sums of both signs lose with its root.
+const SHORT_SLICE: usize = 128;
+
+/// Steps of k that a product sums from zero; `of_one_sign` says whether its terms cannot cancel.
+pub(super) fn slice(of_one_sign: bool) -> u32 {
+    (if of_one_sign { SHORT_SLICE } else { SLICE }) as u32
+}
 
 /// The most steps of k that any tile takes at a time: where the second of two products begins, all of them begin a step.
 pub(super) const DEEPEST: usize = 16;
@@ -157,15 +165,15 @@ impl Tile {
             thread_rows,
             thread_columns,
             lanes: 0,
-            slice: SLICE,
+            sliced: true,
             deepest: DEEPEST,
         };
-        let untiled = |body, columns, lanes, slice| Geometry {
+        let untiled = |body, columns, lanes, sliced| Geometry {
             body,
             rows,
             columns,
             lanes,
-            slice,
+            sliced,
             depth: 0,
             thread_rows: 0,
             thread_columns: 0,
@@ -175,8 +183,8 @@ impl Tile {
             Tile::Large => tiled(128, 8, 8, 8),
             Tile::Medium => tiled(64, 16, 8, 4),
             Tile::Small => tiled(32, 16, 4, 4),
-            Tile::Few => untiled("few.wgsl", 0, 0, 0),
-            Tile::Free => untiled("free.wgsl", 16, 8, SLICE),
+            Tile::Few => untiled("few.wgsl", 0, 0, false),
+            Tile::Free => untiled("free.wgsl", 16, 8, true),
         }
     }
 
