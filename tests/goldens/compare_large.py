@@ -5,9 +5,9 @@
 PROGRAM is relprop's. Prints a Markdown table of relative L2 distances a sample, relprop's and zennit's own float32's, and how many samples are beyond the
 project's tolerance: a median of 1e-5 and a worst of 1e-4, or three times what zennit's float32 is off where that is more.
 
-Behind the table stands every sample beyond it, with two questions answered. Where: relevance is right down to one value and wrong from the next on. Why: the
-float64 reference itself is asked about inputs that are moved by a few roundings of float32, up to 2.4e-7 of each, eight times over: as many as layers add on
-the way. Where its own relevance moves as far, a denominator near zero or a near tie in a max pool's window decides, and no float32 can tell which way.
+Behind the table stands every sample beyond it, with two questions answered. Where: relevance is right down to one value and wrong from the next on. Why: how much
+larger relevance becomes there in float64 itself, which is what a denominator near zero does, and how far the float64 reference's own answer moves for inputs that
+are moved by a few roundings of float32, up to 2.4e-7 of each, eight times over. Where it moves as far, as by a near tie in a max pool's window, no float32 can tell.
 """
 
 import argparse
@@ -79,18 +79,19 @@ class Case:
         layers = self.layers()
         found = self.explain(given, target, backend, layers)
         exact = self.explain(given, target, "reference", layers)
-        right, where = "the output", "the input"
+        right, where = "the output", "x"
         for name in layers:
             if name in found and name in exact:
                 if distances(found[name], exact[name])[0] > limit:
                     where = name
                     break
                 right = name
+        size = np.abs(exact[where]).sum() / np.abs(exact[right]).sum() if right in exact else 1
         generator = np.random.default_rng(SEED)
         moved = given * (1 + MOVED * generator.uniform(-1, 1, (MOVES, *given.shape[1:])))
         answers = self.explain(moved.astype(np.float64), np.repeat(target, MOVES, 0), "reference")["x"]
         moves = distances(answers, np.repeat(exact["x"], MOVES, 0)).max()
-        return f"right down to {right}, not at {where}; float64 itself moves by {moves:.1e}"
+        return f"right down to {right}, not at {where}, where it becomes {size:.3g} times as large; float64 itself moves by {moves:.1e}"
 
 
 def main():
