@@ -131,11 +131,14 @@ impl Tile {
     }
 
     /// The shape for `rows` of at most `most` rows: as `most` decides where shapes differ in bits, as `rows` where not. A chunk that is
-    /// not full takes the shape of full ones or the small one, so that few texts serve chunks of any size.
+    /// not full takes the shape of full ones or the small one, and the small one late, so that few texts serve chunks of any size.
     pub(crate) fn choose_within(most: usize, rows: usize, columns: usize, is_software: bool) -> Tile {
+        // Workgroups of the medium shape that still busy a device.
+        const SOME: usize = 16;
         let of_most = Tile::choose(most, columns, is_software);
         match Tile::choose(if most <= FEW { most } else { rows.max(FEW + 1) }, columns, is_software) {
             Tile::Medium if of_most == Tile::Large => Tile::Small,
+            Tile::Small if of_most == Tile::Medium && rows.div_ceil(128) * columns.div_ceil(64) >= SOME => Tile::Medium,
             tile => tile,
         }
     }
