@@ -23,199 +23,166 @@ use relprop::{Backend, Composite, Explainer, Input, Network, Options, Request, T
 /// Samples a batch, on the CPU and on a device, and on a program that acts as one.
 const SAMPLES: usize = 8;
 
+type Layers = fn(&mut NetworkBuilder, ValueId) -> relprop::Result<ValueId>;
+
 /// A kernel in a network.
 struct Case {
     name: &'static str,
     /// The shape of a sample.
     shape: &'static [usize],
-    layers: fn(&mut NetworkBuilder, ValueId) -> relprop::Result<ValueId>,
+    layers: Layers,
     preset: &'static str,
     /// Whether a step is one of those that are timed.
     is_timed: fn(&Step) -> bool,
 }
 
+/// A case under epsilon, on every layer.
+const fn case(name: &'static str, shape: &'static [usize], layers: Layers, is_timed: fn(&Step) -> bool) -> Case {
+    Case { name, shape, layers, preset: "epsilon", is_timed }
+}
+
 const CASES: &[Case] = &[
-    Case {
-        name: "dense forward",
-        shape: &[1024],
-        layers: |builder, x| dense(builder, x, 1024),
-        preset: "epsilon",
-        is_timed: |step| matches!(step.work, Work::Product { direction: Direction::Forward, .. }),
-    },
-    Case {
-        name: "dense backward",
-        shape: &[1024],
-        layers: |builder, x| dense(builder, x, 1024),
-        preset: "epsilon",
-        is_timed: |step| matches!(step.work, Work::Product { direction: Direction::Backward, .. }),
-    },
-    Case {
-        name: "3 x 3 forward",
-        shape: &[64, 56, 56],
-        layers: |builder, x| conv(builder, x, [64, 3, 1, 1]),
-        preset: "epsilon",
-        is_timed: |step| is_convolution(step, Direction::Forward),
-    },
-    Case {
-        name: "3 x 3 backward",
-        shape: &[64, 56, 56],
-        layers: |builder, x| conv(builder, x, [64, 3, 1, 1]),
-        preset: "epsilon",
-        is_timed: |step| is_convolution(step, Direction::Backward),
-    },
-    Case {
-        name: "3 x 3 backward, alpha-beta",
-        shape: &[64, 56, 56],
-        layers: |builder, x| builder.relu("relu", x).and_then(|x| conv(builder, x, [64, 3, 1, 1])),
-        preset: "epsilon-alpha2-beta1",
-        is_timed: |step| is_convolution(step, Direction::Backward),
-    },
-    Case {
-        name: "3 x 3 with stride 2, forward",
-        shape: &[128, 56, 56],
-        layers: |builder, x| conv(builder, x, [128, 3, 2, 1]),
-        preset: "epsilon",
-        is_timed: |step| is_convolution(step, Direction::Forward),
-    },
-    Case {
-        name: "3 x 3 with stride 2, backward",
-        shape: &[128, 56, 56],
-        layers: |builder, x| conv(builder, x, [128, 3, 2, 1]),
-        preset: "epsilon",
-        is_timed: |step| is_convolution(step, Direction::Backward),
-    },
-    Case {
-        name: "1 x 1 forward",
-        shape: &[256, 56, 56],
-        layers: |builder, x| conv(builder, x, [64, 1, 1, 1]),
-        preset: "epsilon",
-        is_timed: |step| is_convolution(step, Direction::Forward),
-    },
-    Case {
-        name: "1 x 1 backward",
-        shape: &[256, 56, 56],
-        layers: |builder, x| conv(builder, x, [64, 1, 1, 1]),
-        preset: "epsilon",
-        is_timed: |step| is_convolution(step, Direction::Backward),
-    },
-    Case {
-        name: "first 7 x 7 backward",
-        shape: &[3, 224, 224],
-        layers: |builder, x| conv(builder, x, [64, 7, 2, 1]),
-        preset: "epsilon",
-        is_timed: |step| is_convolution(step, Direction::Backward),
-    },
-    Case {
-        name: "depthwise 3 x 3 forward",
-        shape: &[144, 56, 56],
-        layers: |builder, x| conv(builder, x, [144, 3, 1, 144]),
-        preset: "epsilon",
-        is_timed: |step| is_convolution(step, Direction::Forward),
-    },
-    Case {
-        name: "depthwise 3 x 3 backward",
-        shape: &[144, 56, 56],
-        layers: |builder, x| conv(builder, x, [144, 3, 1, 144]),
-        preset: "epsilon",
-        is_timed: |step| is_convolution(step, Direction::Backward),
-    },
-    Case {
-        name: "3 x 3 in 8 groups, forward",
-        shape: &[128, 28, 28],
-        layers: |builder, x| conv(builder, x, [128, 3, 1, 8]),
-        preset: "epsilon",
-        is_timed: |step| is_convolution(step, Direction::Forward),
-    },
-    Case {
-        name: "max pool",
-        shape: &[64, 112, 112],
-        layers: |builder, x| builder.max_pool("max", x, window(3, 2)),
-        preset: "epsilon",
-        is_timed: |step| matches!(step.work, Work::MaxPool),
-    },
-    Case {
-        name: "max pool, winners",
-        shape: &[64, 112, 112],
-        layers: |builder, x| builder.max_pool("max", x, window(3, 2)),
-        preset: "epsilon",
-        is_timed: |step| matches!(step.work, Work::Winners),
-    },
-    Case {
-        name: "max pool, back to the winners",
-        shape: &[64, 112, 112],
-        layers: |builder, x| builder.max_pool("max", x, window(3, 2)),
-        preset: "epsilon",
-        is_timed: |step| matches!(step.work, Work::Unpool { .. }),
-    },
-    Case {
-        name: "average pool forward",
-        shape: &[64, 112, 112],
-        layers: average_pool,
-        preset: "epsilon",
-        is_timed: |step| matches!(step.work, Work::AveragePool { direction: Direction::Forward, .. }),
-    },
-    Case {
-        name: "average pool backward",
-        shape: &[64, 112, 112],
-        layers: average_pool,
-        preset: "epsilon",
-        is_timed: |step| matches!(step.work, Work::AveragePool { direction: Direction::Backward, .. }),
-    },
-    Case {
-        name: "elementwise, a residual sum",
-        shape: &[256, 56, 56],
-        layers: |builder, x| {
+    case(
+        "dense forward",
+        &[1024],
+        |builder, x| dense(builder, x, 1024),
+        |step| matches!(step.work, Work::Product { direction: Direction::Forward, .. }),
+    ),
+    case(
+        "dense backward",
+        &[1024],
+        |builder, x| dense(builder, x, 1024),
+        |step| matches!(step.work, Work::Product { direction: Direction::Backward, .. }),
+    ),
+    case(
+        "3 x 3 forward",
+        &[64, 56, 56],
+        |builder, x| conv(builder, x, [64, 3, 1, 1]),
+        |step| is_convolution(step, Direction::Forward),
+    ),
+    case(
+        "3 x 3 backward",
+        &[64, 56, 56],
+        |builder, x| conv(builder, x, [64, 3, 1, 1]),
+        |step| is_convolution(step, Direction::Backward),
+    ),
+    case(
+        "3 x 3 backward, alpha-beta",
+        &[64, 56, 56],
+        |builder, x| builder.relu("relu", x).and_then(|x| conv(builder, x, [64, 3, 1, 1])),
+        |step| is_convolution(step, Direction::Backward),
+    )
+    .under("epsilon-alpha2-beta1"),
+    case(
+        "3 x 3 with stride 2, forward",
+        &[128, 56, 56],
+        |builder, x| conv(builder, x, [128, 3, 2, 1]),
+        |step| is_convolution(step, Direction::Forward),
+    ),
+    case(
+        "3 x 3 with stride 2, backward",
+        &[128, 56, 56],
+        |builder, x| conv(builder, x, [128, 3, 2, 1]),
+        |step| is_convolution(step, Direction::Backward),
+    ),
+    case(
+        "1 x 1 forward",
+        &[256, 56, 56],
+        |builder, x| conv(builder, x, [64, 1, 1, 1]),
+        |step| is_convolution(step, Direction::Forward),
+    ),
+    case(
+        "1 x 1 backward",
+        &[256, 56, 56],
+        |builder, x| conv(builder, x, [64, 1, 1, 1]),
+        |step| is_convolution(step, Direction::Backward),
+    ),
+    case(
+        "first 7 x 7 backward",
+        &[3, 224, 224],
+        |builder, x| conv(builder, x, [64, 7, 2, 1]),
+        |step| is_convolution(step, Direction::Backward),
+    ),
+    case(
+        "depthwise 3 x 3 forward",
+        &[144, 56, 56],
+        |builder, x| conv(builder, x, [144, 3, 1, 144]),
+        |step| is_convolution(step, Direction::Forward),
+    ),
+    case(
+        "depthwise 3 x 3 backward",
+        &[144, 56, 56],
+        |builder, x| conv(builder, x, [144, 3, 1, 144]),
+        |step| is_convolution(step, Direction::Backward),
+    ),
+    case(
+        "3 x 3 in 8 groups, forward",
+        &[128, 28, 28],
+        |builder, x| conv(builder, x, [128, 3, 1, 8]),
+        |step| is_convolution(step, Direction::Forward),
+    ),
+    case(
+        "max pool",
+        &[64, 112, 112],
+        |builder, x| builder.max_pool("max", x, window(3, 2)),
+        |step| matches!(step.work, Work::MaxPool),
+    ),
+    case(
+        "max pool, winners",
+        &[64, 112, 112],
+        |builder, x| builder.max_pool("max", x, window(3, 2)),
+        |step| matches!(step.work, Work::Winners),
+    ),
+    case(
+        "max pool, back to the winners",
+        &[64, 112, 112],
+        |builder, x| builder.max_pool("max", x, window(3, 2)),
+        |step| matches!(step.work, Work::Unpool { .. }),
+    ),
+    case("average pool forward", &[64, 112, 112], average_pool, |step| {
+        matches!(step.work, Work::AveragePool { direction: Direction::Forward, .. })
+    }),
+    case("average pool backward", &[64, 112, 112], average_pool, |step| {
+        matches!(step.work, Work::AveragePool { direction: Direction::Backward, .. })
+    }),
+    case(
+        "elementwise, a residual sum",
+        &[256, 56, 56],
+        |builder, x| {
             let bent = builder.activation("tanh", x, Activation::Tanh)?;
             builder.sum("sum", &[x, bent])
         },
-        preset: "epsilon",
-        is_timed: |step| matches!(step.work, Work::Elementwise),
-    },
-    Case {
-        name: "transpose, channels last",
-        shape: &[64, 56, 56],
-        layers: |builder, x| conv(builder, x, [8, 1, 1, 1]),
-        preset: "epsilon",
-        is_timed: |step| matches!(step.work, Work::Transpose { .. }),
-    },
-    Case {
-        name: "resize along an axis",
-        shape: &[64, 56, 56],
-        layers: doubled,
-        preset: "epsilon",
-        is_timed: |step| matches!(step.work, Work::AlongAxis { .. }),
-    },
-    Case {
-        name: "strips of a concat",
-        shape: &[64, 56, 56],
-        layers: |builder, x| {
+        |step| matches!(step.work, Work::Elementwise),
+    ),
+    case(
+        "transpose, channels last",
+        &[64, 56, 56],
+        |builder, x| conv(builder, x, [8, 1, 1, 1]),
+        |step| matches!(step.work, Work::Transpose { .. }),
+    ),
+    case("resize along an axis", &[64, 56, 56], doubled, |step| matches!(step.work, Work::AlongAxis { .. })),
+    case(
+        "strips of a concat",
+        &[64, 56, 56],
+        |builder, x| {
             let other = builder.relu("relu", x)?;
             builder.concat("concat", &[x, other], 0)
         },
-        preset: "epsilon",
-        is_timed: |step| matches!(step.work, Work::Strips { .. }),
-    },
-    Case {
-        name: "start",
-        shape: &[1000],
-        layers: |builder, x| dense(builder, x, 1000),
-        preset: "epsilon",
-        is_timed: |step| matches!(step.work, Work::Start),
-    },
-    Case {
-        name: "root mean square of rows",
-        shape: &[4096],
-        layers: |builder, x| dense(builder, x, 4096),
-        preset: "epsilon",
-        is_timed: |step| matches!(step.work, Work::Rms),
-    },
-    Case {
-        name: "sums of a report",
-        shape: &[4096],
-        layers: |builder, x| dense(builder, x, 4096),
-        preset: "epsilon",
-        is_timed: |step| matches!(step.work, Work::Measure(_)),
-    },
+        |step| matches!(step.work, Work::Strips { .. }),
+    ),
+    case("start", &[1000], |builder, x| dense(builder, x, 1000), |step| matches!(step.work, Work::Start)),
+    case(
+        "root mean square of rows",
+        &[4096],
+        |builder, x| dense(builder, x, 4096),
+        |step| matches!(step.work, Work::Rms),
+    ),
+    case(
+        "sums of a report",
+        &[4096],
+        |builder, x| dense(builder, x, 4096),
+        |step| matches!(step.work, Work::Measure(_)),
+    ),
 ];
 
 fn is_convolution(step: &Step, wanted: Direction) -> bool {
@@ -265,6 +232,10 @@ fn doubled(builder: &mut NetworkBuilder, x: ValueId) -> relprop::Result<ValueId>
 }
 
 impl Case {
+    const fn under(self, preset: &'static str) -> Self {
+        Case { preset, ..self }
+    }
+
     fn network(&self) -> relprop::Result<Network> {
         let mut builder = Network::builder();
         let x = builder.input("x", self.shape);

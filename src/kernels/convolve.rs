@@ -104,14 +104,13 @@ impl Convolve<'_> {
             aligned,
             ..Value::from_serialize(geometry)
         };
-        let bound = [
-            Some((binding::WEIGHT, Access::Read)),
-            Some((binding::TARGET, Access::Write)),
-            Some((binding::SOURCE, Access::Read)),
-            Some((binding::TABLE, Access::Read)),
-            self.addend.map(|_| (binding::ADDEND, Access::Read)),
+        let mut bound = vec![
+            (binding::WEIGHT, Access::Read),
+            (binding::TARGET, Access::Write),
+            (binding::SOURCE, Access::Read),
+            (binding::TABLE, Access::Read),
         ];
-        let bound: Vec<(u32, Access)> = bound.into_iter().flatten().collect();
+        bound.extend(self.addend.map(|_| (binding::ADDEND, Access::Read)));
         let label = if backward { "convolve backward" } else { "convolve forward" };
         writer.fill(&mut step)?;
         step.place(self.places);

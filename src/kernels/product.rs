@@ -153,13 +153,9 @@ impl Product<'_> {
             aligned,
             ..Value::from_serialize(geometry)
         };
-        let bound = [
-            Some((binding::WEIGHT, Access::Read)),
-            Some((binding::TARGET, Access::Write)),
-            Some((binding::SOURCE, Access::Read)),
-            self.addend.map(|_| (binding::ADDEND, Access::Read)),
-        ];
-        let bound: Vec<(u32, Access)> = bound.into_iter().flatten().collect();
+        let mut bound =
+            vec![(binding::WEIGHT, Access::Read), (binding::TARGET, Access::Write), (binding::SOURCE, Access::Read)];
+        bound.extend(self.addend.map(|_| (binding::ADDEND, Access::Read)));
         let label = match self.direction {
             Direction::Forward => "linear forward",
             Direction::Backward => "linear backward",
