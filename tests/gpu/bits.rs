@@ -178,3 +178,23 @@ fn jobs_of_a_thread_pool_may_explain_at_once() {
         assert!(expected.iter().all(|found| *found == expected[0]), "round {seed}");
     }
 }
+
+/// 2²⁴ and then ones: a one alone vanishes beside 2²⁴, and what a slice sums from zero does not.
+#[test]
+fn parts_of_a_denominator_are_made_of_short_slices() {
+    const SLICE: usize = 128;
+    let inputs = 2 * SLICE + 44;
+    let mut builder = Network::builder();
+    let x = builder.input("x", [inputs]);
+    let x = builder.relu("relu", x).unwrap();
+    let z = builder.dense("z", x, Tensor::from_fn([1, inputs], |_| 1.0), None).unwrap();
+    let network = Arc::new(builder.build(z).unwrap());
+    let data = [Tensor::from_fn([9, inputs], |at| if at.is_multiple_of(inputs) { 16_777_216.0 } else { 1.0 })];
+    let composite = composite_of(LinearRule::alpha_beta(2.0, damped()));
+    for tile in [Tile::Small, Tile::Free] {
+        let options = Options { batch_size: Some(9), ..on(&with_tile(tile)) };
+        let found = explain(&network, &composite, options, &data, &Request::new(Targets::Class(0)));
+        let expected = 16_777_216.0 + (inputs - SLICE) as f32;
+        assert!(found.logits.data().iter().all(|z| *z == expected), "{tile:?}: {:?}", found.logits.data());
+    }
+}
