@@ -18,7 +18,7 @@
 {% for o in operands %}{{ lib.operand(o) }}{% endfor %}
 {% if parameters %}{{ lib.parameters(5, aligned) }}{% endif %}
 {{ lib.chain("epilogue", epilogue) }}
-{{ lib.store(3, aligned) }}
+{{ lib.store(3, aligned, also) }}
 {% if work == "greatest" or work == "winners" %}
 // By its bits: a comparison with NaN may be compiled away.
 fn is_nan(v: vec4<f32>) -> vec4<bool> {

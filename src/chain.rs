@@ -83,6 +83,13 @@ pub enum Op<B, P> {
         /// The rms of d for each row, if `stabilizer` needs it and d is computed.
         rms: Option<B>,
     },
+    /// v ← n / stab(v); 0 where the stabilised denominator is exactly 0.
+    DivideInto {
+        /// n.
+        numerator: Operand<B>,
+        /// stab, absolute or clipping.
+        stabilizer: Stabilizer,
+    },
     /// v ← v · (stab(d) − d): what the stabiliser absorbs.
     MultiplyDamping {
         /// d.
@@ -103,6 +110,7 @@ impl<B: Copy, P: Copy> Op<B, P> {
             }
             Op::Add { operand, .. } | Op::Multiply(operand) => (Some(operand.buffer), None),
             Op::MultiplyDerivative { at, .. } => (Some(at.buffer), None),
+            Op::DivideInto { numerator, .. } => (Some(numerator.buffer), None),
             Op::Mask { by, .. } => (Some(by.buffer), None),
             Op::Divide { by, rms, .. } | Op::MultiplyDamping { by, rms, .. } => match by {
                 Denominator::Buffer(buffer) => (Some(*buffer), *rms),
@@ -126,6 +134,7 @@ impl<B: Copy, P: Copy> Op<B, P> {
             | Op::Add { .. }
             | Op::Multiply(_)
             | Op::MultiplyDerivative { .. }
+            | Op::DivideInto { .. }
             | Op::Mask { .. } => None,
         }
     }

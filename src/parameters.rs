@@ -6,7 +6,7 @@ use crate::composite::Assignment;
 use crate::error::{Error, Result};
 use crate::layers::Layer;
 use crate::network::{LayerId, Network};
-use crate::plan::{Beside, ChannelMask, Layout, Op, Parameter, Plan};
+use crate::plan::{Beside, ChannelMask, Layout, Op, Parameter, Plan, Step};
 use crate::rules::{BiasPart, Group, InputPart, LinearRule, Rule, WeightPart};
 use crate::tensor::{Shape, Tensor};
 use windows::Extents;
@@ -33,7 +33,7 @@ impl Parameters {
     /// If a parameter does not fit its layer.
     pub(crate) fn new(network: &Network, rules: &Assignment, plan: &Plan) -> Result<Self> {
         let mut resolved: Vec<Resolved> = Vec::new();
-        for parameter in plan.steps.iter().flat_map(|step| &step.chain).filter_map(Op::parameter) {
+        for parameter in plan.steps.iter().flat_map(Step::ops).filter_map(Op::parameter) {
             if resolved.iter().all(|known| known.parameter != parameter) {
                 let columns = resolve(network, rules, plan, &parameter)?;
                 let periods = match parameter {

@@ -63,6 +63,8 @@ fn {{ name }}(at: Place, given: vec4<f32>) -> vec4<f32> {
     v = select(vec4(0.0), v, {{ line.sign }} * {{ line.value }} > vec4(0.0));
 {% elif line.kind == "divide" %}
     v = quotient(v, stabilize_{{ line.stabilizer }}({{ line.value }}, {{ line.epsilon }}));
+{% elif line.kind == "divide_into" %}
+    v = quotient({{ line.value }}, stabilize_{{ line.stabilizer }}(v, {{ line.epsilon }}));
 {% elif line.kind == "damp" %}
     v *= damping_{{ line.stabilizer }}({{ line.value }}, {{ line.epsilon }});
 {% endif %}
@@ -71,9 +73,25 @@ fn {{ name }}(at: Place, given: vec4<f32>) -> vec4<f32> {
 }
 {% endmacro %}
 
-{# Columns count from the first of this dispatch; those beyond its last are dropped. #}
-{% macro store(binding, aligned, first="step.first", dropped="") %}
+{# Writes four elements at a place, as far as the dispatch has columns. #}
+{% macro put(buffer, v, aligned) -%}
+{% if aligned %}
+{{ buffer }}[at.element / 4u] = {{ v }};
+{% else %}
+for (var i = 0u; i < min(4u, step.columns - column); i++) {
+        {{ buffer }}[at.element + i] = {{ v }}[i];
+    }
+{% endif %}
+{%- endmacro %}
+
+{# What a kernel writes: the target, and beside it, where there is a second one, what a chain makes of that. Columns count from the first of this
+   dispatch; those beyond its last are dropped. #}
+{% macro store(binding, aligned, also, first="step.first", dropped="") %}
 @group(0) @binding({{ binding }}) var<storage, read_write> destination: array<{{ element_type(aligned) }}>;
+{% if also %}
+@group(0) @binding({{ also.binding }}) var<storage, read_write> second_destination: array<{{ element_type(aligned) }}>;
+{{ chain("go_on", also.lines) }}
+{% endif %}
 
 fn finish(row: u32, column: u32, given: vec4<f32>) {
     if column >= step.columns{{ dropped }} {
@@ -81,12 +99,10 @@ fn finish(row: u32, column: u32, given: vec4<f32>) {
     }
     let at = place(row, {{ first }} + column, step.width);
     let v = epilogue(at, given);
-{% if aligned %}
-    destination[at.element / 4u] = v;
-{% else %}
-    for (var i = 0u; i < min(4u, step.columns - column); i++) {
-        destination[at.element + i] = v[i];
-    }
+    {{ put("destination", "v", aligned) }}
+{% if also %}
+    let second = go_on(at, v);
+    {{ put("second_destination", "second", aligned) }}
 {% endif %}
 }
 {% endmacro %}

@@ -1,5 +1,6 @@
 //! The elementwise chain of a step, applied to one cache-hot row after another.
 
+use super::crew::Written;
 use super::functions::{self, Function, WithFunction};
 use super::memory::Memory;
 use super::simd::{self, Level, Loop};
@@ -8,12 +9,14 @@ use crate::parameters::Parameters;
 use crate::plan::{BufferId, Denominator, Op, Operand, Parameter, Plan, Rows};
 use crate::rules::{InputPart, Mask, Stabilizer};
 
-/// The chain of one step with what it reads.
+/// The chains of one step with what they read.
 pub(super) struct Chain<'a> {
     pub(super) plan: &'a Plan,
     pub(super) memory: &'a Memory<'a>,
     pub(super) parameters: &'a Parameters,
     pub(super) ops: &'a [Op],
+    /// What goes on from there to the second target, if the step has one.
+    pub(super) also: &'a [Op],
     /// How many rows the step's target has for each row of a sample's buffer.
     pub(super) rows: Rows,
 }
@@ -21,7 +24,11 @@ pub(super) struct Chain<'a> {
 impl Chain<'_> {
     /// Applies the chain to columns `from..` of row `row` of the target.
     pub(super) fn apply(&self, row: usize, from: usize, v: &mut [f32]) {
-        for op in self.ops {
+        self.apply_ops(self.ops, row, from, v);
+    }
+
+    fn apply_ops(&self, ops: &[Op], row: usize, from: usize, v: &mut [f32]) {
+        for op in ops {
             match op {
                 Op::Scale(factor) => v.iter_mut().for_each(|v| *v *= factor),
                 Op::AddParameter(parameter) => {
@@ -47,6 +54,13 @@ impl Chain<'_> {
                     let damping = self.damping(by, *stabilizer, *rms, row);
                     self.beside_denominator(by, row, from, v, |v, d| divide(v, d, *stabilizer, damping));
                 }
+                Op::DivideInto { numerator, stabilizer } => {
+                    let (damping, stabilizer) = (stabilizer.epsilon(), *stabilizer);
+                    self.with(numerator, row, from, v, move |d: f32, n: f32| {
+                        let stable = stabilize(stabilizer, damping, d);
+                        if stable == 0.0 { 0.0 } else { n / stable }
+                    });
+                }
                 Op::MultiplyDamping { by, stabilizer, rms } => {
                     let (damping, stabilizer) = (self.damping(by, *stabilizer, *rms, row), *stabilizer);
                     self.beside_denominator(by, row, from, v, |v, d| {
@@ -69,12 +83,20 @@ impl Chain<'_> {
         }
     }
 
-    /// Applies the chain to elements of the target from `first` on, counted over rows of `width` elements.
-    pub(super) fn apply_to(&self, first: usize, width: usize, mut v: &mut [f32]) {
+    /// Applies the chains to elements of the targets from `first` on, counted over rows of `width` elements.
+    pub(super) fn finish(&self, first: usize, width: usize, written: Written<'_>) {
+        self.apply_to(self.ops, first, width, written.target);
+        if let Some(also) = written.also {
+            also.copy_from_slice(written.target);
+            self.apply_to(self.also, first, width, also);
+        }
+    }
+
+    fn apply_to(&self, ops: &[Op], first: usize, width: usize, mut v: &mut [f32]) {
         let mut at = first;
-        while !self.ops.is_empty() && !v.is_empty() {
+        while !ops.is_empty() && !v.is_empty() {
             let (part, rest) = v.split_at_mut(v.len().min(width - at % width));
-            self.apply(at / width, at % width, part);
+            self.apply_ops(ops, at / width, at % width, part);
             at += part.len();
             v = rest;
         }

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::chain::{self, Chain};
+use super::crew::Written;
 use super::depthwise;
 use super::filters::{Channels, Filters, Phase};
 use super::functions::{Function, WithFunction};
@@ -60,10 +61,11 @@ pub(super) fn run(
     step: &Step,
     conv: &Convolution,
     first: usize,
-    targets: &mut [f32],
+    written: Written<'_>,
     room: &mut Vec<f32>,
 ) {
     let source = step.source.expect("a convolution reads rows");
+    let targets = &mut *written.target;
     match &*conv.filters {
         Filters::Panels(panels) if conv.is_product(chain, source) => {
             multiply(chain, source, conv, &panels[0][0], first, targets);
@@ -84,7 +86,7 @@ pub(super) fn run(
         }
     }
     let width = conv.lattice.count() * conv.channels.target;
-    chain.apply_to(first * conv.channels.target, width, targets);
+    chain.finish(first * conv.channels.target, width, written);
 }
 
 /// A product of rows as they lie.

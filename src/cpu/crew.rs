@@ -2,6 +2,23 @@
 
 use std::sync::{Mutex, PoisonError};
 
+/// What a step writes, or a part of it.
+pub(super) struct Written<'a> {
+    pub(super) target: &'a mut [f32],
+    /// As long, where the step has a second target.
+    pub(super) also: Option<&'a mut [f32]>,
+}
+
+impl<'a> Written<'a> {
+    /// Parts of `length` elements, the last one shorter.
+    fn parts(self, length: usize) -> impl Iterator<Item = Written<'a>> {
+        let mut also = self.also.map(|also| also.chunks_mut(length));
+        self.target
+            .chunks_mut(length)
+            .map(move |target| Written { target, also: also.as_mut().and_then(Iterator::next) })
+    }
+}
+
 /// Memory of threads that rest, for the next part.
 pub(super) type Shelf = Mutex<Vec<Vec<f32>>>;
 
@@ -31,24 +48,24 @@ impl Crew<'_> {
         parts.into_iter().for_each(work);
     }
 
-    /// Cuts `target` into pieces of whole units, at most `most` each, and does each; `work` also gets the position of the
+    /// Cuts `written` into pieces of whole units, at most `most` each, and does each; `work` also gets the position of the
     /// piece's first unit.
     pub(super) fn pieces(
         &self,
-        target: &mut [f32],
+        written: Written<'_>,
         unit: usize,
         most: usize,
-        work: impl Fn(usize, &mut [f32], &mut Vec<f32>) + Sync,
+        work: impl Fn(usize, Written<'_>, &mut Vec<f32>) + Sync,
     ) {
-        if target.is_empty() {
+        if written.target.is_empty() {
             return;
         }
-        let count = target.len() / unit;
+        let count = written.target.len() / unit;
         let pieces = count.div_ceil(most.max(1));
         // Few pieces are cut evenly, so that no thread waits for another's longer one.
         let pieces = if pieces < 4 * self.threads { pieces.next_multiple_of(self.threads) } else { pieces };
         let units = count.div_ceil(pieces);
-        let pieces = target.chunks_mut(units * unit).enumerate();
+        let pieces = written.parts(units * unit).enumerate();
         self.each(pieces, |(position, piece), room| work(position * units, piece, room));
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::chain::{self, Chain};
-use super::crew::Crew;
+use super::crew::{Crew, Written};
 use super::few_rows::{self, FewRows};
 use super::gemm::{self, LINE, PackedWeight};
 use crate::plan::Step;
@@ -29,24 +29,24 @@ impl Weight {
 }
 
 /// Rows of the source times a weight, then the chain.
-pub(super) fn run(chain: &Chain<'_>, step: &Step, weight: &Weight, target: &mut [f32], crew: Crew<'_>) {
+pub(super) fn run(chain: &Chain<'_>, step: &Step, weight: &Weight, written: Written<'_>, crew: Crew<'_>) {
     match weight {
-        Weight::Packed(weight) => packed(chain, step, weight, target, crew),
-        Weight::FewRows(weight) => few_rows::run(chain, step, weight, target, crew),
+        Weight::Packed(weight) => packed(chain, step, weight, written, crew),
+        Weight::FewRows(weight) => few_rows::run(chain, step, weight, written, crew),
     }
 }
 
 /// The chain runs over each block of rows while it is in cache.
-fn packed(chain: &Chain<'_>, step: &Step, weight: &PackedWeight, target: &mut [f32], crew: Crew<'_>) {
+fn packed(chain: &Chain<'_>, step: &Step, weight: &PackedWeight, written: Written<'_>, crew: Crew<'_>) {
     let columns = weight.columns();
     let width = chain.plan.buffers[step.target.index()].width;
-    crew.pieces(target, columns, gemm::row_block(), |first, target, room| {
-        let rows = first..first + target.len() / columns;
+    crew.pieces(written, columns, gemm::row_block(), |first, written, room| {
+        let rows = first..first + written.target.len() / columns;
         let length = rows.len() * weight.stride();
         room.resize(room.len().max(length), 0.0);
         read(chain, step, rows, weight.depth(), &mut room[..length]);
-        gemm::multiply(&room[..length], weight, target);
-        chain.apply_to(first * columns, width, target);
+        gemm::multiply(&room[..length], weight, written.target);
+        chain.finish(first * columns, width, written);
     });
 }
 

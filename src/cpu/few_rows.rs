@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::chain::Chain;
-use super::crew::Crew;
+use super::crew::{Crew, Written};
 use super::dense::read;
 use super::gemm::{self, LINE, PackedWeight, Slice};
 use crate::plan::{Direction, Step};
@@ -83,14 +83,14 @@ impl FewRows {
 }
 
 /// Rows of the source times the weight, then the chain. Threads share the columns, because rows are few.
-pub(super) fn run(chain: &Chain<'_>, step: &Step, weight: &FewRows, target: &mut [f32], crew: Crew<'_>) {
+pub(super) fn run(chain: &Chain<'_>, step: &Step, weight: &FewRows, written: Written<'_>, crew: Crew<'_>) {
     let depth = weight.depth();
     let stride = depth + LINE;
-    let rows = target.len() / weight.columns();
+    let rows = written.target.len() / weight.columns();
     let mut a = vec![0.0; rows * stride];
     read(chain, step, 0..rows, depth, &mut a);
-    multiply(weight, &a, stride, target, crew);
-    chain.apply_to(0, chain.plan.buffers[step.target.index()].width, target);
+    multiply(weight, &a, stride, written.target, crew);
+    chain.finish(0, chain.plan.buffers[step.target.index()].width, written);
 }
 
 /// Rows `stride` apart times the weight.

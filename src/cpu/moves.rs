@@ -1,7 +1,7 @@
 //! Steps without a product: elements copied, reordered, mapped along an axis, looked up or reduced.
 
 use super::chain::{self, Chain, read_through};
-use super::crew::Crew;
+use super::crew::{Crew, Written};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::Lookup;
 use crate::plan::{Operand, Step, Work};
@@ -10,11 +10,11 @@ use crate::plan::{Operand, Step, Work};
 const PIECE: usize = 1 << 14;
 
 /// Runs a step that moves or reduces rows, then its chain.
-pub(super) fn apply(chain: &Chain<'_>, step: &Step, width: usize, target: &mut [f32], crew: Crew<'_>) {
+pub(super) fn apply(chain: &Chain<'_>, step: &Step, width: usize, written: Written<'_>, crew: Crew<'_>) {
     let Some(source) = step.source else {
-        return crew.pieces(target, 1, PIECE, |first, piece, _| {
-            piece.fill(0.0);
-            chain.apply_to(first, width, piece);
+        return crew.pieces(written, 1, PIECE, |first, piece, _| {
+            piece.target.fill(0.0);
+            chain.finish(first, width, piece);
         });
     };
     let elements = chain.memory.read(source.buffer);
@@ -22,27 +22,27 @@ pub(super) fn apply(chain: &Chain<'_>, step: &Step, width: usize, target: &mut [
     match &step.work {
         Work::Transpose { dims, order } => {
             let turn = Turn::new(dims, order);
-            crew.pieces(target, turn.run(), (PIECE / turn.run()).max(1), |first, piece, _| {
-                turn.copy(elements, first, piece);
-                read_through(&source, piece);
-                chain.apply_to(first * turn.run(), width, piece);
+            crew.pieces(written, turn.run(), (PIECE / turn.run()).max(1), |first, piece, _| {
+                turn.copy(elements, first, piece.target);
+                read_through(&source, piece.target);
+                chain.finish(first * turn.run(), width, piece);
             });
         }
         Work::Strips { count, length, source: (from_step, from), target: (to_step, to) } => {
             assert_eq!(width, count * to_step, "strips divide a row evenly");
-            crew.pieces(target, *to_step, (PIECE / to_step).max(1), |first, piece, _| {
-                for (position, unit) in piece.chunks_exact_mut(*to_step).enumerate() {
+            crew.pieces(written, *to_step, (PIECE / to_step).max(1), |first, piece, _| {
+                for (position, unit) in piece.target.chunks_exact_mut(*to_step).enumerate() {
                     let (row, strip) = ((first + position) / count, (first + position) % count);
                     let stored = &elements[row * source_width + strip * from_step + from..][..*length];
                     chain::read(&source, stored, &mut unit[*to..][..*length]);
                 }
-                chain.apply_to(first * to_step, width, piece);
+                chain.finish(first * to_step, width, piece);
             });
         }
-        Work::Rms => crew.pieces(target, 1, 1, |row, to, _| {
+        Work::Rms => crew.pieces(written, 1, 1, |row, to, _| {
             let from = &elements[row * source_width..][..source_width];
             let squares: f64 = from.iter().map(|&d| f64::from(d) * f64::from(d)).sum();
-            to[0] = (squares / from.len() as f64).sqrt() as f32;
+            to.target[0] = (squares / from.len() as f64).sqrt() as f32;
         }),
         Work::Elementwise
         | Work::Product { .. }
@@ -54,9 +54,9 @@ pub(super) fn apply(chain: &Chain<'_>, step: &Step, width: usize, target: &mut [
         | Work::AlongAxis { .. }
         | Work::Lookup
         | Work::Start
-        | Work::Measure(_) => crew.pieces(target, 1, PIECE, |first, piece, _| {
-            chain::read(&source, &elements[first..][..piece.len()], piece);
-            chain.apply_to(first, width, piece);
+        | Work::Measure(_) => crew.pieces(written, 1, PIECE, |first, piece, _| {
+            chain::read(&source, &elements[first..][..piece.target.len()], piece.target);
+            chain.finish(first, width, piece);
         }),
     }
 }
@@ -102,15 +102,15 @@ pub(super) fn along_axis(
     source: &Operand,
     (taps, after): (&[Vec<(usize, f32)>], usize),
     (source_block, width): (usize, usize),
-    target: &mut [f32],
+    written: Written<'_>,
     crew: Crew<'_>,
 ) {
     let elements = chain.memory.read(source.buffer);
     let block = taps.len() * after;
-    crew.pieces(target, block, (PIECE / block).max(1), |first, piece, room| {
+    crew.pieces(written, block, (PIECE / block).max(1), |first, piece, room| {
         room.resize(room.len().max(source_block), 0.0);
         let read = &mut room[..source_block];
-        for (position, to) in piece.chunks_exact_mut(block).enumerate() {
+        for (position, to) in piece.target.chunks_exact_mut(block).enumerate() {
             chain::read(source, &elements[(first + position) * source_block..][..source_block], read);
             for (to, taps) in to.chunks_exact_mut(after).zip(taps) {
                 to.fill(0.0);
@@ -120,7 +120,7 @@ pub(super) fn along_axis(
                 }
             }
         }
-        chain.apply_to(first * block, width, piece);
+        chain.finish(first * block, width, piece);
     });
 }
 

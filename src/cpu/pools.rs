@@ -3,6 +3,7 @@
 //! Rows lie channels last, so a window's position is a run of channels, and every loop goes along it.
 
 use super::chain::{self, Chain};
+use super::crew::Written;
 use super::functions::{Function, WithFunction};
 use super::lattice::{Lattice, Sources, Walk};
 use super::simd::{self, Level, Loop};
@@ -21,9 +22,9 @@ pub(super) struct Pool {
 }
 
 /// Makes the targets from position `first` on, counted over all rows of the chunk; the chain follows.
-pub(super) fn run(chain: &Chain<'_>, step: &Step, pool: &Pool, first: usize, targets: &mut [f32]) {
+pub(super) fn run(chain: &Chain<'_>, step: &Step, pool: &Pool, first: usize, written: Written<'_>) {
     let source = step.source.expect("a pool reads rows");
-    let part = Part { chain, pool, source, first, targets: &mut *targets };
+    let part = Part { chain, pool, source, first, targets: &mut *written.target };
     match &step.work {
         Work::AveragePool { direction: Direction::Forward, .. } => part.each(Mean { weights: &pool.weights }),
         Work::AveragePool { direction: Direction::Backward, .. } => part.each(Spread { weights: &pool.weights }),
@@ -41,7 +42,7 @@ pub(super) fn run(chain: &Chain<'_>, step: &Step, pool: &Pool, first: usize, tar
         | Work::Rms
         | Work::Measure(_) => unreachable!("only pools pool"),
     }
-    chain.apply_to(first * pool.channels, pool.lattice.count() * pool.channels, targets);
+    chain.finish(first * pool.channels, pool.lattice.count() * pool.channels, written);
 }
 
 /// A part of a step.

@@ -1,7 +1,7 @@
 //! Runs the steps of a plan on a chunk of samples.
 
 use super::chain::Chain;
-use super::crew::Crew;
+use super::crew::{Crew, Written};
 use super::memory::Memory;
 use super::tools::Tool;
 use super::{Chunk, Prepared, convolve, dense, moves, pools};
@@ -50,33 +50,40 @@ impl Run<'_> {
                 self.choose_targets(first, memory.read(plan.logits), targets);
             }
             let mut taken = memory.take(step.target);
+            let mut taken_also = step.also.as_ref().map(|also| memory.take(also.target));
             let known = &plan.buffers[step.target.index()];
             let chain = Chain {
                 plan,
                 memory: &memory,
                 parameters: &self.prepared.parameters,
                 ops: &step.chain,
+                also: step.also.as_ref().map_or(&[], |also| &also.chain),
                 rows: known.rows,
             };
-            let count = memory.rows(known.rows);
-            let target = &mut taken.elements()[..if known.width == 0 { 0 } else { count * known.width }];
+            let count = memory.rows(known.rows) * known.width;
+            let written = Written {
+                target: &mut taken.elements()[..count],
+                also: taken_also.as_mut().map(|taken| &mut taken.elements()[..count]),
+            };
             let tool = &self.prepared.tools[position];
             match (&step.work, tool) {
                 (Work::Start, _) => {
-                    self.start(first, memory.read(plan.logits), targets, known.rows, target);
-                    chain.apply_to(0, known.width, target);
+                    self.start(first, memory.read(plan.logits), targets, known.rows, written.target);
+                    chain.finish(0, known.width, written);
                 }
                 (Work::Measure(measure), _) => {
                     let layer = step.layer.expect("a measure is of a layer");
                     self.measure(&chain, step, *measure, &mut sums[layer.index()]);
                 }
                 (Work::Lookup, _) => {
-                    self.look_up(step, memory.indices(step.source.expect("a lookup reads an input").buffer), target)?;
-                    chain.apply_to(0, known.width, target);
+                    let indices = memory.indices(step.source.expect("a lookup reads an input").buffer);
+                    self.look_up(step, indices, written.target)?;
+                    chain.finish(0, known.width, written);
                 }
-                (_, tool) => work(&chain, step, tool, target, crew),
+                (_, tool) => work(&chain, step, tool, written, crew),
             }
             memory.put_back(taken);
+            taken_also.into_iter().for_each(|taken| memory.put_back(taken));
             let ended = stopwatch.seconds();
             seconds.push(ended - began);
             began = ended;
@@ -151,14 +158,14 @@ impl Run<'_> {
 }
 
 /// Runs a step that reads rows and, where it has one, a tool.
-fn work(chain: &Chain<'_>, step: &Step, tool: &Tool, target: &mut [f32], crew: Crew<'_>) {
+fn work(chain: &Chain<'_>, step: &Step, tool: &Tool, written: Written<'_>, crew: Crew<'_>) {
     let width = chain.plan.buffers[step.target.index()].width;
     match tool {
-        Tool::Product(weight) => dense::run(chain, step, weight, target, crew),
-        Tool::Convolve(conv) => crew.pieces(target, conv.channels.target, conv.block(), |first, piece, room| {
+        Tool::Product(weight) => dense::run(chain, step, weight, written, crew),
+        Tool::Convolve(conv) => crew.pieces(written, conv.channels.target, conv.block(), |first, piece, room| {
             convolve::run(chain, step, conv, first, piece, room);
         }),
-        Tool::Pool(pool) => crew.pieces(target, pool.channels, pools::BLOCK, |first, piece, _| {
+        Tool::Pool(pool) => crew.pieces(written, pool.channels, pools::BLOCK, |first, piece, _| {
             pools::run(chain, step, pool, first, piece);
         }),
         Tool::AlongAxis(taps) => {
@@ -166,9 +173,9 @@ fn work(chain: &Chain<'_>, step: &Step, tool: &Tool, target: &mut [f32], crew: C
                 unreachable!("the tool of another step")
             };
             let source_block = chain.plan.buffers[source.buffer.index()].width / before;
-            moves::along_axis(chain, source, (taps, *after), (source_block, width), target, crew);
+            moves::along_axis(chain, source, (taps, *after), (source_block, width), written, crew);
         }
-        Tool::Nothing => moves::apply(chain, step, width, target, crew),
+        Tool::Nothing => moves::apply(chain, step, width, written, crew),
     }
 }
 

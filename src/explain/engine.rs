@@ -84,6 +84,7 @@ impl Explainer {
             budget: self.memory.map_or(usize::MAX, |bytes| bytes / chunks),
             samples: self.samples.unwrap_or(usize::MAX),
             pairs: false,
+            compiles: false,
             ..Target::UNLIMITED
         };
         match (&self.engine, ask) {

@@ -98,6 +98,9 @@ impl<'a> Bindings<'a> {
                 let (by, stabilizer, rms) = self.denominator(by, stabilizer, rms);
                 Op::Divide { by, stabilizer, rms }
             }
+            plan::Op::DivideInto { numerator, stabilizer } => {
+                Op::DivideInto { numerator: self.operand(&numerator), stabilizer }
+            }
             plan::Op::MultiplyDamping { by, stabilizer, rms } => {
                 let (by, stabilizer, rms) = self.denominator(by, stabilizer, rms);
                 Op::MultiplyDamping { by, stabilizer, rms }

@@ -155,6 +155,7 @@ impl Gpu {
             copies: COPIES,
             operands: storage.min(numbered),
             pairs: true,
+            compiles: true,
         }
     }
 

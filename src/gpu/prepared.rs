@@ -215,6 +215,10 @@ impl Preparation<'_> {
                             let source = addend_of(step).ok_or_else(|| Error::internal("the step is no pair"))?;
                             memory.buffer(plan, source)?
                         }
+                        binding::ALSO => {
+                            let also = step.also.as_ref().ok_or_else(|| Error::internal("the step has one target"))?;
+                            memory.buffer(plan, also.target)?
+                        }
                         binding::PARAMETERS => &parameters,
                         binding::TABLE => table.as_ref().unwrap_or(&memory.explained),
                         binding::GIVEN => &memory.given,

@@ -108,6 +108,8 @@ pub(super) struct Job<'a> {
     /// K, where its rows are one a sample and target; 1 where they are one a sample.
     pub(super) targets: usize,
     pub(super) epilogue: &'a [Op],
+    /// What goes on from there to the step's second target.
+    pub(super) also: Option<&'a [Op]>,
     pub(super) bindings: &'a Bindings<'a>,
 }
 
@@ -122,8 +124,10 @@ impl Translator<'_> {
         let targets = if rows == Rows::Target { self.plan.targets } else { 1 };
         let source =
             step.source.filter(|_| reads_source_as_operand(&step.work)).map(|source| bindings.operand(&source));
-        let epilogue: Vec<Op> = step.chain.iter().map(|op| bindings.op(op)).collect();
-        let job = Job { step, parts, targets, epilogue: &epilogue, bindings: &bindings };
+        let mut ops = |chain: &[plan::Op]| chain.iter().map(|op| bindings.op(op)).collect::<Vec<Op>>();
+        let epilogue = ops(&step.chain);
+        let also = step.also.as_ref().map(|also| ops(&also.chain));
+        let job = Job { step, parts, targets, epilogue: &epilogue, also: also.as_deref(), bindings: &bindings };
         let choices = match &step.work {
             Work::Product { .. } => self.products(&job)?,
             Work::Convolve { .. } | Work::AveragePool { .. } | Work::MaxPool | Work::Winners | Work::Unpool { .. } => {
@@ -251,6 +255,7 @@ impl Translator<'_> {
                     of_one_sign: job.is_of_one_sign(),
                     prologue: &[],
                     epilogue: job.epilogue,
+                    also: job.also,
                     operands: &job.bindings.operands,
                     before: 0,
                     places: &job.bindings.places,
@@ -327,7 +332,7 @@ impl Translator<'_> {
     }
 
     fn elementwise(&self, job: &Job<'_>, source: Option<Operand>) -> Result<Dispatch> {
-        let Job { step, targets, epilogue, bindings, .. } = *job;
+        let Job { step, targets, epilogue, also, bindings, .. } = *job;
         let width = self.plan.buffers[step.target.index()].width;
         let depth = step.source.map_or(width, |source| self.plan.buffers[source.buffer.index()].width);
         let strips = |length, (distance, first)| Strips { length, distance, first };
@@ -380,6 +385,7 @@ impl Translator<'_> {
             rows: targets,
             targets,
             epilogue,
+            also,
             operands: &bindings.operands,
             places: &bindings.places,
         }

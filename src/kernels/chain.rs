@@ -1,7 +1,9 @@
 //! Chains of elementwise operations as text: what each line of a prologue or epilogue says, with its numbers.
 
+use minijinja::{Value, context};
 use serde::Serialize;
 
+use super::kernel::binding;
 use super::step::{NUMBERS, PARAMETERS, Step};
 use crate::chain;
 use crate::error::{Error, Result};
@@ -59,6 +61,7 @@ pub(super) enum Line {
     Multiply { value: String },
     Mask { value: String, sign: String },
     Divide { value: String, stabilizer: &'static str, epsilon: String },
+    DivideInto { value: String, stabilizer: &'static str, epsilon: String },
     Damp { value: String, stabilizer: &'static str, epsilon: String },
 }
 
@@ -91,6 +94,11 @@ impl Writer {
         ops.iter().map(|op| self.line(op)).collect()
     }
 
+    /// What a kernel makes of its target for a second one, as the templates see it.
+    pub(super) fn also(&mut self, ops: Option<&[Op]>) -> Value {
+        ops.map_or(Value::from(()), |ops| context! { lines => self.lines(ops), binding => binding::ALSO })
+    }
+
     fn line(&mut self, op: &Op) -> Line {
         match *op {
             Op::Scale(factor) => Line::Scale { factor: self.number(factor) },
@@ -116,6 +124,11 @@ impl Writer {
                 let (value, stabilizer, epsilon) = self.denominator(by, stabilizer, rms);
                 Line::Divide { value, stabilizer, epsilon }
             }
+            Op::DivideInto { numerator, stabilizer } => Line::DivideInto {
+                value: self.operand(&numerator),
+                stabilizer: stabilizer_text(stabilizer),
+                epsilon: self.number(stabilizer.epsilon()),
+            },
             Op::MultiplyDamping { by, stabilizer, rms } => {
                 let (value, stabilizer, epsilon) = self.denominator(by, stabilizer, rms);
                 Line::Damp { value, stabilizer, epsilon }
@@ -137,19 +150,30 @@ impl Writer {
         if let Some(Slot(slot)) = rms {
             epsilon = format!("{epsilon} * operand_{slot}(at).x");
         }
-        let name = match stabilizer {
-            Stabilizer::Absolute(_) | Stabilizer::Rms(_) => "absolute",
-            Stabilizer::Clip(_) => "clip",
-        };
-        (value, name, epsilon)
+        (value, stabilizer_text(stabilizer), epsilon)
     }
 
     /// An operand as an expression. What only keeps it within bounds, or leaves it as it is, is one text for all bounds.
     pub(super) fn operand(&mut self, operand: &Operand) -> String {
-        let x = format!("operand_{}(at)", operand.buffer.0);
-        match bounds(operand) {
-            Some([low, high]) => format!("clip({x}, {}, {})", self.number(low), self.number(high)),
-            None => self.read(operand.activation, operand.part, &x),
+        self.read_within(operand.activation, operand.part, &format!("operand_{}(at)", operand.buffer.0), false)
+    }
+
+    /// The expression `x` through an activation, then a part, likewise; or with a text of its own for the commonest bounds, which
+    /// takes as many numbers.
+    pub(super) fn read_within(
+        &mut self,
+        activation: Option<Activation>,
+        part: InputPart,
+        x: &str,
+        is_own_text: bool,
+    ) -> String {
+        let Some([low, high]) = bounds(activation, part) else { return self.read(activation, part, x) };
+        let clipped = format!("clip({x}, {}, {})", self.number(low), self.number(high));
+        match [low, high] {
+            [f32::NEG_INFINITY, f32::INFINITY] if is_own_text => x.to_owned(),
+            [0.0, f32::INFINITY] if is_own_text => format!("relu({x})"),
+            [f32::NEG_INFINITY, 0.0] if is_own_text => format!("negative({x})"),
+            _ => clipped,
         }
     }
 
@@ -220,15 +244,23 @@ impl Writer {
     }
 }
 
-/// The bounds that an operand is kept within, if that is all that reading it does.
-fn bounds(operand: &Operand) -> Option<[f32; 2]> {
-    let [low, high] = match operand.activation {
+/// The name of a stabiliser's functions, without the rms.
+fn stabilizer_text(stabilizer: Stabilizer) -> &'static str {
+    match stabilizer {
+        Stabilizer::Absolute(_) | Stabilizer::Rms(_) => "absolute",
+        Stabilizer::Clip(_) => "clip",
+    }
+}
+
+/// The bounds that an element is kept within, if that is all that reading it does.
+fn bounds(activation: Option<Activation>, part: InputPart) -> Option<[f32; 2]> {
+    let [low, high] = match activation {
         None => [f32::NEG_INFINITY, f32::INFINITY],
         Some(Activation::Relu) => [0.0, f32::INFINITY],
         Some(Activation::Clip { low, high }) => [low, high],
         Some(_) => return None,
     };
-    Some(match operand.part {
+    Some(match part {
         InputPart::Positive => [low.max(0.0), high.max(0.0)],
         InputPart::Negative => [low.min(0.0), high.min(0.0)],
         InputPart::Whole | InputPart::Low | InputPart::High | InputPart::One => [low, high],

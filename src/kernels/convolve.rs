@@ -5,7 +5,7 @@ use minijinja::{Value, context};
 use super::chain::{Beside, Op, Writer};
 use super::kernel::{Access, Dispatch, Grid, Kernel, binding, operand_texts};
 use super::lattice::Lattice;
-use super::product::{Addend, Direction, coefficients, part_in_tile};
+use super::product::{Addend, Direction, coefficients, part_in_tile, source_in_tile};
 use super::step::{Place, Step};
 use super::tile::{DEEPEST, Tile, slice};
 use crate::error::Result;
@@ -39,6 +39,8 @@ pub(crate) struct Convolve<'a> {
     /// Whether no two terms of a sum have different signs.
     pub of_one_sign: bool,
     pub epilogue: &'a [Op],
+    /// What goes on from there to a second target.
+    pub also: Option<&'a [Op]>,
     pub operands: &'a [Beside],
     pub places: &'a [Place],
 }
@@ -92,13 +94,18 @@ impl Convolve<'_> {
             // Steps of k that never leave a tap find its pixels once a tap.
             within_taps => geometry.depth > 0 && self.depth.is_multiple_of(step_of_k),
             backward,
-            lattice => !is_whole,
+            // Backward some layers have phases, and others do not.
+            lattice => !is_whole || backward && self.tile.shares(),
             several => self.targets > 1,
             parts => self.lattice.targets() > 1,
             weight => part_in_tile(self.weight, self.tile, self.addend.is_some()),
-            source => context! { aligned => source_aligned, through => writer.read(self.activation, self.part, "x") },
-            added => Addend::told(self.addend, &mut writer, &mut step),
+            source => context! {
+                aligned => source_aligned,
+                through => source_in_tile(&mut writer, (self.activation, self.part), self.tile, self.direction),
+            },
+            added => Addend::told(self.addend, &mut writer, &mut step, self.tile, self.direction),
             epilogue => writer.lines(self.epilogue),
+            also => writer.also(self.also),
             operands => operand_texts(self.operands, |_| aligned),
             parameters => writer.has_parameters(),
             aligned,
@@ -111,6 +118,7 @@ impl Convolve<'_> {
             (binding::TABLE, Access::Read),
         ];
         bound.extend(self.addend.map(|_| (binding::ADDEND, Access::Read)));
+        bound.extend(self.also.map(|_| (binding::ALSO, Access::Write)));
         let label = if backward { "convolve backward" } else { "convolve forward" };
         writer.fill(&mut step)?;
         step.place(self.places);

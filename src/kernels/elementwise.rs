@@ -67,6 +67,8 @@ pub(crate) struct Elementwise<'a> {
     /// K, where the target has a row a sample and target; 1 where it has one a sample.
     pub targets: usize,
     pub epilogue: &'a [Op],
+    /// What goes on from there to a second target.
+    pub also: Option<&'a [Op]>,
     pub operands: &'a [Beside],
     pub places: &'a [Place],
 }
@@ -84,6 +86,7 @@ impl Elementwise<'_> {
         let source = (binding::SOURCE, Access::Read);
         let table = (binding::TABLE, Access::Read);
         let mut bound = vec![(binding::TARGET, Access::Write)];
+        bound.extend(self.also.map(|_| (binding::ALSO, Access::Write)));
         let mut columns = self.width;
         let (label, work, geometry) = match self.source {
             Move::Copy(_) => ("elementwise", "copy", [[0; 4]; 2]),
@@ -126,6 +129,7 @@ impl Elementwise<'_> {
             quads => matches!(self.source, Move::Along { after, .. } if after.is_multiple_of(4)),
             through => writer.read(self.activation, self.part, "x"),
             epilogue => writer.lines(self.epilogue),
+            also => writer.also(self.also),
             operands => operand_texts(self.operands, |_| aligned),
             parameters => writer.has_parameters(),
             aligned => aligned && work != "scatter",

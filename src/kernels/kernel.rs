@@ -86,7 +86,9 @@ pub(crate) mod binding {
     pub(crate) const GIVEN: u32 = 7;
     /// The rows of the second of two products that are summed.
     pub(crate) const ADDEND: u32 = 8;
-    pub(crate) const OPERANDS: u32 = 9;
+    /// The second target.
+    pub(crate) const ALSO: u32 = 9;
+    pub(crate) const OPERANDS: u32 = 10;
 }
 
 /// An operand as the templates see it.

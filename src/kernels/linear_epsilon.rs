@@ -120,6 +120,7 @@ impl LinearEpsilon {
             of_one_sign: false,
             prologue: &prologue,
             epilogue: &epilogue,
+            also: None,
             operands: if shape.input == InputPart::One { &[beside] } else { &[beside, beside] },
             before: 1,
             places: &[],

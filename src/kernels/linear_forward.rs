@@ -98,6 +98,7 @@ impl LinearForward {
             of_one_sign: false,
             prologue: &[],
             epilogue: &epilogue,
+            also: None,
             operands: &[],
             before: 0,
             places: &[Place { offset: 0, period: shape.outputs as u32 }],

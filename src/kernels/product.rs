@@ -31,13 +31,26 @@ pub(super) fn part_text(part: WeightPart) -> &'static str {
     }
 }
 
-/// The same for a tile: one that keeps weights in workgroup memory changes each only once, so that the whole weight is the
-/// part with both coefficients 1 there, in one text for both. The parts of a pair are told by their coefficients alone.
+/// The same for a tile: one that shares texts has the whole weight as the part with both coefficients 1. The parts of a pair are told by
+/// their coefficients alone.
 pub(super) fn part_in_tile(part: WeightPart, tile: Tile, is_pair: bool) -> &'static str {
-    match (part, tile) {
-        (WeightPart::Scaled { .. }, Tile::Large | Tile::Medium | Tile::Small) => "scaled",
-        (WeightPart::Scaled { .. }, _) if is_pair => "scaled",
-        (part, _) => part_text(part),
+    match part {
+        WeightPart::Scaled { .. } if tile.shares() || is_pair => "scaled",
+        part => part_text(part),
+    }
+}
+
+/// How a tile reads a source. One that shares texts has one for all bounds forward, where some layers read through a rectifier and
+/// others do not. What the step is told is the same for every tile.
+pub(super) fn source_in_tile(
+    writer: &mut Writer,
+    (activation, part): (Option<Activation>, InputPart),
+    tile: Tile,
+    direction: Direction,
+) -> String {
+    match direction {
+        Direction::Forward => writer.read_within(activation, part, "x", !tile.shares()),
+        Direction::Backward => writer.read(activation, part, "x"),
     }
 }
 
@@ -60,10 +73,17 @@ pub(crate) struct Addend {
 
 impl Addend {
     /// What it adds to a kernel: what the templates see, and its coefficients in the step.
-    pub(super) fn told(addend: Option<Self>, writer: &mut Writer, step: &mut Step) -> Value {
+    pub(super) fn told(
+        addend: Option<Self>,
+        writer: &mut Writer,
+        step: &mut Step,
+        tile: Tile,
+        direction: Direction,
+    ) -> Value {
         let Some(Addend { activation, part, weight }) = addend else { return Value::from(()) };
         (step.added_positive, step.added_negative) = coefficients(weight);
-        context! { through => writer.read(activation, part, "x"), binding => binding::ADDEND }
+        let through = source_in_tile(writer, (activation, part), tile, direction);
+        context! { through, binding => binding::ADDEND }
     }
 }
 
@@ -95,6 +115,8 @@ pub(crate) struct Product<'a> {
     pub of_one_sign: bool,
     pub prologue: &'a [Op],
     pub epilogue: &'a [Op],
+    /// What goes on from there to a second target.
+    pub also: Option<&'a [Op]>,
     /// Operands of both chains; the first `before` are the prologue's.
     pub operands: &'a [Beside],
     pub before: usize,
@@ -141,13 +163,17 @@ impl Product<'_> {
             within_taps => false,
             backward => self.direction == Direction::Backward,
             several => self.targets > 1,
-            parts => self.parts > 1,
+            parts => self.parts > 1 || self.tile.shares(),
             lattice => false,
             weight => part_in_tile(self.weight, self.tile, self.addend.is_some()),
-            source => context! { aligned => source_aligned, through => writer.read(self.activation, self.part, "x") },
-            added => Addend::told(self.addend, &mut writer, &mut step),
+            source => context! {
+                aligned => source_aligned,
+                through => source_in_tile(&mut writer, (self.activation, self.part), self.tile, self.direction),
+            },
+            added => Addend::told(self.addend, &mut writer, &mut step, self.tile, self.direction),
             prologue => writer.lines(self.prologue),
             epilogue => writer.lines(self.epilogue),
+            also => writer.also(self.also),
             operands => operand_texts(self.operands, |index| if index < self.before { source_aligned } else { aligned }),
             parameters => writer.has_parameters(),
             aligned,
@@ -156,6 +182,7 @@ impl Product<'_> {
         let mut bound =
             vec![(binding::WEIGHT, Access::Read), (binding::TARGET, Access::Write), (binding::SOURCE, Access::Read)];
         bound.extend(self.addend.map(|_| (binding::ADDEND, Access::Read)));
+        bound.extend(self.also.map(|_| (binding::ALSO, Access::Write)));
         let label = match self.direction {
             Direction::Forward => "linear forward",
             Direction::Backward => "linear backward",

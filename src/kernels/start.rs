@@ -49,6 +49,7 @@ impl Start<'_> {
             parts => false,
             lattice => false,
             epilogue => writer.lines(self.epilogue),
+            also => false,
             operands => operand_texts(self.operands, |_| aligned),
             parameters => writer.has_parameters(),
             aligned,

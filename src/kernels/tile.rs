@@ -25,6 +25,14 @@ pub enum Tile {
     Free,
 }
 
+impl Tile {
+    /// Whether rows and weights go through workgroup memory, so that each is read only once and what reading and storing them takes is
+    /// little beside the products: these shapes share a text where that is all that differs.
+    pub(super) fn shares(self) -> bool {
+        matches!(self, Tile::Large | Tile::Medium | Tile::Small)
+    }
+}
+
 impl fmt::Display for Tile {
     /// One word.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

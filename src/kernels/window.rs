@@ -45,6 +45,8 @@ pub(crate) struct Windowed<'a> {
     pub activation: Option<Activation>,
     pub part: InputPart,
     pub epilogue: &'a [Op],
+    /// What goes on from there to a second target.
+    pub also: Option<&'a [Op]>,
     pub operands: &'a [Beside],
     pub places: &'a [Place],
 }
@@ -78,6 +80,7 @@ impl Windowed<'_> {
             of_sample => self.work == WindowWork::Unpool { of_sample: true },
             source => context! { through => writer.read(self.activation, self.part, "x") },
             epilogue => writer.lines(self.epilogue),
+            also => writer.also(self.also),
             operands => operand_texts(self.operands, |_| aligned),
             parameters => writer.has_parameters(),
             aligned,
@@ -87,6 +90,7 @@ impl Windowed<'_> {
         if weight.is_some() || matches!(self.work, WindowWork::Unpool { .. }) {
             bound.push((binding::WEIGHT, Access::Read));
         }
+        bound.extend(self.also.map(|_| (binding::ALSO, Access::Write)));
         let (positive, negative) = coefficients(weight.unwrap_or(WeightPart::WHOLE));
         let rows = pixels * self.targets;
         let mut step = Step {

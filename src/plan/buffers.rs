@@ -98,7 +98,7 @@ fn width_a_sample(buffer: &Buffer, targets: usize) -> usize {
 fn lifetimes(buffers: &[Buffer], steps: &[Step], logits: BufferId) -> Vec<Option<(usize, usize)>> {
     let mut lives: Vec<Option<(usize, usize)>> = vec![None; buffers.len()];
     for (position, step) in steps.iter().enumerate() {
-        for buffer in step.reads().chain([step.target]) {
+        for buffer in step.reads().chain(step.writes()) {
             if buffers[buffer.index()].role == Role::Scratch {
                 let life = lives[buffer.index()].get_or_insert((position, position));
                 life.1 = position;
@@ -129,6 +129,7 @@ mod tests {
             source: index.checked_sub(1).map(|from| Operand::whole(BufferId(from))),
             chain: Vec::new(),
             target: BufferId(index),
+            also: None,
         };
         (widths.iter().enumerate().map(buffer).collect(), (0..widths.len()).map(step).collect())
     }

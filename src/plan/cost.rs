@@ -58,7 +58,7 @@ impl Plan {
             Work::Strips { count, length, .. } => {
                 (self.rows(self.buffers[step.target.index()].rows, samples) * count * length * size_of::<f32>()) as u64
             }
-            _ => bytes(step.target),
+            _ => step.writes().map(bytes).sum(),
         };
         if let (Work::Product { .. } | Work::Convolve { .. }, Some(layer)) = (&step.work, step.layer) {
             let target = &self.buffers[step.target.index()];
@@ -93,8 +93,11 @@ impl Plan {
         let mut bytes = 0;
         for (index, buffer) in self.buffers.iter().enumerate() {
             let index = BufferId(index);
-            let is_used = self.steps.iter().any(|step| step.target == index || step.reads().any(|read| read == index));
-            let made_by_product = self.steps.iter().any(|step| step.target == index && is_product_or_start(&step.work));
+            let is_used = self.steps.iter().any(|step| step.writes().chain(step.reads()).any(|used| used == index));
+            let made_by_product = self
+                .steps
+                .iter()
+                .any(|step| step.writes().any(|written| written == index) && is_product_or_start(&step.work));
             let uses = match (buffer.role, buffer.rows) {
                 _ if !is_used => 0,
                 (Role::Input(_) | Role::Index(_) | Role::Result(_), _) => 1,

@@ -19,8 +19,12 @@ pub struct Facts {
     pub split_forward: bool,
     /// Where one quotient goes back through W, W⁺ and W⁻, as the box rule's does, the first is the sum of the others.
     pub weight_in_parts: bool,
+    /// Where z and one denominator of a rule give another one, no product is made for it.
+    pub derive: bool,
     /// Elementwise work joins the step before it.
     pub fuse: bool,
+    /// Elementwise work joins the step before it as a second result, where others read the first.
+    pub follow: bool,
     /// A factor that the shares of one value have in common is multiplied once, behind their sum.
     pub factor: bool,
     /// Two products of a layer that are added are one step's sums, where the executor can.
@@ -37,7 +41,9 @@ impl Default for Facts {
             reuse_forward: true,
             split_forward: true,
             weight_in_parts: true,
+            derive: true,
             fuse: true,
+            follow: true,
             factor: true,
             pair: true,
             share: true,

@@ -18,8 +18,8 @@ impl Builder<'_> {
     /// Plans one layer and says how its value is read.
     fn forward_layer(&mut self, id: LayerId, node: &LayerNode) -> Operand {
         if let Some([first, second]) = self.parts_of_output(id, node) {
-            let chain = vec![Op::Add { operand: Operand::whole(second), factor: 1.0 }];
-            return self.compute(id, node.output, Work::Elementwise, Operand::whole(first), chain);
+            let chain = vec![Op::Add { operand: Operand::whole(first), factor: 1.0 }];
+            return self.compute(id, node.output, Work::Elementwise, Operand::whole(second), chain);
         }
         let source = self.operand_in(node.inputs[0], self.layout_read(node, 0));
         match &node.layer {

@@ -1,42 +1,200 @@
-//! Fusion: an elementwise step joins the chain of the step that makes its source, if nobody else reads that.
+//! Fusion: an elementwise step joins the step that makes what it reads.
+//!
+//! If nobody else reads that, it is not stored: the chain of the step that makes it goes on. If others do, the step writes both,
+//! what they read and what the elementwise step makes of it, which spares reading it once.
 
-use super::{Buffer, BufferId, Op, Role, Step, Work};
-use crate::rules::InputPart;
+use super::{Also, Buffer, BufferId, Denominator, Op, Operand, Role, Step, Work};
+use crate::rules::{InputPart, Stabilizer};
 
-/// Joins elementwise steps to the steps before them; `forward` stays the length of the forward pass.
-pub(super) fn fuse(buffers: &[Buffer], steps: &mut Vec<Step>, forward: &mut usize) {
+/// How many steps do the same again instead of reading it.
+const MOST_REPEATS: usize = 2;
+
+/// Steps that only multiply by one operand fall where all that read them are elementwise steps, which then do the same: what they
+/// would read of the product is not more than what they read of its factors.
+pub(super) fn repeat_factors(buffers: &Buffers<'_>, steps: &mut Vec<Step>, forward: &mut usize) {
     let mut position = 0;
     while position < steps.len() {
-        match producer_to_join(buffers, steps, position) {
+        match readers_to_repeat_in(buffers, steps, position) {
             None => position += 1,
-            Some(producer) => {
-                // The producer moves to the later place, where everything that either chain reads is there.
-                let mut joined = steps[producer].clone();
-                let step = &steps[position];
-                let source = step.source.expect("only a step with a source is joined");
-                joined.chain.extend(source.activation.map(Op::Activate));
-                joined.chain.extend((source.part != InputPart::Whole).then_some(Op::Part(source.part)));
-                joined.chain.extend(&step.chain);
-                joined.target = step.target;
-                steps[position] = joined;
-                steps.remove(producer);
-                if producer < *forward {
-                    *forward -= 1;
+            Some(readers) => {
+                let factor = steps.remove(position);
+                *forward -= usize::from(position < *forward);
+                for reader in readers {
+                    let reader = &mut steps[reader - 1];
+                    reader.source = factor.source;
+                    reader.chain.splice(0..0, factor.chain.iter().copied());
                 }
             }
         }
     }
 }
 
-/// The step that makes the source of the elementwise step at `position`, if the two can be one.
-fn producer_to_join(buffers: &[Buffer], steps: &[Step], position: usize) -> Option<usize> {
+/// The elementwise steps that read what the step at `position` multiplies, if no others do.
+fn readers_to_repeat_in(buffers: &Buffers<'_>, steps: &[Step], position: usize) -> Option<Vec<usize>> {
     let step = &steps[position];
-    let (Work::Elementwise, Some(source)) = (&step.work, step.source) else { return None };
-    let (from, to) = (&buffers[source.buffer.index()], &buffers[step.target.index()]);
-    if from.role != Role::Scratch || from.rows != to.rows || from.width != to.width {
+    let is_factor = step.work == Work::Elementwise && matches!(step.chain.as_slice(), [Op::Multiply(_)]);
+    if !is_factor || buffers.known[step.target.index()].role != Role::Scratch {
         return None;
     }
-    maker_for_one_reader(steps, source.buffer)
+    let reads = |reader: &Step| reader.reads().filter(|read| *read == step.target).count();
+    let readers: Vec<usize> = (0..steps.len()).filter(|&reader| reads(&steps[reader]) > 0).collect();
+    let repeats = |&reader: &usize| {
+        let reader = &steps[reader];
+        reader.work == Work::Elementwise
+            && reader.source == Some(Operand::whole(step.target))
+            && reads(reader) == 1
+            && buffers.are_like(step.target, reader.target)
+    };
+    (readers.len() == MOST_REPEATS && readers.iter().all(repeats)).then_some(readers)
+}
+
+/// Joins elementwise steps to the steps before them; `forward` stays the length of the forward pass.
+///
+/// `may_join` says of a step whether others may join it that go on from anything else than their source.
+pub(super) fn fuse(
+    buffers: &Buffers<'_>,
+    steps: &mut Vec<Step>,
+    forward: &mut usize,
+    may_join: &dyn Fn(&Step) -> bool,
+) {
+    let mut position = 0;
+    while position < steps.len() {
+        let joined = views(&steps[position]).into_iter().find_map(|view| {
+            let maker = maker_to_join(buffers, steps, position, &view)?;
+            (view.is_plain || may_join(&steps[maker])).then_some((maker, view.chain))
+        });
+        match joined {
+            None => position += 1,
+            Some((maker, chain)) => {
+                // The maker moves to the later place, where everything that either chain reads is there.
+                let mut joined = steps[maker].clone();
+                joined.chain.extend(chain);
+                joined.target = steps[position].target;
+                steps[position] = joined;
+                steps.remove(maker);
+                *forward -= usize::from(maker < *forward);
+            }
+        }
+    }
+}
+
+/// Joins elementwise steps to the steps before them whose targets others read too; `forward` stays the length of the forward pass, and
+/// `may_join` says what it does of [`fuse`].
+pub(super) fn follow(
+    buffers: &Buffers<'_>,
+    steps: &mut Vec<Step>,
+    forward: &mut usize,
+    may_join: &dyn Fn(&Step) -> bool,
+) {
+    let mut position = 0;
+    while position < steps.len() {
+        let joined = views(&steps[position]).into_iter().find_map(|view| {
+            let maker = maker_to_follow(buffers, steps, (position, *forward), &view)?;
+            (view.is_plain || may_join(&steps[maker])).then_some((maker, view.chain))
+        });
+        match joined {
+            None => position += 1,
+            Some((maker, chain)) => {
+                steps[maker].also = Some(Also { chain, target: steps[position].target });
+                steps.remove(position);
+                *forward -= usize::from(position < *forward);
+            }
+        }
+    }
+}
+
+/// A plan's buffers, for K targets a sample.
+pub(super) struct Buffers<'a> {
+    pub(super) known: &'a [Buffer],
+    pub(super) targets: usize,
+}
+
+impl Buffers<'_> {
+    /// Whether two buffers have as many rows as each other, as wide.
+    fn are_like(&self, one: BufferId, other: BufferId) -> bool {
+        let (one, other) = (&self.known[one.index()], &self.known[other.index()]);
+        one.width == other.width && (one.rows == other.rows || self.targets == 1)
+    }
+}
+
+/// How an elementwise step goes on from one of the buffers that it reads.
+struct View {
+    from: BufferId,
+    chain: Vec<Op>,
+    /// Whether it goes on from its source.
+    is_plain: bool,
+}
+
+impl View {
+    fn new(from: Operand, chain: impl IntoIterator<Item = Op>) -> Self {
+        let activation = from.activation.map(Op::Activate);
+        let part = (from.part != InputPart::Whole).then_some(Op::Part(from.part));
+        View { from: from.buffer, chain: activation.into_iter().chain(part).chain(chain).collect(), is_plain: false }
+    }
+}
+
+/// The ways to see an elementwise step: from its source on; from what it adds to that; from what it divides that by.
+fn views(step: &Step) -> Vec<View> {
+    let (Work::Elementwise, Some(source), None) = (&step.work, step.source, &step.also) else { return Vec::new() };
+    let mut views = vec![View { is_plain: true, ..View::new(source, step.chain.iter().copied()) }];
+    if let [Op::Add { operand, factor: 1.0 }, rest @ ..] = step.chain.as_slice() {
+        let added = Op::Add { operand: source, factor: 1.0 };
+        views.push(View::new(*operand, [added].into_iter().chain(rest.iter().copied())));
+    }
+    let before = step.chain.iter().take_while(|op| is_factor(op)).count();
+    if let Some(Op::Divide { by: Denominator::Buffer(d), stabilizer, rms: None }) = step.chain.get(before)
+        // A quotient that is made before its other factors might leave float32 if nothing held it.
+        && matches!(stabilizer, Stabilizer::Absolute(held) | Stabilizer::Clip(held) if *held >= f32::MIN_POSITIVE.sqrt())
+    {
+        let divided = Op::DivideInto { numerator: source, stabilizer: *stabilizer };
+        let others = step.chain[..before].iter().chain(&step.chain[before + 1..]).copied();
+        views.push(View::new(Operand::whole(*d), [divided].into_iter().chain(others)));
+    }
+    views
+}
+
+/// Whether an operation multiplies by what does not depend on v, so that it and a division may change places.
+fn is_factor(op: &Op) -> bool {
+    match op {
+        Op::Scale(_) | Op::MultiplyParameter(_) | Op::Multiply(_) | Op::MultiplyDerivative { .. } | Op::Mask { .. } => {
+            true
+        }
+        Op::AddParameter(_)
+        | Op::Activate(_)
+        | Op::Part(_)
+        | Op::Add { .. }
+        | Op::Divide { .. }
+        | Op::DivideInto { .. }
+        | Op::MultiplyDamping { .. } => false,
+    }
+}
+
+/// The step that alone makes what the step at `position` is seen to go on from, if the two can be one.
+fn maker_to_join(buffers: &Buffers<'_>, steps: &[Step], position: usize, view: &View) -> Option<usize> {
+    if buffers.known[view.from.index()].role != Role::Scratch || !buffers.are_like(view.from, steps[position].target) {
+        return None;
+    }
+    maker_for_one_reader(steps, view.from)
+}
+
+/// The step that makes what the step at `position` is seen to go on from, if it can write that step's target too: in the same pass,
+/// where all that is read beside is there.
+fn maker_to_follow(
+    buffers: &Buffers<'_>,
+    steps: &[Step],
+    (position, forward): (usize, usize),
+    view: &View,
+) -> Option<usize> {
+    let target = steps[position].target;
+    let maker = sole_writer(steps, view.from).filter(|&maker| may_go_on(&steps[maker]))?;
+    let is_there = |buffer: BufferId| {
+        steps.iter().rposition(|step| step.writes().any(|written| written == buffer)).is_none_or(|last| last < maker)
+    };
+    let fits = buffers.are_like(view.from, target)
+        && (maker < forward) == (position < forward)
+        && sole_writer(steps, target).is_some()
+        && view.chain.iter().flat_map(Op::reads).all(is_there);
+    fits.then_some(maker)
 }
 
 /// The step that alone makes a buffer, in whole rows, if one step reads it, once.
@@ -48,10 +206,16 @@ pub(super) fn maker_for_one_reader(steps: &[Step], buffer: BufferId) -> Option<u
     sole_writer(steps, buffer).filter(|&writer| writes_whole_rows(&steps[writer].work))
 }
 
+/// The step whose target a buffer is, if no other writes it.
 fn sole_writer(steps: &[Step], buffer: BufferId) -> Option<usize> {
-    let mut writers = (0..steps.len()).filter(|&index| steps[index].target == buffer);
+    let mut writers = (0..steps.len()).filter(|&index| steps[index].writes().any(|written| written == buffer));
     let first = writers.next()?;
-    writers.next().is_none().then_some(first)
+    (writers.next().is_none() && steps[first].target == buffer).then_some(first)
+}
+
+/// Whether a step may write a second target.
+fn may_go_on(step: &Step) -> bool {
+    step.also.is_none() && writes_whole_rows(&step.work) && !matches!(step.work, Work::Start | Work::Winners)
 }
 
 fn writes_whole_rows(work: &Work) -> bool {

@@ -5,7 +5,7 @@
 //! is a transposition, stands only where a layer needs the other order: at inputs, at results, and at layers that mix
 //! axes.
 
-use super::{BufferId, Builder, Op, Operand, Plan, Role, Rows, Work};
+use super::{BufferId, Builder, Operand, Plan, Role, Rows, Work};
 use crate::layers::Layer;
 use crate::network::{LayerNode, Network, ValueId};
 use crate::tensor::Shape;
@@ -124,7 +124,7 @@ impl Builder<'_> {
         let name = format!("{}, {}", self.network.value(value).name, words(layout));
         let target = self.buffer(name, Rows::Sample, shape.count(), Role::Scratch);
         let work = self.door(value, layout);
-        self.steps.push(super::Step { layer: None, work, source: Some(read), chain: Vec::new(), target });
+        self.steps.push(super::Step { layer: None, work, source: Some(read), chain: Vec::new(), target, also: None });
         let door = Operand::whole(target);
         self.doors[value.index()] = Some(door);
         door
@@ -136,8 +136,8 @@ impl Builder<'_> {
             return relevance;
         }
         let target = self.relevance_buffer(value, self.buffers[relevance.index()].rows);
-        let (work, chain) = (self.door(value, to), Vec::<Op>::new());
-        self.steps.push(super::Step { layer: None, work, source: Some(Operand::whole(relevance)), chain, target });
+        let (work, source) = (self.door(value, to), Some(Operand::whole(relevance)));
+        self.steps.push(super::Step { layer: None, work, source, chain: Vec::new(), target, also: None });
         target
     }
 

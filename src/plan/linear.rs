@@ -18,10 +18,11 @@ const BOX: [Term; 3] = [
 impl Backward<'_, '_> {
     pub(super) fn linear(&mut self, rule: &LinearRule) -> Vec<Option<BufferId>> {
         let mut shares = vec![None; self.node.inputs.len()];
+        let mut made = None;
         for (position, group) in rule.groups.iter().enumerate() {
             let is_dead = group.mask == Mask::Negative && self.builder.known.is_dead_below_zero(self.node.output);
             if group.factor != 0.0 && !is_dead {
-                self.group(position, group, &mut shares);
+                self.group(position, group, &mut made, &mut shares);
             }
         }
         // A report counts what every input gets, so that the sums close even where relevance stops.
@@ -33,7 +34,14 @@ impl Backward<'_, '_> {
         shares
     }
 
-    fn group(&mut self, position: usize, group: &Group, shares: &mut [Option<BufferId>]) {
+    /// What a group gives to each input; `made` is the first group of the rule that has a denominator of its own.
+    fn group<'r>(
+        &mut self,
+        position: usize,
+        group: &'r Group,
+        made: &mut Option<(&'r Group, BufferId)>,
+        shares: &mut [Option<BufferId>],
+    ) {
         let mut chain = Vec::new();
         if group.mask != Mask::Everywhere {
             chain.push(Op::Mask { by: self.builder.operand(self.node.output), mask: group.mask });
@@ -41,7 +49,14 @@ impl Backward<'_, '_> {
         let damping = match group.quotient {
             Quotient::Plain => None,
             Quotient::Divided(stabilizer) => {
-                let by = self.builder.denominator(self.id, self.node, position, group);
+                let derived = made.and_then(|made| self.builder.derived((self.id, self.node), made, group));
+                let by = match derived {
+                    Some(derived) => Denominator::Buffer(derived),
+                    None => self.builder.denominator(self.id, self.node, position, group),
+                };
+                if let (None, Denominator::Buffer(d)) = (&made, by) {
+                    *made = Some((group, d));
+                }
                 let rms = self.rms(stabilizer, by);
                 chain.push(Op::Divide { by, stabilizer, rms });
                 Some(Op::MultiplyDamping { by, stabilizer, rms })

@@ -6,6 +6,7 @@
 //! it for invented devices, and it prints itself.
 
 mod buffers;
+mod cells;
 mod cost;
 mod factor;
 mod facts;
@@ -22,6 +23,7 @@ mod terms;
 
 use crate::composite::Assignment;
 use crate::error::{Error, ErrorKind, Result};
+use crate::layers::Layer;
 use crate::network::{InputKind, LayerId, Network, ValueId};
 
 pub use buffers::{Placements, Slot};
@@ -29,7 +31,8 @@ pub use cost::{Cost, StepCost};
 pub use facts::Facts;
 pub use layout::Layout;
 pub use step::{
-    Addend, Beside, Buffer, BufferId, Denominator, Direction, Measure, Op, Operand, Parameter, Role, Rows, Step, Work,
+    Addend, Also, Beside, Buffer, BufferId, Denominator, Direction, Measure, Op, Operand, Parameter, Role, Rows, Step,
+    Work,
 };
 
 /// Which channels of a value relevance passes: what concept relevance propagation calls a condition (Achtibat et al.
@@ -90,6 +93,8 @@ pub struct Target {
     pub operands: usize,
     /// Whether one step may sum two products.
     pub pairs: bool,
+    /// Whether each kind of step is compiled by itself, so that kinds of a few steps do not pay.
+    pub compiles: bool,
 }
 
 impl Target {
@@ -101,6 +106,7 @@ impl Target {
         copies: 0,
         operands: usize::MAX,
         pairs: true,
+        compiles: false,
     };
 }
 
@@ -160,8 +166,12 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     }
     let Builder { mut buffers, mut steps, results, logits, layouts, .. } = builder;
     let logits = logits.expect("the forward pass ends with the output");
+    // A network has few layers that stride, and what they do with a chain of its own would be kernels of their own.
+    let may_join = |step: &Step| !(target.compiles && strides(network, step));
     if ask.facts.fuse {
-        fuse::fuse(&buffers, &mut steps, &mut forward);
+        let buffers = fuse::Buffers { known: &buffers, targets: ask.targets };
+        fuse::repeat_factors(&buffers, &mut steps, &mut forward);
+        fuse::fuse(&buffers, &mut steps, &mut forward, &may_join);
     }
     if ask.facts.factor {
         factor::factor(&buffers, &mut steps, &mut forward);
@@ -169,11 +179,22 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     if ask.facts.pair && target.pairs {
         pair::pair(network, &buffers, &mut steps, &mut forward);
     }
+    if ask.facts.follow {
+        let buffers = fuse::Buffers { known: &buffers, targets: ask.targets };
+        fuse::follow(&buffers, &mut steps, &mut forward, &may_join);
+    }
     split::split(&mut buffers, &mut steps, &mut forward, target.operands);
     let placements = Placements::new(&buffers, &steps, logits, ask.targets);
     let chunk = placements.samples_within(&buffers, ask.targets, target)?;
     let masks = ask.masks.clone();
     Ok(Plan { targets: ask.targets, buffers, steps, forward, logits, masks, layouts, results, placements, chunk })
+}
+
+fn strides(network: &Network, step: &Step) -> bool {
+    match (&step.work, step.layer.map(|layer| &network.layer(layer).layer)) {
+        (Work::Convolve { .. }, Some(Layer::Conv(conv))) => conv.window().axes().iter().any(|axis| axis.stride > 1),
+        _ => false,
+    }
 }
 
 fn check_mask(network: &Network, ask: &Ask, mask: &ChannelMask) -> Result<()> {
@@ -258,7 +279,7 @@ impl<'a> Builder<'a> {
     }
 
     fn step(&mut self, layer: LayerId, work: Work, source: Operand, chain: Vec<Op>, target: BufferId) {
-        self.steps.push(Step { layer: Some(layer), work, source: Some(source), chain, target });
+        self.steps.push(Step { layer: Some(layer), work, source: Some(source), chain, target, also: None });
     }
 
     /// How a computed value is read.

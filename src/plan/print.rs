@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Beside, Denominator, Direction, Op, Operand, Parameter, Plan, Step, Work};
+use super::{Beside, BufferId, Denominator, Direction, Op, Operand, Parameter, Plan, Step, Work};
 use crate::network::Network;
 use crate::rules::{BiasPart, InputPart, Mask, WeightPart};
 
@@ -49,8 +49,10 @@ impl Plan {
             Work::Rms => format!("rms({source})"),
             Work::Measure(measure) => format!("sum {measure:?} of {layer}: {source}"),
         };
-        let chain: String = step.chain.iter().map(|op| self.op(op)).collect();
-        format!("{} = {work}{chain}", self.buffers[step.target.index()].name)
+        let chain = |ops: &[Op]| ops.iter().map(|op| self.op(op)).collect::<String>();
+        let name = |buffer: BufferId| self.buffers[buffer.index()].name.as_str();
+        let also = step.also.as_ref().map(|also| format!("; {} = that{}", name(also.target), chain(&also.chain)));
+        format!("{} = {work}{}{}", name(step.target), chain(&step.chain), also.unwrap_or_default())
     }
 
     fn operand(&self, operand: &Operand) -> String {
@@ -77,6 +79,9 @@ impl Plan {
             Op::Mask { by, mask: Mask::Negative } => format!(" where {} < 0", self.operand(by)),
             Op::Mask { by, .. } => format!(" where {} > 0", self.operand(by)),
             Op::Divide { by, stabilizer, .. } => format!(" / stab({}, {stabilizer})", self.denominator(by)),
+            Op::DivideInto { numerator, stabilizer } => {
+                format!(" → {} / stab(that, {stabilizer})", self.operand(numerator))
+            }
             Op::MultiplyDamping { by, stabilizer, .. } => {
                 format!(" ⊙ damping({}, {stabilizer})", self.denominator(by))
             }

@@ -1,8 +1,8 @@
 //! Chains cut to what a device can bind: a chain that reads too many buffers goes on in a step of its own.
 
-use super::{Buffer, BufferId, Operand, Role, Step, Work};
+use super::{Also, Buffer, BufferId, Op, Operand, Role, Step, Work};
 
-/// Operations of one chain, at most: four numbers each, and four of the sources, are what the uniforms of a kernel hold.
+/// Operations of a step's chains, at most: four numbers each, and four of the sources, are what the uniforms of a kernel hold.
 const LONGEST: usize = 7;
 
 /// Cuts every chain that reads more than `operands` buffers; `forward` stays the length of the forward pass.
@@ -14,6 +14,10 @@ pub(super) fn split(buffers: &mut Vec<Buffer>, steps: &mut Vec<Step>, forward: &
     }
     let mut position = 0;
     while position < steps.len() {
+        if let Some(apart) = told_apart(&mut steps[position], operands) {
+            steps.insert(position + 1, apart);
+            *forward += usize::from(position < *forward);
+        }
         if let Some(kept) = kept_ops(&steps[position], operands) {
             let rest = cut(buffers, &mut steps[position], kept);
             steps.insert(position + 1, rest);
@@ -21,6 +25,21 @@ pub(super) fn split(buffers: &mut Vec<Buffer>, steps: &mut Vec<Step>, forward: &
         }
         position += 1;
     }
+}
+
+/// The step that makes a step's second target, if one kernel can't bind both with what their chains read.
+fn told_apart(step: &mut Step, operands: usize) -> Option<Step> {
+    let also = step.also.as_ref()?;
+    let mut bound: Vec<BufferId> = operands_of_work(step).into_iter().collect();
+    bound.extend(step.ops().flat_map(Op::reads).chain([also.target]));
+    bound.sort_unstable();
+    bound.dedup();
+    if bound.len() <= operands && step.ops().count() <= LONGEST {
+        return None;
+    }
+    let Also { chain, target } = step.also.take()?;
+    let source = Some(Operand::whole(step.target));
+    Some(Step { layer: step.layer, work: Work::Elementwise, source, chain, target, also: None })
 }
 
 /// How many operations of a step's chain stay with it; none if all do.
@@ -73,6 +92,7 @@ fn cut(buffers: &mut Vec<Buffer>, step: &mut Step, kept: usize) -> Step {
         source: Some(Operand::whole(between)),
         chain: rest,
         target: step.target,
+        also: None,
     };
     if measured {
         step.work = Work::Elementwise;
@@ -100,6 +120,7 @@ mod tests {
             source: Some(Operand::whole(BufferId(0))),
             chain: (1..6).map(add).collect(),
             target: BufferId(6),
+            also: None,
         }];
         let mut forward = 1;
         split(&mut buffers, &mut steps, &mut forward, 3);
@@ -124,6 +145,7 @@ mod tests {
             source: Some(Operand::whole(BufferId(0))),
             chain: vec![Op::Scale(2.0); 40],
             target: BufferId(1),
+            also: None,
         }];
         split(&mut buffers, &mut steps, &mut 0, 3);
         let lengths: Vec<usize> = steps.iter().map(|step| step.chain.len()).collect();

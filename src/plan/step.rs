@@ -213,6 +213,15 @@ pub enum Work {
     Measure(Measure),
 }
 
+/// What a step makes of the elements that it writes, while it has them: `chain`, written to a second target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Also {
+    /// What happens to each element of the step's target.
+    pub chain: Vec<Op>,
+    /// What is written; its rows are those of the step's target.
+    pub target: BufferId,
+}
+
 /// One step: `work` on `source`, then `chain`, written to `target`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
@@ -226,9 +235,21 @@ pub struct Step {
     pub chain: Vec<Op>,
     /// What is written.
     pub target: BufferId,
+    /// What is made of that beside.
+    pub also: Option<Also>,
 }
 
 impl Step {
+    /// The buffers that the step writes.
+    pub fn writes(&self) -> impl Iterator<Item = BufferId> + '_ {
+        [self.target].into_iter().chain(self.also.iter().map(|also| also.target))
+    }
+
+    /// The operations of the step's chains.
+    pub fn ops(&self) -> impl Iterator<Item = &Op> {
+        self.chain.iter().chain(self.also.iter().flat_map(|also| &also.chain))
+    }
+
     /// The buffers that the step reads, with repetitions.
     pub fn reads(&self) -> impl Iterator<Item = BufferId> + '_ {
         let beside = match self.work {
@@ -237,6 +258,6 @@ impl Step {
             _ => None,
         };
         let sources = self.source.iter().map(|source| source.buffer).chain(beside);
-        sources.chain(self.chain.iter().flat_map(Op::reads))
+        sources.chain(self.ops().flat_map(Op::reads))
     }
 }

@@ -4,7 +4,7 @@
 use super::{Beside, BufferId, Builder, Denominator, Direction, Op, Operand, Parameter, Role, Rows, Work};
 use crate::layers::Layer;
 use crate::network::{LayerId, LayerNode};
-use crate::rules::{BiasPart, Group, InputPart, LinearRule, Mask, Quotient, Rule, Term, TermSign, WeightPart};
+use crate::rules::{BiasPart, Group, InputPart, Rule, Term, TermSign, WeightPart};
 
 impl Builder<'_> {
     /// The group's terms at an input, with what is known of the input's sign used.
@@ -95,49 +95,7 @@ impl Builder<'_> {
         Some(parts)
     }
 
-    /// Whether a rule has two groups whose denominators add up to z.
-    fn sums_to_output(&self, node: &LayerNode, rule: &LinearRule) -> bool {
-        let is_plain = |group: &Group| {
-            group.mask == Mask::Everywhere && matches!(group.quotient, Quotient::Divided(_)) && group.factor != 0.0
-        };
-        let [first, second] = rule.groups.as_slice() else { return false };
-        if !is_plain(first) || !is_plain(second) {
-            return false;
-        }
-        // How often each sign of x meets each sign of W.
-        let mut cells = [[0.0; 2]; 2];
-        let mut bias = [0.0; 2];
-        for group in [first, second] {
-            let terms = self.live_terms(node, group, 0);
-            if terms.is_empty() {
-                return false;
-            }
-            for term in terms {
-                let WeightPart::Scaled { positive, negative } = term.weight else { return false };
-                let rows = match term.input {
-                    InputPart::Whole => 0..2,
-                    InputPart::Positive => 0..1,
-                    InputPart::Negative => 1..2,
-                    InputPart::Low | InputPart::High | InputPart::One => return false,
-                };
-                for cell in &mut cells[rows] {
-                    cell[0] += term.sign.factor() * positive;
-                    cell[1] += term.sign.factor() * negative;
-                }
-            }
-            match group.bias {
-                BiasPart::Absent => {}
-                BiasPart::Scaled { positive, negative } => {
-                    bias[0] += positive;
-                    bias[1] += negative;
-                }
-                BiasPart::Squared => return false,
-            }
-        }
-        cells == [[1.0; 2]; 2] && (bias == [1.0; 2] || !has_bias(node))
-    }
-
-    fn denominator_buffer(&mut self, node: &LayerNode) -> BufferId {
+    pub(super) fn denominator_buffer(&mut self, node: &LayerNode) -> BufferId {
         let width = self.width(node.output);
         self.buffer(format!("d({})", node.name), Rows::Sample, width, Role::Scratch)
     }

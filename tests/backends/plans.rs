@@ -55,6 +55,8 @@ fn each_fact_removes_work_and_keeps_the_result() {
     assert_fact_pays(net(), &epsilon, Facts { reuse_forward: false, ..Facts::default() });
     assert_fact_pays(net(), &epsilon, Facts { fuse: false, ..Facts::default() });
     assert_fact_pays(residual_convnet(20), &epsilon, Facts { factor: false, ..Facts::default() });
+    assert_fact_pays(residual_convnet(20), &epsilon, Facts { follow: false, ..Facts::default() });
+    assert_fact_pays(residual_convnet(20), &gamma, Facts { derive: false, ..Facts::default() });
     let boxed = Composite::preset("epsilon-gamma-box").unwrap().with_input_bounds(bounds());
     assert_fact_pays(residual_convnet(20), &boxed, Facts { weight_in_parts: false, ..Facts::default() });
     let alpha_beta = composite_of(LinearRule::alpha_beta(2.0, damped()));
