@@ -85,15 +85,19 @@ impl Chain<'_> {
 
     /// Applies the chains to elements of the targets from `first` on, counted over rows of `width` elements.
     pub(super) fn finish(&self, first: usize, width: usize, written: Written<'_>) {
-        self.apply_to(self.ops, first, width, written.target);
-        if let Some(also) = written.also {
-            also.copy_from_slice(written.target);
-            self.apply_to(self.also, first, width, also);
+        let mut at = first;
+        for Written { target, also } in written.parts(STRETCH) {
+            let next = at + target.len();
+            self.apply_to(self.ops, at, width, target);
+            if let Some(also) = also {
+                also.copy_from_slice(target);
+                self.apply_to(self.also, at, width, also);
+            }
+            at = next;
         }
     }
 
-    fn apply_to(&self, ops: &[Op], first: usize, width: usize, mut v: &mut [f32]) {
-        let mut at = first;
+    fn apply_to(&self, ops: &[Op], mut at: usize, width: usize, mut v: &mut [f32]) {
         while !ops.is_empty() && !v.is_empty() {
             let (part, rest) = v.split_at_mut(v.len().min(width - at % width));
             self.apply_ops(ops, at / width, at % width, part);
@@ -167,6 +171,8 @@ impl Chain<'_> {
     }
 }
 
+/// Elements that one operation after another is applied to: with what stands beside them, they stay in the first-level cache.
+const STRETCH: usize = 2048;
 /// Derivatives that are computed at a time.
 const SLOPES: usize = 256;
 /// Elements that loops over two arrays take at a time.

@@ -11,7 +11,7 @@ pub(super) struct Written<'a> {
 
 impl<'a> Written<'a> {
     /// Parts of `length` elements, the last one shorter.
-    fn parts(self, length: usize) -> impl Iterator<Item = Written<'a>> {
+    pub(super) fn parts(self, length: usize) -> impl Iterator<Item = Written<'a>> {
         let mut also = self.also.map(|also| also.chunks_mut(length));
         self.target
             .chunks_mut(length)

@@ -182,13 +182,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::composite::{Composite, PRESETS};
+    use crate::composite::{Assignment, Composite, PRESETS};
     use crate::gpu::steps::Selection;
     use crate::gpu::tuned::Table;
     use crate::layers::{Window, WindowAxis};
     use crate::network::{NetworkBuilder, ValueId};
     use crate::parameters::Parameters;
-    use crate::plan::{Ask, Target};
+    use crate::plan::{Ask, Plan, Target};
     use crate::rules::Bounds;
     use crate::tensor::Tensor;
 
@@ -233,11 +233,23 @@ mod tests {
         builder.build(logits).unwrap()
     }
 
+    /// Presets with what they need beside.
+    fn presets() -> impl Iterator<Item = (&'static str, Composite)> {
+        let bounds = Bounds { low: Arc::new(Tensor::scalar(-3.0)), high: Arc::new(Tensor::scalar(3.0)) };
+        PRESETS
+            .into_iter()
+            .map(move |preset| (preset, Composite::preset(preset).unwrap().with_input_bounds(bounds.clone())))
+    }
+
+    fn plan_of(network: &Network, rules: &Assignment, samples: usize) -> Plan {
+        let target = Target { samples, compiles: true, ..Target::UNLIMITED };
+        plan::build(network, rules, &Ask::default(), &target).unwrap()
+    }
+
     /// The texts that a device with workgroup memory compiles for full chunks of `setting` samples, and for chunks of any size up to it.
     fn texts(network: &Network, composite: &Composite, setting: usize) -> [usize; 2] {
         let rules = composite.assign(network).unwrap();
-        let target = Target { samples: setting, compiles: true, ..Target::UNLIMITED };
-        let plan = plan::build(network, &rules, &Ask::default(), &target).unwrap();
+        let plan = plan_of(network, &rules, setting);
         let parameters = Parameters::new(network, &rules, &plan).unwrap();
         let table = Table::default();
         let selection = Selection::Best(&table);
@@ -263,14 +275,27 @@ mod tests {
     #[test]
     fn a_residual_network_takes_few_texts() {
         let network = resnet();
-        let bounds = Bounds { low: Arc::new(Tensor::scalar(-3.0)), high: Arc::new(Tensor::scalar(3.0)) };
-        for preset in PRESETS {
-            let composite = Composite::preset(preset).unwrap().with_input_bounds(bounds.clone());
+        for (preset, composite) in presets() {
             for setting in [1, 8, 16, 64] {
                 let [of_full, of_any] = texts(&network, &composite, setting);
                 println!("{preset}, {setting} samples: {of_full} texts, {of_any} for any number up to that");
                 assert!(of_full <= 38 && of_any <= 40, "{preset} takes {of_full} and {of_any} texts for {setting}");
             }
+        }
+    }
+
+    #[test]
+    fn a_residual_network_moves_hardly_more_bytes_than_the_least() {
+        let network = resnet();
+        for (preset, composite) in presets() {
+            let plan = plan_of(&network, &composite.assign(&network).unwrap(), 8);
+            let cost = plan.cost(&network, 8);
+            let times = cost.bytes as f64 / cost.least_bytes as f64;
+            println!(
+                "{preset}: {times:.2} times the least, {} products and {} other steps",
+                cost.products, cost.others
+            );
+            assert!(times <= 1.3, "{preset} moves {times} times the least");
         }
     }
 }

@@ -37,8 +37,8 @@ pub struct Cost {
     pub forward_operations: u64,
     /// Bytes moved.
     pub bytes: u64,
-    /// The least bytes possible: each weight read once a use, each stored z written once and read twice, each
-    /// quotient between start and products written once and read once, input and output once.
+    /// The least bytes possible: each weight read once a use; of what products make or read, each z written once and read twice, and
+    /// each quotient or share of relevance written once and read once; input and output once.
     pub least_bytes: u64,
 }
 
@@ -88,21 +88,20 @@ impl Plan {
         cost
     }
 
-    /// Bytes of values written once by a product and read twice, of quotients between products, of inputs and results.
+    /// Bytes of what products make or read, of inputs and of results, each moved as often as it must.
     fn least_buffer_bytes(&self, samples: usize) -> u64 {
         let mut bytes = 0;
         for (index, buffer) in self.buffers.iter().enumerate() {
             let index = BufferId(index);
             let is_used = self.steps.iter().any(|step| step.writes().chain(step.reads()).any(|used| used == index));
-            let made_by_product = self
-                .steps
-                .iter()
-                .any(|step| step.writes().any(|written| written == index) && is_product_or_start(&step.work));
+            let is_of_products = self.steps.iter().any(|step| {
+                is_product_or_start(&step.work) && step.writes().chain(step.sources()).any(|used| used == index)
+            });
             let uses = match (buffer.role, buffer.rows) {
                 _ if !is_used => 0,
                 (Role::Input(_) | Role::Index(_) | Role::Result(_), _) => 1,
-                (Role::Scratch, Rows::Sample) if made_by_product => 3,
-                (Role::Scratch, Rows::Target) if made_by_product => 2,
+                (Role::Scratch, Rows::Sample) if is_of_products => 3,
+                (Role::Scratch, Rows::Target) if is_of_products => 2,
                 (Role::Scratch | Role::Sums, _) => 0,
             };
             bytes += uses * self.rows(buffer.rows, samples) * buffer.width * size_of::<f32>();

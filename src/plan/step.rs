@@ -250,14 +250,18 @@ impl Step {
         self.chain.iter().chain(self.also.iter().flat_map(|also| &also.chain))
     }
 
-    /// The buffers that the step reads, with repetitions.
-    pub fn reads(&self) -> impl Iterator<Item = BufferId> + '_ {
+    /// The buffers that the step's work reads.
+    pub fn sources(&self) -> impl Iterator<Item = BufferId> + '_ {
         let beside = match self.work {
             Work::Unpool { winners } => Some(winners),
             Work::Product { addend, .. } | Work::Convolve { addend, .. } => addend.map(|addend| addend.source.buffer),
             _ => None,
         };
-        let sources = self.source.iter().map(|source| source.buffer).chain(beside);
-        sources.chain(self.ops().flat_map(Op::reads))
+        self.source.iter().map(|source| source.buffer).chain(beside)
+    }
+
+    /// The buffers that the step reads, with repetitions.
+    pub fn reads(&self) -> impl Iterator<Item = BufferId> + '_ {
+        self.sources().chain(self.ops().flat_map(Op::reads))
     }
 }
