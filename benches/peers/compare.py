@@ -13,7 +13,7 @@ import tempfile
 import numpy as np
 
 import work
-from workers import Worker, best, measure, report_drift, worst_difference
+from workers import Worker, best, measure, report_drift, void_if_moved, worst_difference
 
 HERE = pathlib.Path(__file__).resolve().parent
 RELPROP = HERE.parents[1] / "target/release/examples/peer_worker"
@@ -82,7 +82,7 @@ def main():
             worker.quit()
         probe.quit()
 
-    report_drift(before, after)
+    void_if_moved(report_drift(before, after))
 
 
 if __name__ == "__main__":

@@ -48,8 +48,13 @@ def worst_difference(a, b):
 
 
 def report_drift(before, after):
-    """Prints by how much the probe's speed moved; ends the program if that voids the run."""
+    """Prints by how much the probe's speed moved, and returns the share."""
     moved = abs(after - before) / before
     print(f"\nProduct of 2048 x 2048 x 2048: {before:.1f} GFLOP/s before, {after:.1f} after ({100 * moved:.1f} % moved)")
-    if moved > PROBE_TOLERANCE:
+    return moved
+
+
+def void_if_moved(share):
+    """Ends the program if the machine's own speed moved too far to compare anything."""
+    if share > PROBE_TOLERANCE:
         sys.exit("void: the machine's own speed moved by more than 10 %; run again when it is quiet")

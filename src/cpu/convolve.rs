@@ -48,7 +48,7 @@ impl Convolution {
         let is_whole = |axis: &Reach| axis.taps == 1 && axis.stride == 1 && axis.start == 0;
         let [phase] = &self.phases[..] else { return false };
         let is_pointwise = phase.axes.iter().all(is_whole) && self.lattice.sources == self.lattice.targets;
-        let has_same_rows = chain.plan.buffers[source.buffer.index()].rows == chain.rows;
+        let has_same_rows = chain.plan.targets == 1 || chain.plan.buffers[source.buffer.index()].rows == chain.rows;
         // Rows such a distance apart would compete for a few lines of the first-level cache.
         let is_spread = !self.channels.source.is_multiple_of(CONFLICT);
         is_pointwise && self.channels.groups == 1 && has_same_rows && is_spread && source.is_whole()

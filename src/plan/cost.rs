@@ -53,15 +53,16 @@ impl Plan {
         reads.sort_unstable();
         reads.dedup();
         let mut cost = StepCost { read: reads.into_iter().map(bytes).sum(), ..StepCost::default() };
-        cost.written = match step.work {
+        let target = &self.buffers[step.target.index()];
+        let of_target = match step.work {
             Work::Measure(_) => 0,
             Work::Strips { count, length, .. } => {
-                (self.rows(self.buffers[step.target.index()].rows, samples) * count * length * size_of::<f32>()) as u64
+                (self.rows(target.rows, samples) * count * length * size_of::<f32>()) as u64
             }
-            _ => step.writes().map(bytes).sum(),
+            _ => bytes(step.target),
         };
+        cost.written = of_target + step.also.iter().map(|also| bytes(also.target)).sum::<u64>();
         if let (Work::Product { .. } | Work::Convolve { .. }, Some(layer)) = (&step.work, step.layer) {
-            let target = &self.buffers[step.target.index()];
             let node = network.layer(layer);
             let (each, weights) = multiply_adds(network, node);
             let products = products(&step.work);

@@ -64,6 +64,39 @@ fn each_fact_removes_work_and_keeps_the_result() {
 }
 
 #[test]
+fn a_residual_block_stores_no_denominator_that_one_quotient_reads() {
+    let network = residual_convnet(20);
+    let composite = Composite::preset("epsilon-plus").unwrap();
+    let goes_on = |plan: &plan::Plan| plan.steps.iter().filter(|step| step.also.is_some()).count();
+    let divides = |plan: &plan::Plan| {
+        plan.steps.iter().flat_map(Step::ops).filter(|op| matches!(op, plan::Op::DivideInto { .. })).count()
+    };
+    let plan = plan_of(&network, &composite, &Ask::default());
+    assert!(goes_on(&plan) > 0 && divides(&plan) > 0, "{}", plan.describe(&network));
+    let nothing_joins = Facts { fuse: false, follow: false, ..Facts::default() };
+    let apart = plan_of(&network, &composite, &Ask { facts: nothing_joins, ..Ask::default() });
+    assert_eq!((goes_on(&apart), divides(&apart)), (0, 0));
+    // A denominator has a row a sample, and its quotients a row a target.
+    let several = plan_of(&network, &composite, &Ask { targets: 3, ..Ask::default() });
+    assert_eq!(divides(&several), 0, "{}", several.describe(&network));
+}
+
+#[test]
+fn generalised_gamma_takes_four_products_where_outputs_have_both_signs() {
+    let network = mlp(23, &[9, 14, 8, 4], Activation::Sigmoid, true);
+    let layer = network.layer_ids().nth(2).unwrap().0;
+    let gamma = composite_of(LinearRule::gamma(0.25, damped()));
+    assert_eq!(products_of(&plan_of(&network, &gamma, &Ask::default()), layer), 4);
+    let without = Ask { facts: Facts { derive: false, ..Facts::default() }, ..Ask::default() };
+    assert_eq!(products_of(&plan_of(&network, &gamma, &without), layer), 5);
+    // What holds of α − β = 1 without masks would leave roundings where a part is small.
+    let alpha_beta = composite_of(LinearRule::alpha_beta(2.0, damped()));
+    let asked = |derive| Ask { facts: Facts { derive, split_forward: false, ..Facts::default() }, ..Ask::default() };
+    let products = |derive| products_of(&plan_of(&network, &alpha_beta, &asked(derive)), layer);
+    assert_eq!(products(true), products(false));
+}
+
+#[test]
 fn alpha_beta_costs_two_products_forward_and_two_back() {
     let network = mlp(23, &[9, 14, 8, 4], Activation::Relu, true);
     let layer = network.layer_ids().nth(2).unwrap().0;

@@ -11,9 +11,12 @@ use std::time::{Duration, Instant};
 
 use burn::backend::wgpu::{RuntimeOptions, WgpuDevice, graphics::AutoGraphicsApi, init_setup};
 use burn::backend::{Autodiff, Wgpu};
-use burn::tensor::{Distribution, Tensor, TensorData, activation::relu, backend::Backend, module::linear};
-use relprop::layers::{Activation, Layer};
+use burn::tensor::backend::Backend as _;
+use burn::tensor::{Distribution, Tensor, TensorData};
+use network::{Steps, Value, load, traced, value};
 use relprop::output::{Precision, write_npy};
+
+mod network;
 
 type Gpu = Wgpu;
 type Traced = Autodiff<Gpu>;
@@ -22,57 +25,24 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 const PROBE_SIDE: usize = 2048;
 const PROBE_TIME: Duration = Duration::from_secs(1);
 
-enum Step<B: Backend> {
-    Dense { weight: Tensor<B, 2>, bias: Tensor<B, 1> },
-    Relu,
-}
-
-/// The file's layers. Weights are plain tensors, so autodiff computes no gradients of them.
-fn load(path: &str, device: &WgpuDevice) -> Result<Vec<Step<Gpu>>> {
-    let network = relprop::canonical::canonicalize(&relprop::onnx::load(path)?, &Default::default())?;
-    let step = |layer: &Layer| match layer {
-        Layer::Dense(dense) => {
-            let shape = [dense.outputs(), dense.inputs()];
-            let weight = TensorData::new(dense.weight().data().to_vec(), shape);
-            let bias = dense.bias().map_or(vec![0.0; dense.outputs()], |bias| bias.data().to_vec());
-            // burn's own dense layers hold [inputs, outputs]; made so through the host, for a plain contiguous buffer.
-            let weight = Tensor::<Gpu, 2>::from_data(weight, device).transpose().into_data();
-            Ok(Step::Dense {
-                weight: Tensor::from_data(weight, device),
-                bias: Tensor::from_data(TensorData::new(bias, [dense.outputs()]), device),
-            })
-        }
-        Layer::Activation(Activation::Relu) => Ok(Step::Relu),
-        other => Err(format!("{other:?} is not part of this work").into()),
-    };
-    network.layers().iter().map(|node| step(&node.layer)).collect()
-}
-
-/// The same tensors, for a backend that records what it computes.
-fn traced(steps: &[Step<Gpu>]) -> Vec<Step<Traced>> {
-    let trace = |step: &Step<Gpu>| match step {
-        Step::Dense { weight, bias } => {
-            Step::Dense { weight: Tensor::from_inner(weight.clone()), bias: Tensor::from_inner(bias.clone()) }
-        }
-        Step::Relu => Step::Relu,
-    };
-    steps.iter().map(trace).collect()
-}
-
-fn logits<B: Backend>(steps: &[Step<B>], x: Tensor<B, 2>) -> Tensor<B, 2> {
-    steps.iter().fold(x, |x, step| match step {
-        Step::Dense { weight, bias } => linear(x, weight.clone(), Some(bias.clone())),
-        Step::Relu => relu(x),
-    })
-}
-
 /// Gradient × input of every sample's arg-max logit.
-fn explain(steps: &[Step<Traced>], x: TensorData, device: &WgpuDevice) -> TensorData {
-    let x = Tensor::<Traced, 2>::from_data(x, device).require_grad();
+fn explain(steps: &Steps<Traced>, x: TensorData, device: &WgpuDevice) -> TensorData {
     // Starts from ones, that is from the sum over the batch.
-    let gradients = logits(steps, x.clone()).max_dim(1).backward();
-    let gradient = x.grad(&gradients).expect("the input requires its gradient");
-    (gradient * x.inner()).into_data()
+    let backward = |x| steps.logits(x).max_dim(1).backward();
+    match value::<Traced>(x, device) {
+        Value::Flat(x) => {
+            let x = x.require_grad();
+            times(x.grad(&backward(Value::Flat(x.clone()))), x.inner())
+        }
+        Value::Grid(x) => {
+            let x = x.require_grad();
+            times(x.grad(&backward(Value::Grid(x.clone()))), x.inner())
+        }
+    }
+}
+
+fn times<const D: usize>(gradient: Option<Tensor<Gpu, D>>, x: Tensor<Gpu, D>) -> TensorData {
+    (gradient.expect("the input requires its gradient") * x).into_data()
 }
 
 /// The speed of one matrix product in GFLOP/s: the fastest within a second, of at least three.
@@ -112,7 +82,7 @@ fn main() -> Result<()> {
             ["forward"] => {
                 let x = samples.clone();
                 let start = Instant::now();
-                logits(&plain, Tensor::from_data(x, &device)).into_data();
+                plain.logits(value(x, &device)).into_data();
                 println!("{}", start.elapsed().as_secs_f64());
             }
             ["explain"] => {
@@ -123,9 +93,11 @@ fn main() -> Result<()> {
             }
             ["save", path, rows] => {
                 let relevance = last.as_ref().ok_or("nothing was explained yet")?;
-                let (rows, width) = (rows.parse()?, relevance.shape[1]);
-                let first = relevance.as_slice::<f32>().map_err(|error| format!("{error:?}"))?[..rows * width].to_vec();
-                write_npy(Path::new(path), &relprop::Tensor::new(vec![rows, width], first)?, Precision::F32)?;
+                let mut dims = relevance.shape.clone();
+                dims[0] = rows.parse()?;
+                let first = relevance.as_slice::<f32>().map_err(|error| format!("{error:?}"))?;
+                let first = first[..dims.iter().product()].to_vec();
+                write_npy(Path::new(path), &relprop::Tensor::new(dims, first)?, Precision::F32)?;
                 println!("saved");
             }
             ["adapter"] => println!("{}, {:?}, {:?}", adapter.name, adapter.backend, adapter.device_type),
