@@ -51,7 +51,9 @@ impl Builder<'_> {
     pub(super) fn sums_to_output(&self, node: &LayerNode, rule: &LinearRule) -> bool {
         let is_plain = |group: &Group| group.mask == Mask::Everywhere && group.factor != 0.0;
         let [first, second] = rule.groups.as_slice() else { return false };
-        let (true, true) = (is_plain(first), is_plain(second)) else { return false };
+        if !is_plain(first) || !is_plain(second) {
+            return false;
+        }
         let (Some(first), Some(second)) = (self.cells(node, first), self.cells(node, second)) else { return false };
         let is_one = |sum: f32| sum == 1.0;
         let of_products = first.products.iter().flatten().zip(second.products.iter().flatten());

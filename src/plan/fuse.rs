@@ -59,11 +59,7 @@ pub(super) fn fuse(
 ) {
     let mut position = 0;
     while position < steps.len() {
-        let joined = views(&steps[position]).into_iter().find_map(|view| {
-            let maker = maker_to_join(buffers, steps, position, &view)?;
-            (view.is_plain || may_join(&steps[maker])).then_some((maker, view.chain))
-        });
-        match joined {
+        match joined(steps, position, may_join, |view| maker_to_join(buffers, steps, position, view)) {
             None => position += 1,
             Some((maker, chain)) => {
                 // The maker moves to the later place, where everything that either chain reads is there.
@@ -88,11 +84,8 @@ pub(super) fn follow(
 ) {
     let mut position = 0;
     while position < steps.len() {
-        let joined = views(&steps[position]).into_iter().find_map(|view| {
-            let maker = maker_to_follow(buffers, steps, (position, *forward), &view)?;
-            (view.is_plain || may_join(&steps[maker])).then_some((maker, view.chain))
-        });
-        match joined {
+        let maker = |view: &View| maker_to_follow(buffers, steps, (position, *forward), view);
+        match joined(steps, position, may_join, maker) {
             None => position += 1,
             Some((maker, chain)) => {
                 steps[maker].also = Some(Also { chain, target: steps[position].target });
@@ -101,6 +94,19 @@ pub(super) fn follow(
             }
         }
     }
+}
+
+/// The step that the one at `position` joins, and the chain with which that goes on.
+fn joined(
+    steps: &[Step],
+    position: usize,
+    may_join: &dyn Fn(&Step) -> bool,
+    maker: impl Fn(&View) -> Option<usize>,
+) -> Option<(usize, Vec<Op>)> {
+    views(&steps[position]).into_iter().find_map(|view| {
+        let maker = maker(&view)?;
+        (view.is_plain || may_join(&steps[maker])).then_some((maker, view.chain))
+    })
 }
 
 /// A plan's buffers, for K targets a sample.
