@@ -1,3 +1,4 @@
+{% import "lib/chain.wgsl" as lib %}
 {# Sums over k come slice by slice, each from zero on: what a chain of roundings loses grows with its length, and where two large sums
    make a small one, it is what is left. Slices that are done wait in the target, which nothing else reads yet: registers for a second set
    of sums would cost the large tile half of its waves. #}
@@ -24,13 +25,7 @@ fn carry(row: u32, column: u32, begin: u32, sum: vec4<f32>) {
     if begin > 0u {
         v = carried(column, at) + sum;
     }
-{% if aligned %}
-    destination[at.element / 4u] = v;
-{% else %}
-    for (var i = 0u; i < min(4u, step.columns - column); i++) {
-        destination[at.element + i] = v[i];
-    }
-{% endif %}
+    {{ lib.put("destination", "v", aligned) }}
 }
 
 // Adds the last slice, which ends at `end`, and stores what the chain makes of the sum.
