@@ -285,9 +285,14 @@ fn read(f: impl Function, from: &[f32], to: &mut [f32]) {
     let ends =
         (to.len() / VECTOR * VECTOR < to.len()).then(|| f.of_all(*from.last_chunk::<VECTOR>().expect("as long")));
     let ((to_long, to_short), (long, short)) = (to.as_chunks_mut::<LONG>(), from.as_chunks::<LONG>());
-    to_long.iter_mut().zip(long).for_each(|(to, x)| *to = f.of_all(*x));
+    // Loops, because what an iterator calls may become a function of its own, without the level's instructions.
+    for (to, x) in to_long.iter_mut().zip(long) {
+        *to = f.of_all(*x);
+    }
     let (to_short, short) = (to_short.as_chunks_mut::<VECTOR>().0, short.as_chunks::<VECTOR>().0);
-    to_short.iter_mut().zip(short).for_each(|(to, x)| *to = f.of_all(*x));
+    for (to, x) in to_short.iter_mut().zip(short) {
+        *to = f.of_all(*x);
+    }
     if let (Some(ends), Some(last)) = (ends, to.last_chunk_mut::<VECTOR>()) {
         *last = ends;
     }

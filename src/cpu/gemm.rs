@@ -22,8 +22,6 @@ pub(super) const LARGE: usize = 1 << 21;
 const CHAIN: usize = 128;
 /// How many rows of a panel are fetched ahead, to hide the second-level cache.
 const AHEAD: usize = 16;
-/// How many steps of the summed axis are written out one after another.
-const UNROLL: usize = 8;
 /// How many rows of a weight are fetched ahead while it is packed.
 const ROWS_AHEAD: usize = 4;
 /// Floats of a cache line.
@@ -222,81 +220,93 @@ fn multiply_slice_at(level: Level, slice: Slice<'_>, c: &mut [f32], starts: &[us
     let tiles = starts.len().div_ceil(blocking.tile).max(1);
     // Rows are shared out evenly: a tile of few rows takes as long as one of many.
     let rows = starts.len().div_ceil(tiles).max(1);
-    for position in 0..b.columns.div_ceil(b.panel) {
-        let next = b.slice(position + 1, from, to);
-        // Every tile brings its share of the next panel closer, where the weight lies beyond the caches: elsewhere the
-        // instructions would not pay.
-        let is_far = b.depth * b.columns > LARGE;
-        let mut shares = next.chunks((next.len() / b.panel).div_ceil(tiles).max(1) * b.panel);
-        for (tile, starts) in starts.chunks(rows).enumerate() {
-            let tile = Tile {
-                a: &a[tile * rows * stride..],
-                stride,
-                goes_on,
-                panel: b.slice(position, from, to),
-                next: shares.next().filter(|_| is_far),
-                tiles,
-                c,
-                starts,
-                columns: b.columns,
-                column: position * b.panel,
-            };
-            tile.run(level);
+    let (alike, rest) = starts.split_at(starts.len() / rows * rows);
+    // Every tile brings its share of the next panel closer, where the weight lies beyond the caches: elsewhere the
+    // instructions would not pay.
+    let is_far = b.depth * b.columns > LARGE;
+    let multiply = |position: usize, (c, column): (&mut [f32], usize), alike: &[usize], rest: &[usize]| {
+        let next = if is_far { b.slice(position + 1, from, to) } else { &[] };
+        let share = (next.len() / b.panel).div_ceil(tiles) * b.panel;
+        let (next, last) = next.split_at(next.len().min(alike.len() / rows * share));
+        let panel = b.slice(position, from, to);
+        Tiles { a, stride, goes_on, panel, next, tiles, starts: alike, column }.run(level, rows, c);
+        if !rest.is_empty() {
+            let a = &a[alike.len() * stride..];
+            Tiles { a, stride, goes_on, panel, next: last, tiles, starts: rest, column }.run(level, rest.len(), c);
         }
+    };
+    let whole = b.columns / b.panel;
+    for position in 0..whole {
+        multiply(position, (&mut *c, position * b.panel), alike, rest);
+    }
+    let columns = b.columns % b.panel;
+    if columns > 0 {
+        // The last panel has more columns than C: its tiles are made elsewhere.
+        let mut last = vec![0.0; starts.len() * b.panel];
+        let starts_of_last: Vec<usize> = (0..starts.len()).map(|row| row * b.panel).collect();
+        let (alike, rest) = starts_of_last.split_at(alike.len());
+        let of_c = |start: usize| start + whole * b.panel..start + b.columns;
+        if goes_on {
+            last.chunks_exact_mut(b.panel)
+                .zip(starts)
+                .for_each(|(to, &start)| to[..columns].copy_from_slice(&c[of_c(start)]));
+        }
+        multiply(whole, (&mut last, 0), alike, rest);
+        last.chunks_exact(b.panel)
+            .zip(starts)
+            .for_each(|(from, &start)| c[of_c(start)].copy_from_slice(&from[..columns]));
     }
 }
 
-/// Some rows of A times a slice of a panel.
-struct Tile<'a> {
+/// Tiles of equally many rows of A times a slice of a panel.
+struct Tiles<'a> {
     a: &'a [f32],
     stride: usize,
     /// Whether C holds the sum of the slices before.
     goes_on: bool,
     panel: &'a [f32],
-    /// This tile's share of the panel that follows, if it is to be brought into the second-level cache.
-    next: Option<&'a [f32]>,
-    /// How many tiles share it.
+    /// What these tiles bring into the second-level cache of the panel that follows, if they should.
+    next: &'a [f32],
+    /// How many tiles share the panel that follows.
     tiles: usize,
-    c: &'a mut [f32],
     /// Where the rows of C begin.
     starts: &'a [usize],
-    columns: usize,
     /// The first column of C.
     column: usize,
 }
 
-impl Tile<'_> {
-    /// Calls the body for the number of rows.
-    fn run(self, level: Level) {
-        match self.starts.len() {
-            1 => self.at::<1>(level),
-            2 => self.at::<2>(level),
-            3 => self.at::<3>(level),
-            4 => self.at::<4>(level),
-            5 => self.at::<5>(level),
-            6 => self.at::<6>(level),
-            7 => self.at::<7>(level),
-            8 => self.at::<8>(level),
-            9 => self.at::<9>(level),
-            10 => self.at::<10>(level),
-            11 => self.at::<11>(level),
-            12 => self.at::<12>(level),
-            13 => self.at::<13>(level),
-            _ => self.at::<MOST_ROWS>(level),
+impl Tiles<'_> {
+    /// Calls the body for the number of a tile's rows.
+    fn run(self, level: Level, rows: usize, c: &mut [f32]) {
+        match rows {
+            1 => self.at::<1>(level, c),
+            2 => self.at::<2>(level, c),
+            3 => self.at::<3>(level, c),
+            4 => self.at::<4>(level, c),
+            5 => self.at::<5>(level, c),
+            6 => self.at::<6>(level, c),
+            7 => self.at::<7>(level, c),
+            8 => self.at::<8>(level, c),
+            9 => self.at::<9>(level, c),
+            10 => self.at::<10>(level, c),
+            11 => self.at::<11>(level, c),
+            12 => self.at::<12>(level, c),
+            13 => self.at::<13>(level, c),
+            _ => self.at::<MOST_ROWS>(level, c),
         }
     }
 
-    fn at<const ROWS: usize>(self, level: Level) {
-        if self.next.is_some() {
-            simd::run(level, Body::<ROWS, true>(self));
+    fn at<const ROWS: usize>(self, level: Level, c: &mut [f32]) {
+        if self.next.is_empty() {
+            simd::run(level, Body::<ROWS, false>(self, c));
         } else {
-            simd::run(level, Body::<ROWS, false>(self));
+            simd::run(level, Body::<ROWS, true>(self, c));
         }
     }
 }
 
 /// `FAR`: whether the panel that follows is brought closer.
-struct Body<'a, const ROWS: usize, const FAR: bool>(Tile<'a>);
+struct Body<'a, const ROWS: usize, const FAR: bool>(Tiles<'a>, &'a mut [f32]);
 
 impl<const ROWS: usize, const FAR: bool> Loop for Body<'_, ROWS, FAR> {
     #[inline(always)]
@@ -305,69 +315,111 @@ impl<const ROWS: usize, const FAR: bool> Loop for Body<'_, ROWS, FAR> {
             unreachable!("no tile of this level has so many rows");
         }
         match LANES {
-            16 => sum::<ROWS, 32, FUSED, FAR, true>(self.0),
-            _ => sum::<ROWS, 16, FUSED, FAR, false>(self.0),
+            16 => multiply_tiles::<ROWS, 32, FUSED, FAR, true, 1>(self.0, self.1),
+            _ => multiply_tiles::<ROWS, 16, FUSED, FAR, false, 8>(self.0, self.1),
         }
+    }
+}
+
+#[inline(always)]
+fn multiply_tiles<
+    const ROWS: usize,
+    const PANEL: usize,
+    const FUSED: bool,
+    const FAR: bool,
+    const NEAR: bool,
+    const STEPS: usize,
+>(
+    tiles: Tiles<'_>,
+    c: &mut [f32],
+) {
+    let (panel, next) = (tiles.panel.as_chunks::<PANEL>().0, tiles.next.as_chunks::<PANEL>().0);
+    let (starts, spread) = (tiles.starts.as_chunks::<ROWS>().0, tiles.tiles.ilog2());
+    let mut next = next.chunks(next.len().div_ceil(starts.len().max(1)).max(1));
+    for (starts, a) in starts.iter().zip(tiles.a.chunks(ROWS * tiles.stride)) {
+        let next = (next.next().unwrap_or_default(), spread);
+        let rows = (a, tiles.stride);
+        multiply_tile::<ROWS, PANEL, FUSED, FAR, NEAR, STEPS>(
+            rows,
+            panel,
+            next,
+            tiles.goes_on,
+            (&mut *c, starts, tiles.column),
+        );
     }
 }
 
 /// `ROWS` × `PANEL` sums, in registers over chains of about one length.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "only loops that count are unrolled")]
-fn sum<const ROWS: usize, const PANEL: usize, const FUSED: bool, const FAR: bool, const NEAR: bool>(tile: Tile<'_>) {
-    let starts: &[usize; ROWS] = tile.starts.try_into().expect("a row of C for each row of A");
-    let columns = PANEL.min(tile.columns - tile.column);
-    let (next, spread) = (tile.next.unwrap_or_default().as_chunks::<PANEL>().0, tile.tiles.ilog2());
-    let panel = tile.panel.as_chunks::<PANEL>().0;
+fn multiply_tile<
+    const ROWS: usize,
+    const PANEL: usize,
+    const FUSED: bool,
+    const FAR: bool,
+    const NEAR: bool,
+    const STEPS: usize,
+>(
+    (a, stride): (&[f32], usize),
+    panel: &[[f32; PANEL]],
+    (next, spread): (&[[f32; PANEL]], u32),
+    goes_on: bool,
+    (c, starts, column): (&mut [f32], &[usize; ROWS], usize),
+) {
     let chains = panel.len().div_ceil(CHAIN).max(1);
-    let length = panel.len().div_ceil(chains);
+    let length = panel.len().div_ceil(chains).next_multiple_of(STEPS);
     for chain in 0..chains {
-        let from = chain * length;
+        let from = panel.len().min(chain * length);
+        let chain = &panel[from..panel.len().min(from + length)];
         let next = (next.get(from >> spread..).unwrap_or_default(), spread);
         let mut sums = [[0.0_f32; PANEL]; ROWS];
-        let panel = &panel[from..panel.len().min(from + length)];
-        accumulate::<ROWS, PANEL, FUSED, FAR, NEAR>(&tile.a[from..], tile.stride, panel, next, &mut sums);
-        if tile.goes_on || chain > 0 {
+        accumulate::<ROWS, PANEL, FUSED, FAR, NEAR, STEPS>(&a[from..], stride, chain, next, &mut sums);
+        if goes_on || from > 0 {
             for row in 0..ROWS {
-                let before: [f32; PANEL] = load(&tile.c[starts[row] + tile.column..][..columns]);
-                for lane in 0..PANEL {
-                    sums[row][lane] += before[lane];
-                }
+                sums[row] = plus(sums[row], load(c, starts[row] + column));
             }
         }
         for row in 0..ROWS {
-            store(sums[row], &mut tile.c[starts[row] + tile.column..][..columns]);
+            store(sums[row], c, starts[row] + column);
         }
     }
 }
 
-/// A row of sums from C. Whole panels are arrays of known size, which spares a call.
 #[inline(always)]
-fn load<const PANEL: usize>(c: &[f32]) -> [f32; PANEL] {
-    c.try_into().unwrap_or_else(|_| {
-        let mut sums = [0.0; PANEL];
-        sums[..c.len()].copy_from_slice(c);
-        sums
-    })
+fn load<const PANEL: usize>(c: &[f32], at: usize) -> [f32; PANEL] {
+    *c[at..].first_chunk().expect("a row of C is whole panels")
 }
 
-/// A row of sums to C; the last panel may have more columns than C.
 #[inline(always)]
-fn store<const PANEL: usize>(sums: [f32; PANEL], c: &mut [f32]) {
-    match <&mut [f32; PANEL]>::try_from(&mut *c) {
-        Ok(c) => *c = sums,
-        Err(_) => c.copy_from_slice(&sums[..c.len()]),
+fn store<const PANEL: usize>(sums: [f32; PANEL], c: &mut [f32], at: usize) {
+    *c[at..].first_chunk_mut().expect("a row of C is whole panels") = sums;
+}
+
+#[inline(always)]
+fn plus<const PANEL: usize>(mut sums: [f32; PANEL], before: [f32; PANEL]) -> [f32; PANEL] {
+    for lane in 0..PANEL {
+        sums[lane] += before[lane];
     }
+    sums
 }
 
 /// Adds `ROWS` rows times a panel to `sums`; if `FAR`, `next` is brought closer meanwhile, a row every 2^`spread` steps,
 /// and if `NEAR`, the panel's own rows to come.
 ///
-/// The sums are a local copy and the loops count, because only then does the compiler keep them in registers. It takes
-/// [`UNROLL`] steps at a time, for which the rows' addresses are made once: made for each step they are a third of its
-/// instructions, more than the machine takes in while it multiplies.
+/// The sums are a local copy and the loops count, because only then does the compiler keep them in registers. `STEPS` of
+/// k are written out one after another, for which the rows' addresses are made once: made for each step they are a third
+/// of its instructions, more than the machine takes in while it multiplies. A tile of more rows than there are registers
+/// for addresses takes one.
 #[inline(always)]
-fn accumulate<const ROWS: usize, const PANEL: usize, const FUSED: bool, const FAR: bool, const NEAR: bool>(
+#[allow(clippy::needless_range_loop, reason = "see above")]
+fn accumulate<
+    const ROWS: usize,
+    const PANEL: usize,
+    const FUSED: bool,
+    const FAR: bool,
+    const NEAR: bool,
+    const STEPS: usize,
+>(
     a: &[f32],
     stride: usize,
     panel: &[[f32; PANEL]],
@@ -375,41 +427,54 @@ fn accumulate<const ROWS: usize, const PANEL: usize, const FUSED: bool, const FA
     sums: &mut [[f32; PANEL]; ROWS],
 ) {
     let depth = panel.len();
-    let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &a[row * stride..][..depth]);
-    let (whole, rest) = panel.as_chunks::<UNROLL>();
+    let mut rows = [[].as_slice(); ROWS];
+    for row in 0..ROWS {
+        rows[row] = &a[row * stride..][..depth];
+    }
     let mut local = *sums;
-    for (chunk, b) in whole.iter().enumerate() {
-        let first = chunk * UNROLL;
+    let written_out = if STEPS > 1 { depth / STEPS * STEPS } else { 0 };
+    for (chunk, b) in panel[..written_out].as_chunks::<STEPS>().0.iter().enumerate() {
+        let first = chunk * STEPS;
         if FAR {
-            let fetched = first >> spread..(first + UNROLL).div_ceil(1 << spread);
-            fetched.for_each(|row| simd::prefetch::<_, false>(next, row));
+            for row in first >> spread..(first + STEPS).div_ceil(1 << spread) {
+                simd::prefetch::<_, false>(next, row);
+            }
         }
-        let a: [&[f32; UNROLL]; ROWS] =
-            std::array::from_fn(|row| rows[row][first..].first_chunk().expect("a chunk of A for each of the panel"));
-        for k in 0..UNROLL {
+        let mut a = [&[0.0; STEPS]; ROWS];
+        for row in 0..ROWS {
+            a[row] = rows[row][first..].first_chunk().expect("a chunk of A for each of the panel");
+        }
+        for k in 0..STEPS {
             if NEAR {
                 simd::prefetch::<_, true>(panel, first + k + AHEAD);
             }
-            step::<ROWS, PANEL, FUSED>(std::array::from_fn(|row| a[row][k]), &b[k], &mut local);
+            step::<ROWS, PANEL, FUSED>(|row| a[row][k], &b[k], &mut local);
         }
     }
-    for (k, b) in rest.iter().enumerate() {
-        step::<ROWS, PANEL, FUSED>(std::array::from_fn(|row| rows[row][whole.len() * UNROLL + k]), b, &mut local);
+    for k in written_out..depth {
+        if NEAR {
+            simd::prefetch::<_, true>(panel, k + AHEAD);
+        }
+        if FAR {
+            simd::prefetch::<_, false>(next, k >> spread);
+        }
+        step::<ROWS, PANEL, FUSED>(|row| rows[row][k], &panel[k], &mut local);
     }
     *sums = local;
 }
 
-/// Adds one step of the summed axis: an element of each row of A times a row of the panel.
+/// Adds one step of k: an element of each row of A times a row of the panel.
 #[inline(always)]
-#[allow(clippy::needless_range_loop, reason = "only loops that count are unrolled")]
+#[allow(clippy::needless_range_loop, reason = "only loops that count are written out")]
 fn step<const ROWS: usize, const PANEL: usize, const FUSED: bool>(
-    a: [f32; ROWS],
+    a: impl Fn(usize) -> f32,
     b: &[f32; PANEL],
     sums: &mut [[f32; PANEL]; ROWS],
 ) {
     for row in 0..ROWS {
+        let a = a(row);
         for lane in 0..PANEL {
-            let (a, b, sum) = (a[row], b[lane], sums[row][lane]);
+            let (b, sum) = (b[lane], sums[row][lane]);
             // Only where the level has it: elsewhere a fused multiply-add is a slow routine.
             sums[row][lane] = if FUSED { a.mul_add(b, sum) } else { a * b + sum };
         }
