@@ -2,7 +2,8 @@
 //! reading it once from memory is what such a product takes.
 //!
 //! Forward, rows of the weight are the left factor of a product, and the rows of the source the right one. On the way
-//! back, stretches of the weight's rows are packed while they are in cache.
+//! back, multiples of some of the weight's rows at a time are added to sums that stay in cache: packed, each element would
+//! go through memory once more.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,14 +12,20 @@ use super::chain::Chain;
 use super::crew::{Crew, Written};
 use super::dense::read;
 use super::gemm::{self, LINE, PackedWeight, Slice};
+use super::simd::{self, Level, Loop};
 use crate::plan::{Direction, Step};
 use crate::rules::WeightPart;
 use crate::tensor::Tensor;
 
-/// Outputs that a part of a step makes forward, and inputs on the way back, which lie side by side in a row of the
-/// weight.
+/// Outputs that a part of a step makes forward.
 const OUTPUTS: usize = 64;
-const BESIDE: usize = 512;
+/// Sums that a part of a step makes on the way back, and the most and fewest inputs, which lie side by side in a row of
+/// the weight.
+const SUMS: usize = 4096;
+const MOST_BESIDE: usize = 512;
+const FEWEST_BESIDE: usize = 64;
+/// Rows of the weight that are added at once.
+const AT_ONCE: usize = 4;
 
 /// A dense layer's weight `[outputs, inputs]`, changed by a part, on its way in a direction.
 #[derive(Debug)]
@@ -66,18 +73,105 @@ impl FewRows {
 
     /// The product's columns `inputs`; rows of `a` are `stride` apart.
     fn backward(&self, a: &[f32], stride: usize, inputs: Range<usize>, c: &mut [f32], room: &mut Vec<f32>) {
-        let (w, width) = (self.weight.data(), self.columns());
-        let starts: Vec<usize> = (0..a.len() / stride).map(|row| row * inputs.len()).collect();
-        for Range { start: from, end: to } in gemm::slices(self.depth()) {
-            let row = |k: usize| &w[(from + k) * width..][inputs.clone()];
-            let memory = std::mem::take(room);
-            let b = match self.part {
-                WeightPart::WHOLE => PackedWeight::of_rows(memory, to - from, inputs.len(), row, |w| w),
-                part => PackedWeight::of_rows(memory, to - from, inputs.len(), row, |w| part.of(w)),
-            };
-            let slice = Slice { a: &a[from..], stride, b: &b, from: 0, to: to - from, goes_on: from > 0 };
-            gemm::multiply_slice(slice, c, &starts);
-            *room = b.into_memory();
+        let width = inputs.len().next_multiple_of(LINE);
+        let length = a.len() / stride * width;
+        room.resize(room.len().max(length), 0.0);
+        for (position, chain) in gemm::chains(self.depth()).enumerate() {
+            let sums = &mut room[..length];
+            sums.fill(0.0);
+            let multiples = Multiples { weight: self, chain, a, stride, inputs: inputs.clone(), sums };
+            match self.part {
+                WeightPart::WHOLE => simd::run(Level::widest(), Body(multiples, |w| w)),
+                part => simd::run(Level::widest(), Body(multiples, move |w| part.of(w))),
+            }
+            for (c, sums) in c.chunks_exact_mut(inputs.len()).zip(room.chunks_exact(width)) {
+                match position {
+                    0 => c.copy_from_slice(&sums[..inputs.len()]),
+                    _ => c.iter_mut().zip(sums).for_each(|(c, sum)| *c += sum),
+                }
+            }
+        }
+    }
+}
+
+/// Multiples of the weight's rows `chain` that are added to rows of sums, each as long as `inputs` filled up to whole
+/// lines.
+struct Multiples<'a> {
+    weight: &'a FewRows,
+    chain: Range<usize>,
+    a: &'a [f32],
+    stride: usize,
+    inputs: Range<usize>,
+    sums: &'a mut [f32],
+}
+
+/// Adds them, elements of the weight through a function.
+struct Body<'a, F>(Multiples<'a>, F);
+
+impl<F: Fn(f32) -> f32> Loop for Body<'_, F> {
+    #[inline(always)]
+    fn run<const FUSED: bool, const LANES: usize>(self) {
+        let Body(Multiples { weight, chain, a, stride, inputs, sums }, change) = self;
+        let row = |k: usize| &weight.weight.data()[k * weight.columns()..][inputs.clone()];
+        let mut k = chain.start;
+        while k < chain.end {
+            if k + AT_ONCE <= chain.end {
+                let next = if k + 2 * AT_ONCE <= weight.depth() { k + AT_ONCE } else { k };
+                add::<AT_ONCE, FUSED>(rows_from(k, row), rows_from(next, row), &change, (&a[k..], stride), sums);
+                k += AT_ONCE;
+            } else {
+                add::<1, FUSED>(rows_from(k, row), rows_from(k, row), &change, (&a[k..], stride), sums);
+                k += 1;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "only loops that count are written out")]
+fn rows_from<'a, const ROWS: usize>(first: usize, row: impl Fn(usize) -> &'a [f32]) -> [&'a [f32]; ROWS] {
+    let mut rows = [[].as_slice(); ROWS];
+    for k in 0..ROWS {
+        rows[k] = row(first + k);
+    }
+    rows
+}
+
+/// Adds multiples of some rows `w` to every row of sums, a line of columns after another, while `next` is brought closer.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "only loops that count are written out")]
+fn add<const ROWS: usize, const FUSED: bool>(
+    w: [&[f32]; ROWS],
+    next: [&[f32]; ROWS],
+    change: impl Fn(f32) -> f32,
+    (a, stride): (&[f32], usize),
+    sums: &mut [f32],
+) {
+    let columns = w[0].len();
+    let width = columns.next_multiple_of(LINE);
+    for column in (0..columns).step_by(LINE) {
+        let mut line = [[0.0_f32; LINE]; ROWS];
+        for k in 0..ROWS {
+            simd::prefetch::<_, true>(next[k], column);
+            match w[k][column..].first_chunk::<LINE>() {
+                Some(w) => line[k] = *w,
+                None => line[k][..columns - column].copy_from_slice(&w[k][column..]),
+            }
+            for lane in 0..LINE {
+                line[k][lane] = change(line[k][lane]);
+            }
+        }
+        for (sums, a) in sums.chunks_exact_mut(width).zip(a.chunks(stride)) {
+            let sums: &mut [f32; LINE] = sums[column..].first_chunk_mut().expect("rows of sums are whole lines");
+            let a: &[f32; ROWS] = a.first_chunk().expect("rows of A are as long as the weight is deep");
+            let mut local = *sums;
+            for k in 0..ROWS {
+                for lane in 0..LINE {
+                    let (w, sum) = (line[k][lane], local[lane]);
+                    local[lane] = if FUSED { a[k].mul_add(w, sum) } else { a[k] * w + sum };
+                }
+            }
+            *sums = local;
         }
     }
 }
@@ -98,7 +192,7 @@ fn multiply(weight: &FewRows, a: &[f32], stride: usize, target: &mut [f32], crew
     let (columns, rows) = (weight.columns(), a.len() / stride);
     let width = match weight.direction {
         Direction::Forward => OUTPUTS,
-        Direction::Backward => BESIDE,
+        Direction::Backward => (SUMS / rows.max(1) / LINE * LINE).clamp(FEWEST_BESIDE, MOST_BESIDE),
     };
     let ranges = || (0..columns).step_by(width).map(|first| first..columns.min(first + width));
     let mut parts: Vec<Vec<f32>> = ranges().map(|range| vec![0.0; rows * range.len()]).collect();
@@ -134,7 +228,7 @@ mod tests {
 
     #[test]
     fn any_number_of_rows_gives_the_bits_of_a_packed_weight() {
-        let (outputs, inputs) = (8 * OUTPUTS + 35, BESIDE + 37);
+        let (outputs, inputs) = (8 * OUTPUTS + 35, MOST_BESIDE + 37);
         let weight = Arc::new(Tensor::from_fn([outputs, inputs], number));
         let scaled = WeightPart::Scaled { positive: 1.5, negative: 0.25 };
         for part in [WeightPart::WHOLE, scaled, WeightPart::Squared, WeightPart::One] {

@@ -22,8 +22,6 @@ pub(super) const LARGE: usize = 1 << 21;
 const CHAIN: usize = 128;
 /// How many rows of a panel are fetched ahead, to hide the second-level cache.
 const AHEAD: usize = 16;
-/// How many rows of a weight are fetched ahead while it is packed.
-const ROWS_AHEAD: usize = 4;
 /// Floats of a cache line.
 pub(super) const LINE: usize = 16;
 
@@ -36,6 +34,8 @@ struct Blocking {
     panel: usize,
     /// Elements of the summed axis taken at once.
     depth: usize,
+    /// How many of them are written out one after another.
+    steps: usize,
 }
 
 impl Blocking {
@@ -44,8 +44,8 @@ impl Blocking {
     /// register of columns, and two loads a cycle are what those machines have. A slice then stays in the first level.
     const fn of(lanes: usize) -> Self {
         match lanes {
-            16 => Blocking { tile: MOST_ROWS, panel: 32, depth: 512 },
-            _ => Blocking { tile: 6, panel: 16, depth: 256 },
+            16 => Blocking { tile: MOST_ROWS, panel: 32, depth: 512, steps: 1 },
+            _ => Blocking { tile: 6, panel: 16, depth: 256, steps: 8 },
         }
     }
 
@@ -69,6 +69,21 @@ fn slices_of(level: Level, depth: usize) -> impl Iterator<Item = Range<usize>> {
     let slices = depth.div_ceil(Blocking::of_level(level).depth).max(1);
     let length = depth.div_ceil(slices).max(1);
     (0..depth).step_by(length).map(move |from| from..depth.min(from + length))
+}
+
+/// The chains of multiply-adds that make an element of C, one after another, each added to those before.
+pub(super) fn chains(depth: usize) -> impl Iterator<Item = Range<usize>> {
+    let steps = Blocking::of_level(Level::widest()).steps;
+    slices(depth).flat_map(move |Range { start, end }| {
+        let length = chain_length(end - start, steps);
+        (start..end).step_by(length).map(move |from| from..end.min(from + length))
+    })
+}
+
+/// Chains of a slice are of about one length, in whole steps.
+#[inline(always)]
+fn chain_length(depth: usize, steps: usize) -> usize {
+    depth.div_ceil(depth.div_ceil(CHAIN).max(1)).next_multiple_of(steps).max(1)
 }
 
 /// A weight as the kernels read it: panels of some columns, each with one row of columns a summed element.
@@ -107,45 +122,6 @@ impl PackedWeight {
         let of_panels = elements[first..][..length].chunks_exact_mut(depth * width).enumerate();
         of_panels.for_each(|(panel, packed)| fill(panel * width, width, packed));
         PackedWeight { elements, first, panel: width, depth, columns }
-    }
-
-    /// Packs a matrix from its rows, each read from end to end, through `change`, into memory that another left.
-    pub(super) fn of_rows<'a>(
-        memory: Vec<f32>,
-        depth: usize,
-        columns: usize,
-        row: impl Fn(usize) -> &'a [f32],
-        change: impl Fn(f32) -> f32,
-    ) -> Self {
-        let panel = Blocking::of_level(Level::widest()).panel;
-        let mut elements = memory;
-        let length = columns.div_ceil(panel) * depth * panel;
-        elements.resize(elements.len().max(length + LINE), 0.0);
-        let first = elements.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-        for k in 0..depth {
-            // Rows lie far apart, where no machine looks ahead by itself.
-            if k + ROWS_AHEAD < depth {
-                let next = row(k + ROWS_AHEAD);
-                (0..next.len()).step_by(LINE).for_each(|index| simd::prefetch::<_, true>(next, index));
-            }
-            for (position, from) in row(k).chunks(panel).enumerate() {
-                let to = &mut elements[first + (position * depth + k) * panel..][..panel];
-                match (<&[f32; LINE]>::try_from(from), <&mut [f32; LINE]>::try_from(&mut *to)) {
-                    // Of a known length, so that nothing is called for so few.
-                    (Ok(from), Ok(to)) => to.iter_mut().zip(from).for_each(|(to, &w)| *to = change(w)),
-                    _ => {
-                        to.fill(0.0);
-                        to.iter_mut().zip(from).for_each(|(to, &w)| *to = change(w));
-                    }
-                }
-            }
-        }
-        PackedWeight { elements, first, panel, depth, columns }
-    }
-
-    /// The memory of a matrix that is done with.
-    pub(super) fn into_memory(self) -> Vec<f32> {
-        self.elements
     }
 
     /// The length of a row of C.
@@ -366,10 +342,8 @@ fn multiply_tile<
     goes_on: bool,
     (c, starts, column): (&mut [f32], &[usize; ROWS], usize),
 ) {
-    let chains = panel.len().div_ceil(CHAIN).max(1);
-    let length = panel.len().div_ceil(chains).next_multiple_of(STEPS);
-    for chain in 0..chains {
-        let from = panel.len().min(chain * length);
+    let length = chain_length(panel.len(), STEPS);
+    for from in (0..panel.len().max(1)).step_by(length) {
         let chain = &panel[from..panel.len().min(from + length)];
         let next = (next.get(from >> spread..).unwrap_or_default(), spread);
         let mut sums = [[0.0_f32; PANEL]; ROWS];
@@ -516,7 +490,7 @@ mod tests {
     #[test]
     fn products_agree_with_float64_at_every_edge_of_tile_panel_and_depth_at_every_level() {
         for level in simd::levels() {
-            let Blocking { tile, panel, depth: slice } = Blocking::of_level(level);
+            let Blocking { tile, panel, depth: slice, .. } = Blocking::of_level(level);
             for rows in [1, 2, 5, tile - 1, tile, tile + 1, 2 * tile + 7] {
                 for depth in [1, 3, CHAIN, CHAIN + 1, slice - 1, slice, slice + 1] {
                     for columns in [1, 7, panel - 1, panel, panel + 1, 2 * panel + 5] {
@@ -557,7 +531,7 @@ mod tests {
     #[test]
     fn a_row_has_the_same_bits_alone_and_among_others() {
         for level in simd::levels() {
-            let Blocking { tile, panel, depth } = Blocking::of_level(level);
+            let Blocking { tile, panel, depth, .. } = Blocking::of_level(level);
             let (depth, columns) = (depth + 37, panel + 3);
             let many = product(level, 7 * tile, depth, columns);
             for rows in 1..=tile + 1 {
