@@ -26,6 +26,7 @@ mod run;
 mod simd;
 #[cfg(test)]
 mod tests;
+mod tile;
 mod tools;
 
 use std::sync::{Mutex, PoisonError};
