@@ -6,12 +6,13 @@
 use super::simd::{self, Level, Loop};
 
 /// Rows of the largest tile of any level.
-pub(super) const MOST_ROWS: usize = 14;
+const MOST_ROWS: usize = 14;
 /// Elements of the summed axis of one chain, at most. Sums of one sign lose with a chain's length what sums of both signs lose with its
 /// root; chains of 128 lose a third of what chains of 512 do, and still keep what they go through C for at one in a hundred.
 pub(super) const CHAIN: usize = 128;
 /// How many rows of a panel are fetched ahead, to hide the second-level cache.
 const AHEAD: usize = 16;
+
 /// How a level's registers and caches are filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Blocking {
@@ -104,63 +105,60 @@ impl<const ROWS: usize, const FAR: bool> Loop for Body<'_, ROWS, FAR> {
             unreachable!("no tile of this level has so many rows");
         }
         match LANES {
-            16 => multiply_tiles::<ROWS, 32, FUSED, FAR, true, 1>(self.0, self.1),
-            _ => multiply_tiles::<ROWS, 16, FUSED, FAR, false, 8>(self.0, self.1),
+            16 => multiply_tiles::<With<FUSED, FAR, true>, ROWS, 32, 1>(self.0, self.1),
+            _ => multiply_tiles::<With<FUSED, FAR, false>, ROWS, 16, 8>(self.0, self.1),
         }
     }
 }
 
+/// What a tile's loop does beside its sums, known when it is compiled.
+trait Kind {
+    /// Whether multiply-adds are fused: only where the level has it, elsewhere that is a slow routine.
+    const FUSED: bool;
+    /// Whether the panel that follows is brought closer.
+    const FAR: bool;
+    /// Whether the panel's own rows to come are.
+    const NEAR: bool;
+}
+
+struct With<const FUSED: bool, const FAR: bool, const NEAR: bool>;
+
+impl<const FUSED: bool, const FAR: bool, const NEAR: bool> Kind for With<FUSED, FAR, NEAR> {
+    const FUSED: bool = FUSED;
+    const FAR: bool = FAR;
+    const NEAR: bool = NEAR;
+}
+
 #[inline(always)]
-fn multiply_tiles<
-    const ROWS: usize,
-    const PANEL: usize,
-    const FUSED: bool,
-    const FAR: bool,
-    const NEAR: bool,
-    const STEPS: usize,
->(
-    tiles: Tiles<'_>,
-    c: &mut [f32],
-) {
+fn multiply_tiles<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize>(tiles: Tiles<'_>, c: &mut [f32]) {
     let (panel, next) = (tiles.panel.as_chunks::<PANEL>().0, tiles.next.as_chunks::<PANEL>().0);
     let (starts, spread) = (tiles.starts.as_chunks::<ROWS>().0, tiles.tiles.ilog2());
     let mut next = next.chunks(next.len().div_ceil(starts.len().max(1)).max(1));
+    // Once for all tiles: a division takes as long as some steps of a short sum.
+    let length = chain_length(panel.len(), STEPS);
     for (starts, a) in starts.iter().zip(tiles.a.chunks(ROWS * tiles.stride)) {
         let next = (next.next().unwrap_or_default(), spread);
-        let rows = (a, tiles.stride);
-        multiply_tile::<ROWS, PANEL, FUSED, FAR, NEAR, STEPS>(
-            rows,
-            panel,
-            next,
-            tiles.goes_on,
-            (&mut *c, starts, tiles.column),
-        );
+        let of_c = (&mut *c, starts, tiles.column);
+        multiply_tile::<K, ROWS, PANEL, STEPS>((a, tiles.stride), (panel, length), next, tiles.goes_on, of_c);
     }
 }
 
-/// `ROWS` × `PANEL` sums, in registers over chains of about one length.
+/// `ROWS` × `PANEL` sums, in registers over chains of `length`.
 #[inline(always)]
-#[allow(clippy::needless_range_loop, reason = "only loops that count are unrolled")]
-fn multiply_tile<
-    const ROWS: usize,
-    const PANEL: usize,
-    const FUSED: bool,
-    const FAR: bool,
-    const NEAR: bool,
-    const STEPS: usize,
->(
+#[allow(clippy::needless_range_loop, reason = "only loops that count are written out")]
+fn multiply_tile<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize>(
     (a, stride): (&[f32], usize),
-    panel: &[[f32; PANEL]],
+    (panel, length): (&[[f32; PANEL]], usize),
     (next, spread): (&[[f32; PANEL]], u32),
     goes_on: bool,
     (c, starts, column): (&mut [f32], &[usize; ROWS], usize),
 ) {
-    let length = chain_length(panel.len(), STEPS);
-    for from in (0..panel.len().max(1)).step_by(length) {
+    let mut from = 0;
+    loop {
         let chain = &panel[from..panel.len().min(from + length)];
         let next = (next.get(from >> spread..).unwrap_or_default(), spread);
         let mut sums = [[0.0_f32; PANEL]; ROWS];
-        accumulate::<ROWS, PANEL, FUSED, FAR, NEAR, STEPS>(&a[from..], stride, chain, next, &mut sums);
+        accumulate::<K, ROWS, PANEL, STEPS>(&a[from..], stride, chain, next, &mut sums);
         if goes_on || from > 0 {
             for row in 0..ROWS {
                 sums[row] = plus(sums[row], load(c, starts[row] + column));
@@ -168,6 +166,10 @@ fn multiply_tile<
         }
         for row in 0..ROWS {
             store(sums[row], c, starts[row] + column);
+        }
+        from += length;
+        if from >= panel.len() {
+            return;
         }
     }
 }
@@ -190,8 +192,8 @@ fn plus<const PANEL: usize>(mut sums: [f32; PANEL], before: [f32; PANEL]) -> [f3
     sums
 }
 
-/// Adds `ROWS` rows times a panel to `sums`; if `FAR`, `next` is brought closer meanwhile, a row every 2^`spread` steps,
-/// and if `NEAR`, the panel's own rows to come.
+/// Adds `ROWS` rows times a panel to `sums`; of what is brought closer meanwhile, `next` is
+/// a row every 2^`spread` steps.
 ///
 /// The sums are a local copy and the loops count, because only then does the compiler keep them in registers. `STEPS` of
 /// k are written out one after another, for which the rows' addresses are made once: made for each step they are a third
@@ -199,14 +201,7 @@ fn plus<const PANEL: usize>(mut sums: [f32; PANEL], before: [f32; PANEL]) -> [f3
 /// for addresses takes one.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "see above")]
-fn accumulate<
-    const ROWS: usize,
-    const PANEL: usize,
-    const FUSED: bool,
-    const FAR: bool,
-    const NEAR: bool,
-    const STEPS: usize,
->(
+fn accumulate<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize>(
     a: &[f32],
     stride: usize,
     panel: &[[f32; PANEL]],
@@ -222,7 +217,7 @@ fn accumulate<
     let written_out = if STEPS > 1 { depth / STEPS * STEPS } else { 0 };
     for (chunk, b) in panel[..written_out].as_chunks::<STEPS>().0.iter().enumerate() {
         let first = chunk * STEPS;
-        if FAR {
+        if K::FAR {
             for row in first >> spread..(first + STEPS).div_ceil(1 << spread) {
                 simd::prefetch::<_, false>(next, row);
             }
@@ -232,20 +227,20 @@ fn accumulate<
             a[row] = rows[row][first..].first_chunk().expect("a chunk of A for each of the panel");
         }
         for k in 0..STEPS {
-            if NEAR {
+            if K::NEAR {
                 simd::prefetch::<_, true>(panel, first + k + AHEAD);
             }
-            step::<ROWS, PANEL, FUSED>(|row| a[row][k], &b[k], &mut local);
+            step::<K, ROWS, PANEL>(|row| a[row][k], &b[k], &mut local);
         }
     }
     for k in written_out..depth {
-        if NEAR {
+        if K::NEAR {
             simd::prefetch::<_, true>(panel, k + AHEAD);
         }
-        if FAR {
+        if K::FAR {
             simd::prefetch::<_, false>(next, k >> spread);
         }
-        step::<ROWS, PANEL, FUSED>(|row| rows[row][k], &panel[k], &mut local);
+        step::<K, ROWS, PANEL>(|row| rows[row][k], &panel[k], &mut local);
     }
     *sums = local;
 }
@@ -253,7 +248,7 @@ fn accumulate<
 /// Adds one step of k: an element of each row of A times a row of the panel.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "only loops that count are written out")]
-fn step<const ROWS: usize, const PANEL: usize, const FUSED: bool>(
+fn step<K: Kind, const ROWS: usize, const PANEL: usize>(
     a: impl Fn(usize) -> f32,
     b: &[f32; PANEL],
     sums: &mut [[f32; PANEL]; ROWS],
@@ -262,8 +257,7 @@ fn step<const ROWS: usize, const PANEL: usize, const FUSED: bool>(
         let a = a(row);
         for lane in 0..PANEL {
             let (b, sum) = (b[lane], sums[row][lane]);
-            // Only where the level has it: elsewhere a fused multiply-add is a slow routine.
-            sums[row][lane] = if FUSED { a.mul_add(b, sum) } else { a * b + sum };
+            sums[row][lane] = if K::FUSED { a.mul_add(b, sum) } else { a * b + sum };
         }
     }
 }
