@@ -29,7 +29,8 @@ pub(super) struct Convolution {
     pub(super) channels: Channels,
     pub(super) lattice: Lattice,
     pub(super) phases: Vec<Phase>,
-    pub(super) filters: Arc<Filters>,
+    /// For each product that the step sums; all of one kind.
+    pub(super) filters: Vec<Arc<Filters>>,
     /// Where each source's products go, if the filters are narrow.
     pub(super) spread: Option<Spread>,
 }
@@ -37,7 +38,7 @@ pub(super) struct Convolution {
 impl Convolution {
     /// How many targets a part of the step makes at most.
     pub(super) fn block(&self) -> usize {
-        match *self.filters {
+        match *self.filters[0] {
             Filters::Panels(_) | Filters::Direct(_) => gemm::row_block() * self.phases.len(),
             Filters::Narrow(_) => narrow::block(self),
         }
@@ -64,35 +65,39 @@ pub(super) fn run(
     written: Written<'_>,
     room: &mut Vec<f32>,
 ) {
-    let source = step.source.expect("a convolution reads rows");
     let targets = &mut *written.target;
-    match &*conv.filters {
-        Filters::Panels(panels) if conv.is_product(chain, source) => {
-            multiply(chain, source, conv, &panels[0][0], first, targets);
-        }
-        Filters::Panels(panels) => {
-            for (phase, panels) in conv.phases.iter().zip(panels) {
-                let places = places(conv, phase, first, targets.len() / conv.channels.target);
-                for places in places.chunks(gemm::row_block()) {
-                    let block = Block { chain, source, conv, phase, places };
-                    block.run(panels, targets, room);
+    let mut narrow = Vec::new();
+    for (position, ((source, _), filters)) in step.products().zip(&conv.filters).enumerate() {
+        let goes_on = position > 0;
+        match &**filters {
+            Filters::Panels(panels) if conv.is_product(chain, source) => {
+                multiply(chain, (source, goes_on), conv, &panels[0][0], first, targets);
+            }
+            Filters::Panels(panels) => {
+                for (phase, panels) in conv.phases.iter().zip(panels) {
+                    let places = places(conv, phase, first, targets.len() / conv.channels.target);
+                    for places in places.chunks(gemm::row_block()) {
+                        let block = Block { chain, source, goes_on, conv, phase, places };
+                        block.run(panels, targets, room);
+                    }
                 }
             }
+            Filters::Direct(_) if goes_on => unreachable!("a plan pairs no products of several groups"),
+            Filters::Direct(weights) => depthwise::run(chain, source, conv, weights, first, targets),
+            Filters::Narrow(weight) => narrow.push((source, weight)),
         }
-        Filters::Direct(weights) => depthwise::run(chain, source, conv, weights, first, targets),
-        Filters::Narrow(weight) => {
-            let spread = conv.spread.as_ref().expect("narrow filters spread their products");
-            narrow::run(chain, source, (conv, weight, spread), first, targets, room);
-        }
+    }
+    if let Some(spread) = &conv.spread {
+        narrow::run(chain, &narrow, (conv, spread), first, targets, room);
     }
     let width = conv.lattice.count() * conv.channels.target;
     chain.finish(first * conv.channels.target, width, written);
 }
 
-/// A product of rows as they lie.
+/// A product of rows as they lie; `goes_on`: added to the targets.
 fn multiply(
     chain: &Chain<'_>,
-    source: Operand,
+    (source, goes_on): (Operand, bool),
     conv: &Convolution,
     weight: &PackedWeight,
     first: usize,
@@ -102,7 +107,7 @@ fn multiply(
     let a = &chain.memory.read(source.buffer)[first * stride..];
     let starts: Vec<usize> = (0..targets.len()).step_by(conv.channels.target).collect();
     for Range { start: from, end: to } in gemm::slices(stride) {
-        let slice = Slice { a: &a[from..], stride, b: weight, from, to, goes_on: from > 0 };
+        let slice = Slice { a: &a[from..], stride, b: weight, from, to, goes_on: goes_on || from > 0 };
         gemm::multiply_slice(slice, targets, &starts);
     }
 }
@@ -136,6 +141,8 @@ fn places(conv: &Convolution, phase: &Phase, first: usize, count: usize) -> Vec<
 struct Block<'a> {
     chain: &'a Chain<'a>,
     source: Operand,
+    /// Whether the targets hold another product that this one is added to.
+    goes_on: bool,
     conv: &'a Convolution,
     phase: &'a Phase,
     places: &'a [Place],
@@ -143,6 +150,9 @@ struct Block<'a> {
 
 impl Block<'_> {
     fn run(&self, panels: &[PackedWeight], targets: &mut [f32], room: &mut Vec<f32>) {
+        if panels.is_empty() && self.goes_on {
+            return;
+        }
         if panels.is_empty() {
             let channels = self.conv.channels.target;
             self.places.iter().for_each(|place| targets[place.start..][..channels].fill(0.0));
@@ -155,11 +165,8 @@ impl Block<'_> {
                 let stride = to - from + LINE;
                 room.resize(room.len().max(self.places.len() * stride), 0.0);
                 self.gather(group, from..to, stride, room);
-                gemm::multiply_slice(
-                    Slice { a: room, stride, b: weight, from, to, goes_on: from > 0 },
-                    targets,
-                    &starts,
-                );
+                let goes_on = self.goes_on || from > 0;
+                gemm::multiply_slice(Slice { a: room, stride, b: weight, from, to, goes_on }, targets, &starts);
             }
         }
     }

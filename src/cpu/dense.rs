@@ -7,13 +7,13 @@ use super::chain::{self, Chain};
 use super::crew::{Crew, Written};
 use super::few_rows::{self, FewRows};
 use super::gemm::{self, LINE, PackedWeight};
-use crate::plan::Step;
+use crate::plan::{Operand, Step};
 
 /// A weight as a product reads it.
 #[derive(Debug)]
 pub(super) enum Weight {
-    /// Packed beforehand.
-    Packed(Arc<PackedWeight>),
+    /// Packed beforehand, for each product that the step sums.
+    Packed(Vec<Arc<PackedWeight>>),
     /// As the network has it, for few rows.
     FewRows(FewRows),
 }
@@ -22,37 +22,38 @@ impl Weight {
     /// The length of a row of the product.
     pub(super) fn columns(&self) -> usize {
         match self {
-            Weight::Packed(weight) => weight.columns(),
+            Weight::Packed(weights) => weights[0].columns(),
             Weight::FewRows(weight) => weight.columns(),
         }
     }
 }
 
-/// Rows of the source times a weight, then the chain.
+/// Rows of the sources times the weight's parts, then the chain.
 pub(super) fn run(chain: &Chain<'_>, step: &Step, weight: &Weight, written: Written<'_>, crew: Crew<'_>) {
     match weight {
-        Weight::Packed(weight) => packed(chain, step, weight, written, crew),
+        Weight::Packed(weights) => packed(chain, step, weights, written, crew),
         Weight::FewRows(weight) => few_rows::run(chain, step, weight, written, crew),
     }
 }
 
 /// The chain runs over each block of rows while it is in cache.
-fn packed(chain: &Chain<'_>, step: &Step, weight: &PackedWeight, written: Written<'_>, crew: Crew<'_>) {
-    let columns = weight.columns();
+fn packed(chain: &Chain<'_>, step: &Step, weights: &[Arc<PackedWeight>], written: Written<'_>, crew: Crew<'_>) {
+    let (columns, stride) = (weights[0].columns(), weights[0].stride());
     let width = chain.plan.buffers[step.target.index()].width;
     crew.pieces(written, columns, gemm::row_block(), |first, written, room| {
         let rows = first..first + written.target.len() / columns;
-        let length = rows.len() * weight.stride();
+        let length = rows.len() * stride;
         room.resize(room.len().max(length), 0.0);
-        read(chain, step, rows, weight.depth(), &mut room[..length]);
-        gemm::multiply(&room[..length], weight, written.target);
+        for (position, ((source, _), weight)) in step.products().zip(weights).enumerate() {
+            read(chain, source, rows.clone(), weight.depth(), &mut room[..length]);
+            gemm::multiply(&room[..length], weight, written.target, position > 0);
+        }
         chain.finish(first * columns, width, written);
     });
 }
 
-/// Reads rows of the source as rows of A.
-pub(super) fn read(chain: &Chain<'_>, step: &Step, rows: Range<usize>, depth: usize, a: &mut [f32]) {
-    let source = step.source.expect("a product reads rows");
+/// Reads rows of a source as rows of A.
+pub(super) fn read(chain: &Chain<'_>, source: Operand, rows: Range<usize>, depth: usize, a: &mut [f32]) {
     let stored = chain.memory.read(source.buffer)[rows.start * depth..rows.end * depth].chunks_exact(depth);
     for (from, to) in stored.zip(a.chunks_exact_mut(depth + LINE)) {
         chain::read(&source, from, &mut to[..depth]);

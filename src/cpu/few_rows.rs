@@ -27,12 +27,12 @@ const FEWEST_BESIDE: usize = 64;
 /// Rows of the weight that are added at once.
 const AT_ONCE: usize = 4;
 
-/// A dense layer's weight `[outputs, inputs]`, changed by a part, on its way in a direction.
+/// A dense layer's weight `[outputs, inputs]` on its way in a direction, changed by a part for each product that a step sums.
 #[derive(Debug)]
 pub(super) struct FewRows {
     pub(super) weight: Arc<Tensor>,
     pub(super) direction: Direction,
-    pub(super) part: WeightPart,
+    pub(super) parts: Vec<WeightPart>,
 }
 
 impl FewRows {
@@ -51,36 +51,53 @@ impl FewRows {
         }
     }
 
-    /// The product's columns `outputs`, a column after another: `b` holds the rows of the source, its columns.
-    fn forward(&self, b: &PackedWeight, outputs: Range<usize>, c: &mut [f32], room: &mut Vec<f32>) {
+    /// The columns `outputs` of the products' sum, a column after another: `b` holds the rows of each source, its columns.
+    fn forward(&self, b: &[PackedWeight], outputs: Range<usize>, c: &mut [f32], room: &mut Vec<f32>) {
+        for (position, (b, part)) in b.iter().zip(&self.parts).enumerate() {
+            self.forward_by(*part, (b, position > 0), outputs.clone(), c, room);
+        }
+    }
+
+    fn forward_by(
+        &self,
+        part: WeightPart,
+        (b, is_added): (&PackedWeight, bool),
+        outputs: Range<usize>,
+        c: &mut [f32],
+        room: &mut Vec<f32>,
+    ) {
         let (w, inputs, rows) = (self.weight.data(), self.depth(), b.columns());
         let starts: Vec<usize> = (0..outputs.len()).map(|output| output * rows).collect();
         for Range { start: from, end: to } in gemm::slices(inputs) {
-            let goes_on = from > 0;
+            let goes_on = is_added || from > 0;
             let in_place = &w[outputs.start * inputs + from..];
-            if self.part == WeightPart::WHOLE {
+            if part == WeightPart::WHOLE {
                 gemm::multiply_slice(Slice { a: in_place, stride: inputs, b, from, to, goes_on }, c, &starts);
                 continue;
             }
             let stride = to - from + LINE;
             room.resize(room.len().max(outputs.len() * stride), 0.0);
             for (row, changed) in in_place.chunks(inputs).zip(room.chunks_exact_mut(stride)).take(outputs.len()) {
-                changed.iter_mut().zip(&row[..to - from]).for_each(|(changed, &w)| *changed = self.part.of(w));
+                changed.iter_mut().zip(&row[..to - from]).for_each(|(changed, &w)| *changed = part.of(w));
             }
             gemm::multiply_slice(Slice { a: room, stride, b, from, to, goes_on }, c, &starts);
         }
     }
 
-    /// The product's columns `inputs`; rows of `a` are `stride` apart.
-    fn backward(&self, a: &[f32], stride: usize, inputs: Range<usize>, c: &mut [f32], room: &mut Vec<f32>) {
+    /// The columns `inputs` of the products' sum; rows of each `a` are `stride` apart.
+    fn backward(&self, a: &[Vec<f32>], stride: usize, inputs: Range<usize>, c: &mut [f32], room: &mut Vec<f32>) {
         let width = inputs.len().next_multiple_of(LINE);
-        let length = a.len() / stride * width;
+        let length = a[0].len() / stride * width;
         room.resize(room.len().max(length), 0.0);
-        for (position, chain) in gemm::chains(self.depth()).enumerate() {
+        let chains = a
+            .iter()
+            .zip(&self.parts)
+            .flat_map(|(a, part)| gemm::chains(self.depth()).map(move |chain| (a, part, chain)));
+        for (position, (a, part, chain)) in chains.enumerate() {
             let sums = &mut room[..length];
             sums.fill(0.0);
             let multiples = Multiples { weight: self, chain, a, stride, inputs: inputs.clone(), sums };
-            match self.part {
+            match *part {
                 WeightPart::WHOLE => simd::run(Level::widest(), Body(multiples, |w| w)),
                 part => simd::run(Level::widest(), Body(multiples, move |w| part.of(w))),
             }
@@ -176,20 +193,24 @@ fn add<const ROWS: usize, const FUSED: bool>(
     }
 }
 
-/// Rows of the source times the weight, then the chain. Threads share the columns, because rows are few.
+/// Rows of the sources times the weight's parts, then the chain. Threads share the columns, because rows are few.
 pub(super) fn run(chain: &Chain<'_>, step: &Step, weight: &FewRows, written: Written<'_>, crew: Crew<'_>) {
     let depth = weight.depth();
     let stride = depth + LINE;
     let rows = written.target.len() / weight.columns();
-    let mut a = vec![0.0; rows * stride];
-    read(chain, step, 0..rows, depth, &mut a);
+    let read = |source| {
+        let mut a = vec![0.0; rows * stride];
+        read(chain, source, 0..rows, depth, &mut a);
+        a
+    };
+    let a: Vec<Vec<f32>> = step.products().map(|(source, _)| read(source)).collect();
     multiply(weight, &a, stride, written.target, crew);
     chain.finish(0, chain.plan.buffers[step.target.index()].width, written);
 }
 
-/// Rows `stride` apart times the weight.
-fn multiply(weight: &FewRows, a: &[f32], stride: usize, target: &mut [f32], crew: Crew<'_>) {
-    let (columns, rows) = (weight.columns(), a.len() / stride);
+/// Rows `stride` apart times the weight, for each of its parts; their sum.
+fn multiply(weight: &FewRows, a: &[Vec<f32>], stride: usize, target: &mut [f32], crew: Crew<'_>) {
+    let (columns, rows) = (weight.columns(), a[0].len() / stride);
     let width = match weight.direction {
         Direction::Forward => OUTPUTS,
         Direction::Backward => (SUMS / rows.max(1) / LINE * LINE).clamp(FEWEST_BESIDE, MOST_BESIDE),
@@ -198,7 +219,8 @@ fn multiply(weight: &FewRows, a: &[f32], stride: usize, target: &mut [f32], crew
     let mut parts: Vec<Vec<f32>> = ranges().map(|range| vec![0.0; rows * range.len()]).collect();
     match weight.direction {
         Direction::Forward => {
-            let b = PackedWeight::new(weight.depth(), rows, |k, row| a[row * stride + k]);
+            let packed = |a: &Vec<f32>| PackedWeight::new(weight.depth(), rows, |k, row| a[row * stride + k]);
+            let b: Vec<PackedWeight> = a.iter().map(packed).collect();
             crew.each(ranges().zip(&mut parts), |(range, part), room| weight.forward(&b, range, part, room));
             for (range, part) in ranges().zip(&parts) {
                 for (column, part) in range.zip(part.chunks_exact(rows)) {
@@ -231,22 +253,31 @@ mod tests {
         let (outputs, inputs) = (8 * OUTPUTS + 35, MOST_BESIDE + 37);
         let weight = Arc::new(Tensor::from_fn([outputs, inputs], number));
         let scaled = WeightPart::Scaled { positive: 1.5, negative: 0.25 };
-        for part in [WeightPart::WHOLE, scaled, WeightPart::Squared, WeightPart::One] {
+        let whole = WeightPart::WHOLE;
+        for parts in [vec![whole], vec![scaled], vec![WeightPart::Squared], vec![WeightPart::One], vec![scaled, whole]]
+        {
             for direction in [Direction::Forward, Direction::Backward] {
-                let few = FewRows { weight: Arc::clone(&weight), direction, part };
-                let w = |output: usize, input: usize| part.of(weight.data()[output * inputs + input]);
-                let packed = match direction {
-                    Direction::Forward => PackedWeight::new(inputs, outputs, |k, n| w(n, k)),
-                    Direction::Backward => PackedWeight::new(outputs, inputs, w),
+                let few = FewRows { weight: Arc::clone(&weight), direction, parts: parts.clone() };
+                let packed = |part: &WeightPart| {
+                    let w = |output: usize, input: usize| part.of(weight.data()[output * inputs + input]);
+                    match direction {
+                        Direction::Forward => PackedWeight::new(inputs, outputs, |k, n| w(n, k)),
+                        Direction::Backward => PackedWeight::new(outputs, inputs, w),
+                    }
                 };
+                let packed: Vec<PackedWeight> = parts.iter().map(packed).collect();
+                let (columns, stride) = (packed[0].columns(), packed[0].stride());
                 for rows in [1, 2, 7, 8, 19] {
-                    let a: Vec<f32> = (0..rows * packed.stride()).map(|index| number(index + 3)).collect();
-                    let mut expected = vec![f32::NAN; rows * packed.columns()];
-                    gemm::multiply(&a, &packed, &mut expected);
+                    let a = |first: usize| (0..rows * stride).map(|index| number(index + first)).collect();
+                    let a: Vec<Vec<f32>> = (0..parts.len()).map(|position| a(3 + 5 * position)).collect();
+                    let mut expected = vec![f32::NAN; rows * columns];
+                    for (position, (a, packed)) in a.iter().zip(&packed).enumerate() {
+                        gemm::multiply(a, packed, &mut expected, position > 0);
+                    }
                     let mut found = vec![f32::NAN; expected.len()];
                     let crew = Crew { threads: 1, shelf: &Shelf::default() };
-                    multiply(&few, &a, packed.stride(), &mut found, crew);
-                    assert!(found == expected, "{direction:?}, {part:?}, {rows} rows");
+                    multiply(&few, &a, stride, &mut found, crew);
+                    assert!(found == expected, "{direction:?}, {parts:?}, {rows} rows");
                 }
             }
         }

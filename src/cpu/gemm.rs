@@ -108,12 +108,13 @@ impl PackedWeight {
     }
 }
 
-/// C = A B. The rows of `c` follow one another; those of `a` begin at multiples of [`PackedWeight::stride`].
-pub(super) fn multiply(a: &[f32], b: &PackedWeight, c: &mut [f32]) {
-    multiply_at(Level::widest(), a, b, c);
+/// C = A B, or where it goes on, C = C + A B. The rows of `c` follow one another; those of `a` begin at multiples of
+/// [`PackedWeight::stride`].
+pub(super) fn multiply(a: &[f32], b: &PackedWeight, c: &mut [f32], goes_on: bool) {
+    multiply_at(Level::widest(), a, b, c, goes_on);
 }
 
-fn multiply_at(level: Level, a: &[f32], b: &PackedWeight, c: &mut [f32]) {
+fn multiply_at(level: Level, a: &[f32], b: &PackedWeight, c: &mut [f32], goes_on: bool) {
     let tile = Blocking::of_level(level).tile;
     let rows = a.len() / b.stride();
     assert_eq!(a.len(), rows * b.stride(), "rows of A are as long as B is deep, and padded");
@@ -123,7 +124,7 @@ fn multiply_at(level: Level, a: &[f32], b: &PackedWeight, c: &mut [f32]) {
     let rows = if b.depth * b.columns <= SMALL { tile } else { rows };
     for (a, starts) in a.chunks(rows * b.stride()).zip(starts.chunks(rows)) {
         for Range { start: from, end: to } in slices_of(level, b.depth) {
-            let slice = Slice { a: &a[from..], stride: b.stride(), b, from, to, goes_on: from > 0 };
+            let slice = Slice { a: &a[from..], stride: b.stride(), b, from, to, goes_on: goes_on || from > 0 };
             multiply_slice_at(level, slice, c, starts);
         }
     }
@@ -138,7 +139,7 @@ pub(super) struct Slice<'a> {
     pub(super) b: &'a PackedWeight,
     pub(super) from: usize,
     pub(super) to: usize,
-    /// Whether C holds the sum of the slices before.
+    /// Whether C holds what the slices before came to, or another product that this one is added to.
     pub(super) goes_on: bool,
 }
 
@@ -209,7 +210,7 @@ mod tests {
             (0..depth).for_each(|k| elements[k] = number(row * depth + k));
         }
         let mut c = vec![f32::NAN; rows * columns];
-        multiply_at(level, &a, &weight, &mut c);
+        multiply_at(level, &a, &weight, &mut c, false);
         // Slice by slice is the same, as bringing panels closer is.
         let mut again = vec![f32::NAN; rows * columns];
         let starts: Vec<usize> = (0..rows).map(|row| row * columns).collect();
@@ -261,7 +262,7 @@ mod tests {
         let a: Vec<f32> =
             (0..rows * first.stride()).map(|at| number(at / first.stride() * depth + at % first.stride())).collect();
         let mut near = vec![0.0; rows * 40];
-        multiply(&a, &first, &mut near);
+        multiply(&a, &first, &mut near, false);
         for (near, far) in near.chunks(40).zip(far.chunks(columns)) {
             assert_eq!(near, &far[..40]);
         }

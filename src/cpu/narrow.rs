@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::chain::{self, Chain};
 use super::convolve::Convolution;
-use super::gemm::{self, LINE, PackedWeight, Slice};
+use super::gemm::{self, PackedWeight, Slice};
 use super::lattice::{Lattice, advance, coordinates};
 use super::simd::{self, Level, Loop};
 use crate::plan::Operand;
@@ -74,13 +74,13 @@ pub(super) fn block(conv: &Convolution) -> usize {
 /// Makes the targets from position `first` on, without the chain.
 pub(super) fn run(
     chain: &Chain<'_>,
-    source: Operand,
-    (conv, narrow, spread): (&Convolution, &Narrow, &Spread),
+    factors: &[(Operand, &Narrow)],
+    (conv, spread): (&Convolution, &Spread),
     first: usize,
     targets: &mut [f32],
     room: &mut Vec<f32>,
 ) {
-    let (count, channels) = (conv.lattice.count(), conv.channels.target);
+    let (count, channels, columns) = (conv.lattice.count(), conv.channels.target, factors[0].1.weight.columns());
     let mut at = first;
     let end = first + targets.len() / channels;
     while at < end {
@@ -88,39 +88,41 @@ pub(super) fn run(
         let targets = &mut targets[(at - first) * channels..(to - first) * channels];
         let range = at % count..at % count + (to - at);
         targets.fill(0.0);
-        let elements = chain.row(source.buffer, at / count);
         let sources = conv.lattice.sources_of(range.clone());
         for first in sources.clone().step_by(gemm::row_block()) {
             let sources = first..sources.end.min(first + gemm::row_block());
-            let products = multiply(source, elements, conv.channels.source, &narrow.weight, sources.clone(), room);
-            let (weight, range, targets) = (&narrow.weight, range.clone(), &mut *targets);
-            simd::run(Level::widest(), Add { conv, spread, weight, products, sources, range, targets });
+            let products = multiply(chain, factors, at / count, conv.channels.source, sources.clone(), room);
+            let (range, targets) = (range.clone(), &mut *targets);
+            simd::run(Level::widest(), Add { conv, spread, columns, products, sources, range, targets });
         }
         at = to;
     }
 }
 
-/// The products of a range of sources.
+/// The products of a range of a row's sources, summed over what they are multiplied with.
 fn multiply<'a>(
-    source: Operand,
-    elements: &[f32],
+    chain: &Chain<'_>,
+    factors: &[(Operand, &Narrow)],
+    row: usize,
     channels: usize,
-    weight: &PackedWeight,
     sources: Range<usize>,
     room: &'a mut Vec<f32>,
 ) -> &'a [f32] {
-    let (rows, columns) = (sources.len(), weight.columns());
-    let length = rows * (columns + weight.stride());
+    let (rows, columns, stride) = (sources.len(), factors[0].1.weight.columns(), factors[0].1.weight.stride());
+    let length = rows * (columns + stride);
     room.resize(room.len().max(length), 0.0);
     let (products, a) = room[..length].split_at_mut(rows * columns);
-    let from = elements[sources.start * channels..sources.end * channels].chunks_exact(channels);
-    for (from, to) in from.zip(a.chunks_exact_mut(weight.stride())) {
-        chain::read(&source, from, &mut to[..channels]);
-    }
     let starts: Vec<usize> = (0..products.len()).step_by(columns).collect();
-    for Range { start: from, end: to } in gemm::slices(channels) {
-        let slice = Slice { a: &a[from..], stride: channels + LINE, b: weight, from, to, goes_on: from > 0 };
-        gemm::multiply_slice(slice, products, &starts);
+    for (position, (source, narrow)) in factors.iter().enumerate() {
+        let elements = chain.row(source.buffer, row);
+        let from = elements[sources.start * channels..sources.end * channels].chunks_exact(channels);
+        for (from, to) in from.zip(a.chunks_exact_mut(stride)) {
+            chain::read(source, from, &mut to[..channels]);
+        }
+        for Range { start: from, end: to } in gemm::slices(channels) {
+            let slice = Slice { a: &a[from..], stride, b: &narrow.weight, from, to, goes_on: position > 0 || from > 0 };
+            gemm::multiply_slice(slice, products, &starts);
+        }
     }
     products
 }
@@ -129,7 +131,8 @@ fn multiply<'a>(
 struct Add<'a> {
     conv: &'a Convolution,
     spread: &'a Spread,
-    weight: &'a PackedWeight,
+    /// Columns of a source's products.
+    columns: usize,
     products: &'a [f32],
     sources: Range<usize>,
     range: Range<usize>,
@@ -139,13 +142,13 @@ struct Add<'a> {
 impl Loop for Add<'_> {
     #[inline(always)]
     fn run<const FUSED: bool, const LANES: usize>(self) {
-        let Add { conv, spread, weight, products, sources, range, targets } = self;
+        let Add { conv, spread, columns, products, sources, range, targets } = self;
         let channels = conv.channels.target;
         let [_, middles, inners] = conv.lattice.targets;
         let mut at = coordinates(sources.start, conv.lattice.sources);
         let mut is_new_line = true;
         let mut lines: Vec<(usize, usize)> = Vec::new();
-        for products in products.chunks_exact(weight.columns()) {
+        for products in products.chunks_exact(columns) {
             let [outer, middle, inner] = at;
             if is_new_line {
                 lines.clear();

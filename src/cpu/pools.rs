@@ -74,7 +74,7 @@ impl<K: Kind> WithFunction for Each<'_, K> {
                 for target in targets.chunks_exact_mut(pool.channels) {
                     let sources = walk.next();
                     let elements = chain.row(source.buffer, sources.row);
-                    in_blocks(&kind, f, &Windows { elements, channels: pool.channels, sources }, target);
+                    kind.target(f, &Windows { elements, channels: pool.channels, sources }, target);
                 }
             }
         }
@@ -109,16 +109,22 @@ fn array<const N: usize>(elements: &[f32]) -> [f32; N] {
 trait Kind {
     /// `N` channels from `first` on, read through `f`.
     fn block<const N: usize>(&self, f: impl Function, from: &Windows<'_>, first: usize) -> [f32; N];
+
+    /// All channels of a target.
+    #[inline(always)]
+    fn target(&self, f: impl Function, from: &Windows<'_>, target: &mut [f32]) {
+        in_blocks::<32>(self, f, from, target);
+    }
 }
 
-/// All channels of a target.
+/// All channels of a target, `MOST` at a time while there are so many.
 #[inline(always)]
-fn in_blocks(kind: &impl Kind, f: impl Function, from: &Windows<'_>, target: &mut [f32]) {
-    let (blocks, rest) = target.as_chunks_mut::<32>();
+fn in_blocks<const MOST: usize>(kind: &(impl Kind + ?Sized), f: impl Function, from: &Windows<'_>, target: &mut [f32]) {
+    let (blocks, rest) = target.as_chunks_mut::<MOST>();
     let mut first = 0;
     for block in blocks {
         *block = kind.block(f, from, first);
-        first += 32;
+        first += MOST;
     }
     let (blocks, rest) = rest.as_chunks_mut::<8>();
     for block in blocks {
@@ -211,6 +217,12 @@ impl Kind for Win {
             }
         }
         winners
+    }
+
+    /// Twice as many channels, each with its greatest element and the place of it, are more than registers hold.
+    #[inline(always)]
+    fn target(&self, f: impl Function, from: &Windows<'_>, target: &mut [f32]) {
+        in_blocks::<16>(self, f, from, target);
     }
 }
 

@@ -67,17 +67,18 @@ impl Weights {
         let Some(id) = step.layer else { return Ok(Tool::Nothing) };
         let node = network.layer(id);
         Ok(match (&step.work, &node.layer) {
-            (Work::Product { direction, weight, addend: None }, Layer::Dense(dense)) => {
+            (&Work::Product { direction, .. }, Layer::Dense(dense)) => {
                 let is_large = dense.weight().data().len() > LARGE;
+                let parts = step.products().map(|(_, part)| part);
                 Tool::Product(if few_rows && is_large {
-                    let (weight, direction, part) = (Arc::clone(dense.weight()), *direction, *weight);
-                    Weight::FewRows(FewRows { weight, direction, part })
+                    Weight::FewRows(FewRows { weight: Arc::clone(dense.weight()), direction, parts: parts.collect() })
                 } else {
-                    Weight::Packed(self.packed(dense, key(id, *direction, *weight), *direction, *weight))
+                    let packed = |part| self.packed(dense, key(id, direction, part), direction, part);
+                    Weight::Packed(parts.map(packed).collect())
                 })
             }
-            (Work::Convolve { direction, weight, addend: None }, Layer::Conv(conv)) => {
-                Tool::Convolve(self.convolution(Extents::of(network, node), conv, id, *direction, *weight))
+            (&Work::Convolve { direction, .. }, Layer::Conv(conv)) => {
+                Tool::Convolve(self.convolution(Extents::of(network, node), conv, step, (id, direction)))
             }
             (Work::AveragePool { direction, weight }, Layer::AveragePool(pool)) => {
                 Tool::Pool(average(&Extents::of(network, node), pool, *direction, *weight)?)
@@ -127,9 +128,8 @@ impl Weights {
         &self,
         extents: Extents<'_>,
         conv: &Conv,
-        id: LayerId,
-        direction: Direction,
-        part: WeightPart,
+        step: &Step,
+        (id, direction): (LayerId, Direction),
     ) -> Convolution {
         let Extents { input, output, .. } = extents;
         let kernel = conv.window().kernel();
@@ -138,8 +138,10 @@ impl Weights {
             Direction::Backward => Lattice::new(&conv.backward(input), output, input, &kernel),
         };
         let phases = phases(conv, direction, input, output);
-        let filters = shared(&self.filters, key(id, direction, part), || Filters::new(conv, direction, part, &phases));
-        let spread = match &*filters {
+        let of_part =
+            |part| shared(&self.filters, key(id, direction, part), || Filters::new(conv, direction, part, &phases));
+        let filters: Vec<Arc<Filters>> = step.products().map(|(_, part)| of_part(part)).collect();
+        let spread = match &*filters[0] {
             Filters::Narrow(narrow) => Some(Spread::new(&lattice, narrow)),
             Filters::Panels(_) | Filters::Direct(_) => None,
         };

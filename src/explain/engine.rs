@@ -83,7 +83,6 @@ impl Explainer {
         let on_host = |chunks| Target {
             budget: self.memory.map_or(usize::MAX, |bytes| bytes / chunks),
             samples: self.samples.unwrap_or(usize::MAX),
-            pairs: false,
             compiles: false,
             ..Target::UNLIMITED
         };

@@ -154,7 +154,6 @@ impl Gpu {
             samples: samples.unwrap_or((CHUNK_ROWS / rows).max(1)),
             copies: COPIES,
             operands: storage.min(numbered),
-            pairs: true,
             compiles: true,
         }
     }

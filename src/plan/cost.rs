@@ -65,7 +65,7 @@ impl Plan {
         if let (Work::Product { .. } | Work::Convolve { .. }, Some(layer)) = (&step.work, step.layer) {
             let node = network.layer(layer);
             let (each, weights) = multiply_adds(network, node);
-            let products = products(&step.work);
+            let products = step.products().count() as u64;
             cost.operations = products * 2 * (self.rows(target.rows, samples) * each) as u64;
             cost.weights = products * (weights * size_of::<f32>()) as u64;
         }
@@ -77,8 +77,8 @@ impl Plan {
         let mut cost = Cost::default();
         for (position, step) in self.steps.iter().enumerate() {
             let of_step = self.step_cost(network, step, samples);
-            let products = products(&step.work);
-            cost.products += products as usize;
+            let products = step.products().count();
+            cost.products += products;
             cost.others += usize::from(products == 0);
             cost.operations += of_step.operations;
             cost.forward_operations += if position < self.forward { of_step.operations } else { 0 };
@@ -116,14 +116,6 @@ impl Plan {
             Rows::Sample => samples,
             Rows::Target => samples * self.targets,
         }
-    }
-}
-
-/// How many products a step sums.
-fn products(work: &Work) -> u64 {
-    match work {
-        Work::Product { addend, .. } | Work::Convolve { addend, .. } => 1 + u64::from(addend.is_some()),
-        _ => 0,
     }
 }
 

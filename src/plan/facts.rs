@@ -27,7 +27,7 @@ pub struct Facts {
     pub follow: bool,
     /// A factor that the shares of one value have in common is multiplied once, behind their sum.
     pub factor: bool,
-    /// Two products of a layer that are added are one step's sums, where the executor can.
+    /// Two products of a layer that are added are one step's sums.
     pub pair: bool,
     /// Where targets are one and the same, relevance is computed once as far as no mask has told it apart.
     pub share: bool,

@@ -15,14 +15,31 @@ const BOX: [Term; 3] = [
     Term { sign: TermSign::Minus, input: InputPart::High, weight: WeightPart::NEGATIVE },
 ];
 
+/// A term on its way back: factor · σ · W̃ᵀ q, before x̃.
+#[derive(Clone, Copy)]
+struct Sent {
+    q: BufferId,
+    term: Term,
+    factor: f32,
+}
+
 impl Backward<'_, '_> {
     pub(super) fn linear(&mut self, rule: &LinearRule) -> Vec<Option<BufferId>> {
         let mut shares = vec![None; self.node.inputs.len()];
+        let mut sent = vec![Vec::new(); self.node.inputs.len()];
         let mut made = None;
         for (position, group) in rule.groups.iter().enumerate() {
             let is_dead = group.mask == Mask::Negative && self.builder.known.is_dead_below_zero(self.node.output);
             if group.factor != 0.0 && !is_dead {
-                self.group(position, group, &mut made, &mut shares);
+                self.group(position, group, &mut made, (&mut sent, &mut shares));
+            }
+        }
+        for (slot, (mut sent, share)) in sent.into_iter().zip(&mut shares).enumerate() {
+            while let Some(part) = sent.first().map(|sent| sent.term.input) {
+                let (of_part, others): (Vec<Sent>, Vec<Sent>) =
+                    sent.into_iter().partition(|sent| sent.term.input == part);
+                *share = self.send_back(slot, &of_part, *share);
+                sent = others;
             }
         }
         // A report counts what every input gets, so that the sums close even where relevance stops.
@@ -34,13 +51,14 @@ impl Backward<'_, '_> {
         shares
     }
 
-    /// What a group gives to each input; `made` is the first group of the rule that has a denominator of its own.
+    /// What a group sends back to each input, and what it gives it already; `made` is the first group of the rule that has a
+    /// denominator of its own.
     fn group<'r>(
         &mut self,
         position: usize,
         group: &'r Group,
         made: &mut Option<(&'r Group, BufferId)>,
-        shares: &mut [Option<BufferId>],
+        (sent, shares): (&mut [Vec<Sent>], &mut [Option<BufferId>]),
     ) {
         let mut chain = Vec::new();
         if group.mask != Mask::Everywhere {
@@ -69,9 +87,8 @@ impl Backward<'_, '_> {
             self.push(Work::Elementwise, Operand::whole(self.relevance), chain, q);
             q
         };
-        for (slot, share) in shares.iter_mut().enumerate() {
-            let input = self.node.inputs[slot];
-            if !self.builder.is_needed(input) {
+        for (slot, (sent, share)) in sent.iter_mut().zip(&mut *shares).enumerate() {
+            if !self.builder.is_needed(self.node.inputs[slot]) {
                 continue;
             }
             let terms = self.builder.live_terms(self.node, group, slot);
@@ -83,9 +100,7 @@ impl Backward<'_, '_> {
                 }
                 continue;
             }
-            for term in terms {
-                *share = Some(self.send_back(q, term, group.factor, slot, *share));
-            }
+            sent.extend(terms.into_iter().map(|term| Sent { q, term, factor: group.factor }));
         }
         match group.share {
             Share::Absorbed => self.measure_absorbed(q, group, damping),
@@ -93,23 +108,35 @@ impl Backward<'_, '_> {
         }
     }
 
-    /// One term's share: factor · σ · x̃ ⊙ W̃ᵀ q, added to what the layer already gives that input.
-    fn send_back(&mut self, q: BufferId, term: Term, factor: f32, slot: usize, before: Option<BufferId>) -> BufferId {
-        let (work, mut chain) =
-            through_weight(self.id, self.node, Direction::Backward, slot, term, factor * term.sign.factor());
-        let x = self.input(slot);
-        match term.input {
-            InputPart::Whole | InputPart::Positive | InputPart::Negative => {
-                chain.push(Op::Multiply(Operand { part: term.input, ..x }));
+    /// What an input gets by one part x̃ of it: x̃ ⊙ Σ factor · σ · W̃ᵀ q, added to what the layer already gives it.
+    fn send_back(&mut self, slot: usize, sent: &[Sent], before: Option<BufferId>) -> Option<BufferId> {
+        let mut sum = None;
+        for (count, Sent { q, term, factor }) in sent.iter().enumerate() {
+            let add = |buffer| Op::Add { operand: Operand::whole(buffer), factor: 1.0 };
+            let factor = factor * term.sign.factor();
+            let (work, mut chain) = through_weight(self.id, self.node, Direction::Backward, slot, *term, factor);
+            chain.extend(sum.map(add));
+            if count + 1 == sent.len() {
+                chain.extend(self.times(slot, term.input));
+                chain.extend(before.map(add));
             }
-            InputPart::Low => chain.push(Op::MultiplyParameter(Parameter::Low(self.id))),
-            InputPart::High => chain.push(Op::MultiplyParameter(Parameter::High(self.id))),
-            InputPart::One => {}
+            let target = self.share_buffer(slot);
+            self.push(work, Operand::whole(*q), chain, target);
+            sum = Some(target);
         }
-        chain.extend(before.map(|before| Op::Add { operand: Operand::whole(before), factor: 1.0 }));
-        let target = self.share_buffer(slot);
-        self.push(work, Operand::whole(q), chain, target);
-        target
+        sum.or(before)
+    }
+
+    /// ⊙ x̃.
+    fn times(&mut self, slot: usize, part: InputPart) -> Option<Op> {
+        match part {
+            InputPart::Whole | InputPart::Positive | InputPart::Negative => {
+                Some(Op::Multiply(Operand { part, ..self.input(slot) }))
+            }
+            InputPart::Low => Some(Op::MultiplyParameter(Parameter::Low(self.id))),
+            InputPart::High => Some(Op::MultiplyParameter(Parameter::High(self.id))),
+            InputPart::One => None,
+        }
     }
 
     fn is_product(&self) -> bool {
@@ -174,7 +201,8 @@ impl Backward<'_, '_> {
             if !self.builder.is_needed(self.node.inputs[slot]) {
                 continue;
             }
-            *share = Some(self.send_back(held, evenly, group.factor / fan_in as f32, slot, *share));
+            let evenly = Sent { q: held, term: evenly, factor: group.factor / fan_in as f32 };
+            *share = self.send_back(slot, &[evenly], *share);
         }
     }
 

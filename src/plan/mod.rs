@@ -91,8 +91,6 @@ pub struct Target {
     pub copies: usize,
     /// The most buffers that a chain may read.
     pub operands: usize,
-    /// Whether one step may sum two products.
-    pub pairs: bool,
     /// Whether each kind of step is compiled by itself, so that kinds of a few steps do not pay.
     pub compiles: bool,
 }
@@ -105,7 +103,6 @@ impl Target {
         samples: usize::MAX,
         copies: 0,
         operands: usize::MAX,
-        pairs: true,
         compiles: false,
     };
 }
@@ -176,7 +173,7 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     if ask.facts.factor {
         factor::factor(&buffers, &mut steps, &mut forward);
     }
-    if ask.facts.pair && target.pairs {
+    if ask.facts.pair {
         pair::pair(network, &buffers, &mut steps, &mut forward);
     }
     if ask.facts.follow {

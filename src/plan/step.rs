@@ -250,6 +250,15 @@ impl Step {
         self.chain.iter().chain(self.also.iter().flat_map(|also| &also.chain))
     }
 
+    /// The products that the step sums: what is read, and through which part of the weight. Other work has none.
+    pub fn products(&self) -> impl Iterator<Item = (Operand, WeightPart)> + '_ {
+        let (weight, addend) = match self.work {
+            Work::Product { weight, addend, .. } | Work::Convolve { weight, addend, .. } => (Some(weight), addend),
+            _ => (None, None),
+        };
+        self.source.into_iter().zip(weight).chain(addend.map(|addend| (addend.source, addend.weight)))
+    }
+
     /// The buffers that the step's work reads.
     pub fn sources(&self) -> impl Iterator<Item = BufferId> + '_ {
         let beside = match self.work {

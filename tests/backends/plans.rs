@@ -61,6 +61,7 @@ fn each_fact_removes_work_and_keeps_the_result() {
     assert_fact_pays(residual_convnet(20), &boxed, Facts { weight_in_parts: false, ..Facts::default() });
     let alpha_beta = composite_of(LinearRule::alpha_beta(2.0, damped()));
     assert_fact_pays(net(), &alpha_beta, Facts { split_forward: false, ..Facts::default() });
+    assert_fact_pays(net(), &alpha_beta, Facts { pair: false, ..Facts::default() });
 }
 
 #[test]
@@ -107,13 +108,17 @@ fn alpha_beta_costs_two_products_forward_and_two_back() {
     assert_eq!(forward.steps.len(), forward.forward);
 }
 
+#[test]
+fn alpha_beta_on_inputs_of_both_signs_sums_its_eight_products_two_at_a_time() {
+    let network = mlp(23, &[9, 14, 8, 4], Activation::Relu, true);
+    let first = network.layer_ids().next().unwrap().0;
+    let plan = plan_of(&network, &composite_of(LinearRule::alpha_beta(2.0, damped())), &Ask::default());
+    let sums = plan.steps.iter().filter(|step| step.layer == Some(first) && step.products().count() > 0);
+    assert_eq!((products_of(&plan, first), sums.count()), (8, 4), "{}", plan.describe(&network));
+}
+
 fn products_of(plan: &plan::Plan, layer: LayerId) -> usize {
-    let of_layer = plan.steps.iter().filter(|step| step.layer == Some(layer));
-    let products = |step: &Step| match step.work {
-        Work::Product { addend, .. } => 1 + usize::from(addend.is_some()),
-        _ => 0,
-    };
-    of_layer.map(products).sum()
+    plan.steps.iter().filter(|step| step.layer == Some(layer)).map(|step| step.products().count()).sum()
 }
 
 #[test]
