@@ -1,7 +1,8 @@
 //! Writes the texts of the kernels that ε and αβ take on a perceptron and on a convolutional network, in every shape of tile, for
 //! `benches/kernelstat`.
 //!
-//! `kernel_texts FOLDER` fills `FOLDER/large`, `FOLDER/medium`, and so on, with the WGSL that a device runs.
+//! `kernel_texts FOLDER` fills `FOLDER/large`, `FOLDER/large-half` for weights as float16, `FOLDER/medium`, and so on, with the WGSL that a
+//! device runs.
 
 use std::path::PathBuf;
 
@@ -16,13 +17,15 @@ const WIDTHS: [usize; 5] = [784, 1024, 1024, 1024, 10];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = PathBuf::from(std::env::args().nth(1).ok_or("usage: kernel_texts FOLDER")?);
-    for tile in Tile::ALL {
+    for (tile, half_weights) in Tile::ALL.into_iter().flat_map(|tile| [(tile, false), (tile, true)]) {
+        let name = format!("{tile:?}{}", if half_weights { "-half" } else { "" }).to_lowercase();
         let device = DeviceOptions {
             // One that neither compiles nor computes: the texts do not depend on it.
             adapter: Some("noop".to_owned()),
             interfaces: Some(wgpu::Backends::NOOP),
             tile: Some(tile),
-            dump_shaders: Some(folder.join(format!("{tile:?}").to_lowercase())),
+            half_weights,
+            dump_shaders: Some(folder.join(name)),
             ..DeviceOptions::default()
         };
         for preset in ["epsilon", "epsilon-alpha2-beta1"] {

@@ -10,7 +10,7 @@
 {% include "lib/step.wgsl" %}
 {% include "lib/functions.wgsl" %}
 
-@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> weight: array<{{ "vec2<u32>" if half_weights else "vec4<f32>" }}>;
 @group(0) @binding(4) var<storage, read> source: array<{{ lib.element_type(source.aligned) }}>;
 // Three vectors a phase, then the taps: how far each moves the source along the axes, and its position in the window.
 @group(0) @binding(6) var<storage, read> table: array<vec4<i32>>;

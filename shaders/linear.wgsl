@@ -8,7 +8,7 @@
 {% include "lib/step.wgsl" %}
 {% include "lib/functions.wgsl" %}
 
-@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> weight: array<{{ "vec2<u32>" if half_weights else "vec4<f32>" }}>;
 @group(0) @binding(4) var<storage, read> source: array<{{ lib.element_type(source.aligned) }}>;
 {% for o in operands %}{{ lib.operand(o) }}{% endfor %}
 {% if parameters %}{{ lib.parameters(5, aligned) }}{% endif %}

@@ -15,11 +15,11 @@ measure() {
     env -u VK_ICD_FILENAMES -u VK_DRIVER_FILES XDG_RUNTIME_DIR="$texts" "$program" --family "$family" --least "$least" "$@"
 }
 for family in NAVI21 GFX1100; do
-    for tile in large medium small few; do
+    for tile in large large-half medium medium-half small small-half few few-half; do
         printf '\n%s, %s\n\n' "$family" "$tile"
         case $tile in
-        large) least=0.90 ;;
-        medium | small) least=0.85 ;;
+        large*) least=0.90 ;;
+        medium* | small*) least=0.85 ;;
         *) least=0 ;;
         esac
         measure "$least" "$texts/$tile"/linear*.wgsl "$texts/$tile"/convolve-[fb]*.wgsl

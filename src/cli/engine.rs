@@ -38,6 +38,13 @@ pub struct EngineArguments {
     /// Threads of the CPU backend; one a core unless told. They do not change results
     #[arg(long, value_name = "N", value_parser = positive)]
     pub threads: Option<usize>,
+
+    /// Keep weights as float16 on the GPU: half the memory, and relevance of weights that are up to 0.05 % off
+    ///
+    /// Dense layers and convolutions but depthwise ones are kept so; everything else, and every sum, stays float32. It needs --backend gpu
+    /// or gpu:NAME, and a model whose weights are below 65504.
+    #[arg(long)]
+    pub half_weights: bool,
 }
 
 /// A backend by name, and the adapter that the GPU's is to take.
@@ -106,14 +113,26 @@ impl EngineArguments {
     /// The explainer's options.
     ///
     /// # Errors
-    /// If the environment asks for devices that there are not.
+    /// If the environment asks for devices that there are not, or float16 for another backend than the GPU's.
     pub fn options(&self) -> Result<Options> {
-        Ok(Options {
+        if self.half_weights && self.backend.backend != Backend::Gpu {
+            return Err(usage(
+                "--half-weights says how weights lie on a GPU",
+                "give --backend gpu or gpu:NAME with it, or leave it out",
+            ));
+        }
+        #[cfg_attr(not(feature = "gpu"), expect(unused_mut, reason = "what changes is of the gpu"))]
+        let mut options = Options {
             threads: self.threads,
             batch_size: self.batch_size,
             memory: self.half_of_memory(),
             ..self.backend.options()?
-        })
+        };
+        #[cfg(feature = "gpu")]
+        {
+            options.device.half_weights = self.half_weights;
+        }
+        Ok(options)
     }
 
     /// Half of `--memory`: one half for inputs and results, one for scratch.

@@ -25,6 +25,10 @@ pub struct DeviceOptions {
     /// [`Explainer::tune`](crate::Explainer::tune) chose. It is made where there is none; nothing but tuning fails where it cannot be
     /// read or written. What lies there goes to the driver, so nobody else may write to it.
     pub cache: Option<PathBuf>,
+    /// Whether the weights of dense layers and convolutions lie on the device as float16, which halves their memory and what products of
+    /// few rows read. Each weight is then the nearest float16: relevance is that of a model with such weights, as all sums, and what
+    /// stands beside them, stay float32. Depthwise weights, tables and biases stay float32 too.
+    pub half_weights: bool,
     /// Whether each step is timed by itself, where the device has timestamps. It slows short steps down.
     pub profile: bool,
 }

@@ -16,6 +16,8 @@ pub(super) struct Device {
     pub(super) limits: wgpu::Limits,
     pub(super) features: wgpu::Features,
     pub(super) dump_shaders: Option<PathBuf>,
+    /// Whether weights of products lie as float16.
+    pub(super) half_weights: bool,
     /// Pipelines of earlier starts.
     pub(super) kept: Option<Kept>,
     faults: Arc<Mutex<Faults>>,
@@ -74,6 +76,11 @@ impl Device {
         let name = adapter::describe(&info);
         let limits = options.limits.clone().unwrap_or_else(|| adapter.limits());
         check_limits(&limits).map_err(|error| error.context(&name))?;
+        let reads_half = adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::SHADER_F16_IN_F32);
+        if options.half_weights && !reads_half {
+            return Err(Error::new(ErrorKind::Limit, format!("{name} reads no float16"))
+                .help("keep the weights as float32, or name another adapter"));
+        }
         let timestamps = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS;
         let features = adapter.features() & (timestamps | wgpu::Features::PIPELINE_CACHE);
         let descriptor = wgpu::DeviceDescriptor {
@@ -95,8 +102,9 @@ impl Device {
         device.set_device_lost_callback(move |reason, message| {
             locked(&lost).lost.get_or_insert_with(|| format!("{reason:?}: {message}"));
         });
-        let dump_shaders = options.dump_shaders.clone();
-        let mut device = Device { device, queue, info, limits, features, dump_shaders, kept: None, faults };
+        let (dump_shaders, half_weights) = (options.dump_shaders.clone(), options.half_weights);
+        let mut device =
+            Device { device, queue, info, limits, features, dump_shaders, half_weights, kept: None, faults };
         if let Some(folder) = &options.cache {
             device.kept = Kept::open(&device, folder).await;
         }

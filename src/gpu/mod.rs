@@ -23,7 +23,7 @@ mod windows;
 use crate::batch::Batch;
 use crate::composite::Assignment;
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernels::binding;
+use crate::kernels::{DeviceKind, binding};
 use crate::layers::Layer;
 use crate::network::Network;
 use crate::plan::{self, Ask, Target};
@@ -107,9 +107,10 @@ impl Gpu {
         Gpu::open(options).await
     }
 
-    /// The adapter's name and interface.
+    /// The adapter's name and interface, and how weights lie where they are not float32.
     pub fn name(&self) -> String {
-        self.device.name()
+        let weights = if self.device.half_weights { ", float16 weights" } else { "" };
+        self.device.name() + weights
     }
 
     /// What the adapter is.
@@ -198,7 +199,7 @@ impl Gpu {
             weights: &resident.weights,
             network,
             rules,
-            is_software: adapter::is_software(&self.device.info),
+            kind: DeviceKind::of(&self.device.info),
             selection,
             profile: self.options.profile,
             is_given,

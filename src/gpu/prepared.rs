@@ -10,7 +10,7 @@ use super::steps::{Bound, Choice, Chooser, Selection, Shape, Translator};
 use super::weights::{Part, Weights, filled};
 use crate::composite::Assignment;
 use crate::error::{Error, Result};
-use crate::kernels::{Access, Batch, Dispatch, Grid, Kernel, Step as StepUniform, binding};
+use crate::kernels::{Access, Batch, DeviceKind, Dispatch, Grid, Kernel, Step as StepUniform, binding};
 use crate::network::{LayerId, Network, ValueId};
 use crate::parameters::Parameters;
 use crate::plan::{BufferId, Measure, Plan, Role, Rows, Slot, Step, Work};
@@ -86,7 +86,7 @@ pub(super) struct Preparation<'a> {
     pub(super) weights: &'a Weights,
     pub(super) network: &'a Network,
     pub(super) rules: &'a Assignment,
-    pub(super) is_software: bool,
+    pub(super) kind: DeviceKind,
     pub(super) selection: Selection<'a>,
     /// Whether each dispatch is timed by itself.
     pub(super) profile: bool,
@@ -107,7 +107,8 @@ impl Preparation<'_> {
             plan: &plan,
             parameters: &parameters,
             setting: self.setting,
-            is_software: self.is_software,
+            kind: self.kind,
+            half_weights: self.device.half_weights,
             selection: self.selection,
         };
         let mut weights = Vec::with_capacity(plan.steps.len());

@@ -6,8 +6,8 @@ use super::bindings::Bindings;
 use super::tuned::{ProductKind, ProductShape, Table};
 use crate::error::{Error, Result};
 use crate::kernels::{
-    Addend, Direction, Dispatch, Elementwise, Move, Op, Operand, Product, Reduce, Reduction, Start, Strips, Tile,
-    Tiling,
+    Addend, DeviceKind, Direction, Dispatch, Elementwise, Move, Op, Operand, Product, Reduce, Reduction, Start, Strips,
+    Tile, Tiling,
 };
 use crate::layers::{AxisMap, Layer};
 use crate::network::Network;
@@ -65,7 +65,7 @@ pub(super) struct Chooser {
     pub(super) product: Option<ProductShape>,
     /// The samples of a full chunk, whatever memory there was for it.
     setting: usize,
-    is_software: bool,
+    kind: DeviceKind,
     forced: Option<Tile>,
     /// What was timed, by rows.
     tuned: Vec<(usize, Tiling)>,
@@ -76,7 +76,7 @@ impl Chooser {
     pub(super) fn choose(&self, samples: usize) -> Shape {
         let product = self.product?;
         let (most, rows) = (self.setting * product.rows, samples * product.rows);
-        let by_rule = || Tile::choose_within(most, rows, product.columns, self.is_software);
+        let by_rule = || Tile::choose_within(most, rows, product.columns, self.kind);
         let tile = self.forced.unwrap_or_else(by_rule);
         // The kernel for few rows is made for its setting alone; for the others rows at a time change no bits.
         let chosen = Tiling::of(tile, if tile == Tile::Few { most } else { rows });
@@ -96,7 +96,9 @@ pub(super) struct Translator<'a> {
     pub(super) parameters: &'a Parameters,
     /// The samples of a full chunk, whatever memory there was for it.
     pub(super) setting: usize,
-    pub(super) is_software: bool,
+    pub(super) kind: DeviceKind,
+    /// Whether weights of products lie as float16.
+    pub(super) half_weights: bool,
     pub(super) selection: Selection<'a>,
 }
 
@@ -241,6 +243,7 @@ impl Translator<'_> {
                     tile,
                     direction,
                     weight,
+                    half_weights: self.half_weights,
                     depth,
                     width,
                     first: columns.start,
@@ -300,7 +303,7 @@ impl Translator<'_> {
             (Selection::Best(table), Some(product)) => (None, table.of(product)),
             (Selection::Best(_) | Selection::Candidates, _) => (None, Vec::new()),
         };
-        Chooser { product, setting: self.setting, is_software: self.is_software, forced, tuned }
+        Chooser { product, setting: self.setting, kind: self.kind, forced, tuned }
     }
 
     /// What a step's kernels look up: where elements come from.

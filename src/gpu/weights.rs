@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use half::f16;
+
 use super::device::{Device, Refusal};
 use super::windows::{Way, through_weight};
 use crate::error::{Error, ErrorKind, Result};
@@ -56,8 +58,13 @@ impl Weights {
         let Layer::Dense(dense) = &node.layer else {
             return Err(Error::internal("only a dense layer is a product").into());
         };
-        let matrix =
-            Matrix { positions: 1, rows: dense.outputs(), columns: dense.inputs(), data: dense.weight().data() };
+        let matrix = Matrix {
+            positions: 1,
+            rows: dense.outputs(),
+            columns: dense.inputs(),
+            data: dense.weight().data(),
+            is_half: device.half_weights,
+        };
         let written = match direction {
             Direction::Forward => Axis::Rows,
             Direction::Backward => Axis::Columns,
@@ -86,8 +93,8 @@ impl Weights {
         };
         let by_channels = match Way::of(network, node, conv)? {
             // Channels are neighbours, for each window position.
-            Way::Channels => Matrix { positions, rows: 1, columns: rows, data },
-            Way::Dense | Way::Product => Matrix { positions, rows, columns, data },
+            Way::Channels => Matrix { positions, rows: 1, columns: rows, data, is_half: false },
+            Way::Dense | Way::Product => Matrix { positions, rows, columns, data, is_half: device.half_weights },
         };
         if conv.groups() == 1 {
             return self.matrix(device, (layer, &node.name), &by_channels, written).await;
@@ -131,6 +138,9 @@ impl Weights {
         matrix: &Matrix<'_>,
         written: Axis,
     ) -> Result<Arc<Vec<Part>>, Refusal> {
+        if matrix.is_half {
+            check_half(matrix.data).map_err(|error| error.at(name))?;
+        }
         let columns = match written {
             Axis::Rows => matrix.rows,
             Axis::Columns => matrix.columns,
@@ -214,19 +224,25 @@ struct Matrix<'a> {
     rows: usize,
     columns: usize,
     data: &'a [f32],
+    /// Whether its elements become float16.
+    is_half: bool,
 }
 
 impl Matrix<'_> {
     fn bytes(&self) -> usize {
-        self.positions * padded_bytes(self.rows, self.columns)
+        self.positions * self.padded_bytes(self.rows, self.columns)
+    }
+
+    fn padded_bytes(&self, rows: usize, columns: usize) -> usize {
+        rows * columns.next_multiple_of(4) * if self.is_half { size_of::<f16>() } else { size_of::<f32>() }
     }
 
     /// The rows or columns of each part, where no binding holds them all.
     fn cuts(&self, written: Axis, binding: usize, node: &str) -> Result<Vec<Range<usize>>> {
         let Matrix { positions, rows, columns, .. } = *self;
         let (count, most) = match written {
-            Axis::Rows => (rows, binding / (positions * padded_bytes(1, columns))),
-            Axis::Columns => (columns, binding / (positions * padded_bytes(rows, 1)) * 4),
+            Axis::Rows => (rows, binding / (positions * self.padded_bytes(1, columns))),
+            Axis::Columns => (columns, binding / (positions * self.padded_bytes(rows, 1)) * 4),
         };
         // Parts begin at whole vectors of the target's rows.
         let most = most / 4 * 4;
@@ -240,6 +256,10 @@ impl Matrix<'_> {
 
     fn upload(&self, device: &Device, rows: Range<usize>, columns: Range<usize>) -> Result<wgpu::Buffer, Refusal> {
         let (usage, across) = (wgpu::BufferUsages::STORAGE, self.columns);
+        if self.is_half {
+            let halves: Vec<u16> = self.turned(rows, columns).into_iter().map(|w| f16::from_f32(w).to_bits()).collect();
+            return filled(device, "weight", usage, &[bytemuck::cast_slice(&halves)]);
+        }
         if self.positions > 1 {
             let turned = self.turned(rows, columns);
             return filled(device, "weight", usage, &[bytemuck::cast_slice(&turned)]);
@@ -270,8 +290,13 @@ impl Matrix<'_> {
     }
 }
 
-fn padded_bytes(rows: usize, columns: usize) -> usize {
-    rows * columns.next_multiple_of(4) * size_of::<f32>()
+/// Float16 ends at 65504: a greater weight would become infinite.
+fn check_half(weight: &[f32]) -> Result<()> {
+    match weight.iter().find(|w| w.is_finite() && f16::from_f32(**w).is_infinite()) {
+        None => Ok(()),
+        Some(w) => Err(Error::new(ErrorKind::Limit, format!("a weight of {w} is more than float16 holds"))
+            .help("keep the weights as float32")),
+    }
 }
 
 /// Bytes that go up at a time.

@@ -131,6 +131,7 @@ impl Translator<'_> {
                     tile,
                     direction,
                     weight,
+                    half_weights: self.half_weights,
                     lattice: &lattice,
                     groups,
                     depth: depth / groups,
@@ -185,6 +186,7 @@ mod tests {
     use crate::composite::{Assignment, Composite, PRESETS};
     use crate::gpu::steps::Selection;
     use crate::gpu::tuned::Table;
+    use crate::kernels::DeviceKind;
     use crate::layers::{Window, WindowAxis};
     use crate::network::{NetworkBuilder, ValueId};
     use crate::parameters::Parameters;
@@ -253,8 +255,15 @@ mod tests {
         let parameters = Parameters::new(network, &rules, &plan).unwrap();
         let table = Table::default();
         let selection = Selection::Best(&table);
-        let translator =
-            Translator { network, plan: &plan, parameters: &parameters, setting, is_software: false, selection };
+        let translator = Translator {
+            network,
+            plan: &plan,
+            parameters: &parameters,
+            setting,
+            kind: DeviceKind::Wide,
+            half_weights: false,
+            selection,
+        };
         let (mut of_full, mut of_all) = (HashSet::new(), HashSet::new());
         for step in &plan.steps {
             let columns = plan.buffers[step.target.index()].width / translator.side_by_side(step);

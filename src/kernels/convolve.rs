@@ -19,6 +19,8 @@ pub(crate) struct Convolve<'a> {
     /// Forward from the fine grid to the coarse one, whatever the layer calls its output.
     pub direction: Direction,
     pub weight: WeightPart,
+    /// Whether the weight's elements are float16.
+    pub half_weights: bool,
     pub lattice: &'a Lattice,
     /// Groups of channels that are kept apart.
     pub groups: usize,
@@ -99,6 +101,7 @@ impl Convolve<'_> {
             several => self.targets > 1,
             parts => self.lattice.targets() > 1,
             weight => part_in_tile(self.weight, self.tile, self.addend.is_some()),
+            half_weights => self.half_weights,
             source => context! {
                 aligned => source_aligned,
                 through => source_in_tile(&mut writer, (self.activation, self.part), self.tile, self.direction),

@@ -1,6 +1,7 @@
 //! The epsilon rule backward through a dense layer, on buffers of the caller.
 
 use super::chain::{Beside, Op, Operand, Slot};
+use super::device_kind::DeviceKind;
 use super::kernel::binding;
 use super::linear::{Linear, check, check_extents, part_of, read, row};
 use super::product::{Direction, Product};
@@ -101,11 +102,12 @@ impl LinearEpsilon {
         };
         let epilogue: Vec<Op> = scale.into_iter().chain(x).collect();
         let rows = shape.rows * shape.targets;
-        let is_software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
+        let kind = DeviceKind::of(&device.adapter_info());
         let product = Product {
-            tile: shape.tile.unwrap_or_else(|| Tile::choose(rows, shape.inputs, is_software)),
+            tile: shape.tile.unwrap_or_else(|| Tile::choose(rows, shape.inputs, kind)),
             direction: Direction::Backward,
             weight: shape.weight,
+            half_weights: false,
             depth: shape.outputs,
             width: shape.inputs,
             first: 0,

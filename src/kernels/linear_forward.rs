@@ -1,6 +1,7 @@
 //! Z = X Wᵀ + b on buffers of the caller.
 
 use super::chain::{Columns, Op, Repeat};
+use super::device_kind::DeviceKind;
 use super::kernel::binding;
 use super::linear::{Linear, check, check_extents, part_of, row};
 use super::product::{Direction, Product};
@@ -79,11 +80,12 @@ impl LinearForward {
         part_of(shape.input)?;
         let bias = shape.has_bias.then_some(Op::AddParameter(Columns { index: 0, repeat: Repeat::Never }));
         let epilogue: Vec<Op> = bias.into_iter().chain(shape.activation.map(Op::Activate)).collect();
-        let is_software = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
+        let kind = DeviceKind::of(&device.adapter_info());
         let product = Product {
-            tile: shape.tile.unwrap_or_else(|| Tile::choose(shape.rows, shape.outputs, is_software)),
+            tile: shape.tile.unwrap_or_else(|| Tile::choose(shape.rows, shape.outputs, kind)),
             direction: Direction::Forward,
             weight: shape.weight,
+            half_weights: false,
             depth: shape.inputs,
             width: shape.outputs,
             first: 0,

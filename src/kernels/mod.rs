@@ -70,6 +70,7 @@
 
 mod chain;
 mod convolve;
+mod device_kind;
 mod elementwise;
 mod kernel;
 mod lattice;
@@ -83,6 +84,7 @@ mod step;
 mod tile;
 mod window;
 
+pub use device_kind::DeviceKind;
 pub use linear::pad_rows;
 pub use linear_epsilon::{EpsilonBuffers, EpsilonShape, LinearEpsilon, linear_epsilon};
 pub use linear_forward::{ForwardBuffers, ForwardShape, LinearForward, linear_forward};

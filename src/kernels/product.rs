@@ -93,6 +93,8 @@ pub(crate) struct Product<'a> {
     pub tile: Tile,
     pub direction: Direction,
     pub weight: WeightPart,
+    /// Whether the weight's elements are float16.
+    pub half_weights: bool,
     /// Elements of a source row.
     pub depth: usize,
     /// Elements of a target row.
@@ -166,6 +168,7 @@ impl Product<'_> {
             parts => self.parts > 1 || self.tile.shares(),
             lattice => false,
             weight => part_in_tile(self.weight, self.tile, self.addend.is_some()),
+            half_weights => self.half_weights,
             source => context! {
                 aligned => source_aligned,
                 through => source_in_tile(&mut writer, (self.activation, self.part), self.tile, self.direction),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::device_kind::DeviceKind;
 use super::product::Direction;
 
 /// How a product is cut into workgroups.
@@ -125,14 +126,14 @@ impl Tile {
     /// Every shape.
     pub const ALL: [Tile; 5] = [Tile::Large, Tile::Medium, Tile::Small, Tile::Few, Tile::Free];
 
-    /// The shape for a number of rows and columns, on a device that is software or not.
-    pub fn choose(rows: usize, columns: usize, is_software: bool) -> Tile {
+    /// The shape for a number of rows and columns on a kind of device.
+    pub fn choose(rows: usize, columns: usize, kind: DeviceKind) -> Tile {
         const ENOUGH: usize = 64;
         let tiles = |tile_rows: usize, tile_columns: usize| rows.div_ceil(tile_rows) * columns.div_ceil(tile_columns);
         match () {
-            () if is_software => Tile::Free,
+            () if kind == DeviceKind::Software => Tile::Free,
             () if rows <= FEW => Tile::Few,
-            () if tiles(128, 128) >= ENOUGH && columns > 64 => Tile::Large,
+            () if tiles(128, 128) >= ENOUGH && columns > 64 && kind == DeviceKind::Wide => Tile::Large,
             () if tiles(128, 64) >= ENOUGH && columns > 32 => Tile::Medium,
             () => Tile::Small,
         }
@@ -140,11 +141,11 @@ impl Tile {
 
     /// The shape for `rows` of at most `most` rows: as `most` decides where shapes differ in bits, as `rows` where not. A chunk that is
     /// not full takes the shape of full ones or the small one, and the small one late, so that few texts serve chunks of any size.
-    pub(crate) fn choose_within(most: usize, rows: usize, columns: usize, is_software: bool) -> Tile {
+    pub(crate) fn choose_within(most: usize, rows: usize, columns: usize, kind: DeviceKind) -> Tile {
         // Workgroups of the medium shape that still busy a device.
         const SOME: usize = 16;
-        let of_most = Tile::choose(most, columns, is_software);
-        match Tile::choose(if most <= FEW { most } else { rows.max(FEW + 1) }, columns, is_software) {
+        let of_most = Tile::choose(most, columns, kind);
+        match Tile::choose(if most <= FEW { most } else { rows.max(FEW + 1) }, columns, kind) {
             Tile::Medium if of_most == Tile::Large => Tile::Small,
             Tile::Small if of_most == Tile::Medium && rows.div_ceil(128) * columns.div_ceil(64) >= SOME => Tile::Medium,
             tile => tile,
@@ -219,9 +220,9 @@ mod tests {
     fn only_the_setting_decides_for_the_kernel_that_adds_in_another_order() {
         for columns in [1, 10, 64, 100, 1024, 4096] {
             for rows in [1, 2, 8, 9, 100, 2048] {
-                assert_ne!(Tile::choose_within(2048, rows, columns, false), Tile::Few);
-                assert_eq!(Tile::choose_within(8, rows.min(8), columns, false), Tile::Few);
-                assert_eq!(Tile::choose_within(2048, rows, columns, true), Tile::Free);
+                assert_ne!(Tile::choose_within(2048, rows, columns, DeviceKind::Wide), Tile::Few);
+                assert_eq!(Tile::choose_within(8, rows.min(8), columns, DeviceKind::Wide), Tile::Few);
+                assert_eq!(Tile::choose_within(2048, rows, columns, DeviceKind::Software), Tile::Free);
             }
         }
     }
@@ -240,9 +241,21 @@ mod tests {
 
     #[test]
     fn the_largest_tile_that_fills_a_device_is_taken() {
-        assert_eq!(Tile::choose(2048, 1024, false), Tile::Large);
-        assert_eq!(Tile::choose(512, 1024, false), Tile::Medium);
-        assert_eq!(Tile::choose(64, 1024, false), Tile::Small);
-        assert_eq!(Tile::choose(1 << 20, 10, false), Tile::Small);
+        assert_eq!(Tile::choose(2048, 1024, DeviceKind::Wide), Tile::Large);
+        assert_eq!(Tile::choose(512, 1024, DeviceKind::Wide), Tile::Medium);
+        assert_eq!(Tile::choose(64, 1024, DeviceKind::Wide), Tile::Small);
+        assert_eq!(Tile::choose(1 << 20, 10, DeviceKind::Wide), Tile::Small);
+    }
+
+    #[test]
+    fn a_device_of_few_registers_takes_no_large_tile() {
+        for rows in [9, 512, 2048, 1 << 20] {
+            for columns in [10, 100, 1024] {
+                let narrow = Tile::choose(rows, columns, DeviceKind::Narrow);
+                assert!([Tile::Small, Tile::Medium].contains(&narrow), "{rows} x {columns}: {narrow}");
+                assert_eq!(Tile::choose_within(rows, rows, columns, DeviceKind::Narrow), narrow);
+            }
+        }
+        assert_eq!(Tile::choose(8, 1024, DeviceKind::Narrow), Tile::Few);
     }
 }

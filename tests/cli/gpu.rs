@@ -31,6 +31,29 @@ fn relevance_from_the_gpu_agrees_with_the_reference_and_kernels_ran() {
 }
 
 #[test]
+fn float16_weights_are_told_and_stay_near_and_are_the_gpus_alone() {
+    let folder = Folder::new();
+    folder.write_samples("in.npy", 2);
+    folder.explain("in.npy", &["--backend", "reference"]).succeeds();
+    let expected = folder.read("out.npy");
+    let backend = adapter::backend();
+    let half = ["--half-weights", "--report", "report.json", "--backend"];
+    folder.explain("in.npy", &[&half[..], &[&backend]].concat()).succeeds();
+    let norm = |v: &mut dyn Iterator<Item = f32>| v.map(|v| f64::from(v * v)).sum::<f64>().sqrt();
+    let found = folder.read("out.npy");
+    let differences = &mut found.data().iter().zip(expected.data()).map(|(found, expected)| found - expected);
+    let off = norm(differences) / norm(&mut expected.data().iter().copied());
+    assert!((1e-6..1e-2).contains(&off), "{off}");
+    let adapter = folder.json("report.json")["adapter"].to_string();
+    assert!(adapter.contains("float16 weights"), "{adapter}");
+    for other in ["auto", "cpu", "reference"] {
+        let refused = folder.explain("in.npy", &[&half[..], &[other]].concat());
+        assert_eq!(refused.status, 2, "{other}");
+        assert!(refused.stderr.contains("--backend gpu"), "{}", refused.stderr);
+    }
+}
+
+#[test]
 fn dispatches_of_a_gpu_add_up_over_batches() {
     let folder = Folder::new();
     folder.write_samples("in.npy", 8);

@@ -47,8 +47,8 @@ pub fn texts(folder: &Path) -> BTreeMap<String, String> {
 fn validated(name: &str, text: &str) -> (naga::Module, ModuleInfo) {
     let module =
         naga::front::wgsl::parse_str(text).unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(text)));
-    // No capability beyond what WebGPU has everywhere.
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
+    // No capability beyond what WebGPU has everywhere: reading two float16 of a word is among that.
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32);
     let info = validator.validate(&module).unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(text)));
     (module, info)
 }
@@ -182,11 +182,12 @@ fn texts_are_few_and_valid_and_translate_everywhere() {
 #[test]
 fn every_shape_of_tile_is_valid_and_translates_everywhere() {
     let composite = composite_of(LinearRule::gamma(0.25, damped()));
-    for tile in Tile::ALL {
+    for (tile, half_weights) in Tile::ALL.into_iter().flat_map(|tile| [(tile, false), (tile, true)]) {
         let folder = tempfile::tempdir().unwrap();
         let gpu = textual(|options| {
             options.dump_shaders = Some(folder.path().to_owned());
             options.tile = Some(tile);
+            options.half_weights = half_weights;
         });
         dump(&gpu, mlp(88, &[9, 12, 3], Activation::Relu, true), &composite, &Request::new(Targets::Top(2)));
         dump(&gpu, residual_convnet(89), &composite, &Request::new(Targets::Top(2)));

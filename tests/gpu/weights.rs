@@ -1,11 +1,80 @@
 //! Weights that leave host memory once they are on the device.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use half::f16;
 use relprop::ErrorKind;
 use relprop::explain::Reload;
+use relprop::layers::{Dense, Layer};
+use relprop::network::ValueId;
 
 use super::*;
+
+/// The network with its dense layers' and convolutions' weights rounded to float16, but for depthwise ones.
+fn rounded(network: &Network) -> Network {
+    let round =
+        |weight: &Tensor| Tensor::from_fn(weight.shape().dims(), |at| f16::from_f32(weight.data()[at]).to_f32());
+    let mut builder = Network::builder();
+    let mut values: HashMap<ValueId, ValueId> = HashMap::new();
+    for input in network.inputs() {
+        let value = network.value(input.value);
+        values.insert(input.value, builder.input(value.name.clone(), value.shape.clone()));
+    }
+    for node in network.layers() {
+        let layer = match &node.layer {
+            Layer::Dense(dense) => Layer::Dense(Dense::new(round(dense.weight()), dense.bias().cloned()).unwrap()),
+            Layer::Conv(conv) if conv.groups() == 1 || conv.groups() < conv.inputs().max(conv.outputs()) => {
+                Layer::Conv(conv.with_parameters(round(conv.weight()), conv.bias().cloned()).unwrap())
+            }
+            other => other.clone(),
+        };
+        let inputs = node.inputs.iter().map(|input| values[input]).collect();
+        values.insert(node.output, builder.layer(&node.name, layer, inputs).unwrap());
+    }
+    builder.build(values[&network.output()]).unwrap()
+}
+
+#[test]
+fn float16_weights_explain_the_model_whose_weights_are_rounded() {
+    let half = Arc::new(open(|options| options.half_weights = true).unwrap());
+    assert!(half.name().contains("float16"), "{}", half.name());
+    let mlp = mlp(63, &[9, 70, 14, 5], Activation::Relu, true);
+    for (network, composite) in [(mlp, "epsilon-alpha2-beta1"), (convnet(64), "epsilon")] {
+        let (of_halves, network) = (Arc::new(rounded(&network)), Arc::new(network));
+        let data = inputs(&network, 3, 91);
+        let composite = Composite::preset(composite).unwrap();
+        let on = |network: &Arc<Network>, gpu: &Arc<Gpu>| {
+            let explainer = explainer(network, &composite, in_pairs(gpu));
+            explainer.explain(&borrowed(&data), &Targets::ArgMax).unwrap()
+        };
+        let (found, rounded) = (on(&network, &half), on(&of_halves, &device::shared()));
+        assert_eq!(bits(&found), bits(&rounded), "{}", composite.name());
+        assert!(bits(&found) != bits(&on(&network, &device::shared())), "{} saw float32 weights", composite.name());
+    }
+}
+
+#[test]
+fn float16_takes_half_the_memory_and_refuses_what_it_cannot_hold() {
+    let half = Arc::new(open(|options| options.half_weights = true).unwrap());
+    let bytes = |gpu: &Arc<Gpu>| {
+        let network = Arc::new(mlp(65, &[64, 400, 5], Activation::Relu, false));
+        let explainer = explainer(&network, &Composite::preset("epsilon").unwrap(), in_pairs(gpu));
+        explainer.explain(&borrowed(&inputs(&network, 2, 92)), &Targets::ArgMax).unwrap();
+        explainer.device_memory().unwrap()
+    };
+    let saved = bytes(&device::shared()) - bytes(&half);
+    assert_eq!(saved, (64 * 400 + 5 * 400) * 2);
+
+    let mut builder = Network::builder();
+    let x = builder.input("x", [2]);
+    let logits = builder.dense("loud", x, Tensor::new([1, 2], vec![1.0, -7e4]).unwrap(), None).unwrap();
+    let network = Arc::new(builder.build(logits).unwrap());
+    let loud = explainer(&network, &Composite::preset("epsilon").unwrap(), in_pairs(&half));
+    let error = loud.explain(&borrowed(&inputs(&network, 2, 93)), &Targets::ArgMax).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    assert!(error.to_string().contains("loud") && error.to_string().contains("-70000"), "{error}");
+}
 
 /// An explainer that may read its network again, and how often it did.
 fn reloading(seeds: [u64; 2]) -> (Explainer, Arc<AtomicUsize>) {
