@@ -1,4 +1,4 @@
-{% macro weights(at) %}{{ "unpacked(" if half_weights }}weight[{{ at }}]{{ ")" if half_weights }}{% endmacro %}
+{% macro weight_at(at) %}{{ "unpacked(" if half_weights }}weight[{{ at }}]{{ ")" if half_weights }}{% endmacro %}
 {% if half_weights %}
 // Four weights that are stored as float16.
 fn unpacked(w: vec2<u32>) -> vec4<f32> {
@@ -13,19 +13,19 @@ fn block_of(n: u32, k: u32, first: u32) -> mat4x4<f32> {
     let last = step.depth - 1u;
     let at = first + min(n / 4u, step.stride - 1u);
     return mat4x4(
-        part({{ weights("at + k * step.stride") }}),
-        part({{ weights("at + min(k + 1u, last) * step.stride") }}),
-        part({{ weights("at + min(k + 2u, last) * step.stride") }}),
-        part({{ weights("at + min(k + 3u, last) * step.stride") }}),
+        part({{ weight_at("at + k * step.stride") }}),
+        part({{ weight_at("at + min(k + 1u, last) * step.stride") }}),
+        part({{ weight_at("at + min(k + 2u, last) * step.stride") }}),
+        part({{ weight_at("at + min(k + 3u, last) * step.stride") }}),
     );
 {% else %}
     let last = step.columns - 1u;
     let at = first + k / 4u;
     return transpose(mat4x4(
-        part({{ weights("at + min(n, last) * step.stride") }}),
-        part({{ weights("at + min(n + 1u, last) * step.stride") }}),
-        part({{ weights("at + min(n + 2u, last) * step.stride") }}),
-        part({{ weights("at + min(n + 3u, last) * step.stride") }}),
+        part({{ weight_at("at + min(n, last) * step.stride") }}),
+        part({{ weight_at("at + min(n + 1u, last) * step.stride") }}),
+        part({{ weight_at("at + min(n + 2u, last) * step.stride") }}),
+        part({{ weight_at("at + min(n + 3u, last) * step.stride") }}),
     ));
 {% endif %}
 }

@@ -41,8 +41,9 @@ pub struct EngineArguments {
 
     /// Keep weights as float16 on the GPU: half the memory, and relevance of weights that are up to 0.05 % off
     ///
-    /// Dense layers and convolutions but depthwise ones are kept so; everything else, and every sum, stays float32. It needs --backend gpu
-    /// or gpu:NAME, and a model whose weights are below 65504.
+    /// Rules that divide by what nearly cancels, such as epsilon, may move relevance by some percent then (benches/README.md). Dense layers and
+    /// convolutions but depthwise ones are kept so; everything else, and every sum, stays float32. It needs --backend gpu or gpu:NAME, and
+    /// a model whose weights are below 65504.
     #[arg(long)]
     pub half_weights: bool,
 }
@@ -117,11 +118,11 @@ impl EngineArguments {
     pub fn options(&self) -> Result<Options> {
         if self.half_weights && self.backend.backend != Backend::Gpu {
             return Err(usage(
-                "--half-weights says how weights lie on a GPU",
-                "give --backend gpu or gpu:NAME with it, or leave it out",
+                format!("--half-weights needs a GPU, and --backend is {}", self.backend),
+                "give --backend gpu or gpu:NAME, or leave --half-weights out",
             ));
         }
-        #[cfg_attr(not(feature = "gpu"), expect(unused_mut, reason = "what changes is of the gpu"))]
+        #[cfg_attr(not(feature = "gpu"), expect(unused_mut, reason = "only a GPU has options that change"))]
         let mut options = Options {
             threads: self.threads,
             batch_size: self.batch_size,

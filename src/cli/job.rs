@@ -101,6 +101,7 @@ impl<'a> Job<'a> {
             target: describe(&arguments.target.target),
             backend: explainer.backend().to_string(),
             adapter: explainer.adapter(),
+            half_weights: arguments.engine.half_weights,
             versions: Versions { relprop: env!("CARGO_PKG_VERSION") },
             dispatches,
             totals: Totals::default(),

@@ -34,6 +34,8 @@ pub struct ReportFile {
     pub backend: String,
     /// The instruction set and threads, or the GPU's name and interface.
     pub adapter: String,
+    /// Whether a GPU held weights as float16.
+    pub half_weights: bool,
     /// Versions of the programs at work.
     pub versions: Versions,
     /// On a GPU, the kernels that it ran in all. On the CPU, the plan's steps, each taken once for every chunk of samples;

@@ -66,25 +66,28 @@ pub(super) fn run(
     room: &mut Vec<f32>,
 ) {
     let targets = &mut *written.target;
-    let mut narrow = Vec::new();
-    for (position, ((source, _), filters)) in step.products().zip(&conv.filters).enumerate() {
-        let goes_on = position > 0;
+    let (mut panels, mut narrow) = (Vec::new(), Vec::new());
+    for ((source, _), filters) in step.products().zip(&conv.filters) {
         match &**filters {
-            Filters::Panels(panels) if conv.is_product(chain, source) => {
-                multiply(chain, (source, goes_on), conv, &panels[0][0], first, targets);
-            }
-            Filters::Panels(panels) => {
-                for (phase, panels) in conv.phases.iter().zip(panels) {
-                    let places = places(conv, phase, first, targets.len() / conv.channels.target);
-                    for places in places.chunks(gemm::row_block()) {
-                        let block = Block { chain, source, goes_on, conv, phase, places };
-                        block.run(panels, targets, room);
-                    }
+            Filters::Panels(of_phases) => panels.push((source, of_phases)),
+            Filters::Narrow(weight) => narrow.push((source, weight)),
+            // A plan pairs no products of several groups.
+            Filters::Direct(weights) => depthwise::run(chain, source, conv, weights, first, targets),
+        }
+    }
+    if panels.iter().all(|(source, _)| conv.is_product(chain, *source)) {
+        for (position, (source, of_phases)) in panels.iter().enumerate() {
+            multiply(chain, (*source, position > 0), conv, &of_phases[0][0], first, targets);
+        }
+    } else {
+        for (index, phase) in conv.phases.iter().enumerate() {
+            let places = places(conv, phase, first, targets.len() / conv.channels.target);
+            for places in places.chunks(gemm::row_block()) {
+                for (position, (source, of_phases)) in panels.iter().enumerate() {
+                    let block = Block { chain, source: *source, goes_on: position > 0, conv, phase, places };
+                    block.run(&of_phases[index], targets, room);
                 }
             }
-            Filters::Direct(_) if goes_on => unreachable!("a plan pairs no products of several groups"),
-            Filters::Direct(weights) => depthwise::run(chain, source, conv, weights, first, targets),
-            Filters::Narrow(weight) => narrow.push((source, weight)),
         }
     }
     if let Some(spread) = &conv.spread {

@@ -1,5 +1,5 @@
 //! Products of few rows with a large dense weight, which is read as the network has it: no second copy is held, and
-//! reading it once from memory is what such a product takes.
+//! reading it from memory, once for each product that a step sums, is what they take.
 //!
 //! Forward, rows of the weight are the left factor of a product, and the rows of the source the right one. On the way
 //! back, multiples of some of the weight's rows at a time are added to sums that stay in cache: packed, each element would

@@ -74,7 +74,7 @@ impl<K: Kind> WithFunction for Each<'_, K> {
                 for target in targets.chunks_exact_mut(pool.channels) {
                     let sources = walk.next();
                     let elements = chain.row(source.buffer, sources.row);
-                    kind.target(f, &Windows { elements, channels: pool.channels, sources }, target);
+                    kind.fill(f, &Windows { elements, channels: pool.channels, sources }, target);
                 }
             }
         }
@@ -106,20 +106,20 @@ fn array<const N: usize>(elements: &[f32]) -> [f32; N] {
 }
 
 /// What becomes of a window, some channels at a time: they stay in registers while the window is visited.
-trait Kind {
+trait Kind: Sized {
     /// `N` channels from `first` on, read through `f`.
     fn block<const N: usize>(&self, f: impl Function, from: &Windows<'_>, first: usize) -> [f32; N];
 
     /// All channels of a target.
     #[inline(always)]
-    fn target(&self, f: impl Function, from: &Windows<'_>, target: &mut [f32]) {
+    fn fill(&self, f: impl Function, from: &Windows<'_>, target: &mut [f32]) {
         in_blocks::<32>(self, f, from, target);
     }
 }
 
 /// All channels of a target, `MOST` at a time while there are so many.
 #[inline(always)]
-fn in_blocks<const MOST: usize>(kind: &(impl Kind + ?Sized), f: impl Function, from: &Windows<'_>, target: &mut [f32]) {
+fn in_blocks<const MOST: usize>(kind: &impl Kind, f: impl Function, from: &Windows<'_>, target: &mut [f32]) {
     let (blocks, rest) = target.as_chunks_mut::<MOST>();
     let mut first = 0;
     for block in blocks {
@@ -221,7 +221,7 @@ impl Kind for Win {
 
     /// Twice as many channels, each with its greatest element and the place of it, are more than registers hold.
     #[inline(always)]
-    fn target(&self, f: impl Function, from: &Windows<'_>, target: &mut [f32]) {
+    fn fill(&self, f: impl Function, from: &Windows<'_>, target: &mut [f32]) {
         in_blocks::<16>(self, f, from, target);
     }
 }

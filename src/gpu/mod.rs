@@ -92,7 +92,7 @@ impl Gpu {
     /// [`ErrorKind::Limit`] if it lacks what the kernels need.
     pub async fn open(options: &DeviceOptions) -> Result<Self> {
         let device = Device::open(options).await?;
-        let tuned = Table::open(options.cache.as_deref(), &device.info);
+        let tuned = Table::open(options.cache.as_deref(), &device.info, options.half_weights);
         Ok(Gpu { device, pipelines: Pipelines::default(), tuned, options: options.clone() })
     }
 
@@ -107,10 +107,9 @@ impl Gpu {
         Gpu::open(options).await
     }
 
-    /// The adapter's name and interface, and how weights lie where they are not float32.
+    /// The adapter's name and interface.
     pub fn name(&self) -> String {
-        let weights = if self.device.half_weights { ", float16 weights" } else { "" };
-        self.device.name() + weights
+        self.device.name()
     }
 
     /// What the adapter is.

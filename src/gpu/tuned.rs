@@ -65,9 +65,10 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// What a folder has for an adapter.
-    pub(super) fn open(folder: Option<&Path>, info: &wgpu::AdapterInfo) -> Self {
-        let file = folder.map(|folder| KeyedFile::new(folder, "tiles", info));
+    /// What a folder has for an adapter whose weights lie as they do.
+    pub(super) fn open(folder: Option<&Path>, info: &wgpu::AdapterInfo, half_weights: bool) -> Self {
+        let kind = if half_weights { "tiles-half" } else { "tiles" };
+        let file = folder.map(|folder| KeyedFile::new(folder, kind, info));
         let known = file.as_ref().map(in_file).unwrap_or_default();
         Table { known: Mutex::new(known.into_iter().map(|Tuned { shape, tiling }| (shape, tiling)).collect()), file }
     }
@@ -163,7 +164,7 @@ mod tests {
     #[test]
     fn choices_of_several_processes_meet_in_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        let open = || Table::open(Some(folder.path()), &info());
+        let open = || Table::open(Some(folder.path()), &info(), false);
         let (first, second) = (open(), open());
         let of = |samples, tile| Tuned { shape: SAMPLE.of_samples(samples), tiling: Tiling::of(tile, 100) };
         first.adopt(&[of(1, Tile::Small), of(100, Tile::Small)]).unwrap();
@@ -173,16 +174,21 @@ mod tests {
         assert_eq!(sorted(open().of(ProductShape { rows: 7, ..SAMPLE })), known, "rows are the samples' matter");
         assert_eq!(open().of(ProductShape { depth: 21, ..SAMPLE }), []);
         assert_eq!(open().all().len(), 2);
+        assert_eq!(
+            Table::open(Some(folder.path()), &info(), true).all(),
+            [],
+            "float16 kernels have times of their own"
+        );
     }
 
     #[test]
     fn a_kernel_that_adds_in_another_order_is_refused_and_no_file_brings_one() {
         let folder = tempfile::tempdir().unwrap();
-        let table = Table::open(Some(folder.path()), &info());
+        let table = Table::open(Some(folder.path()), &info(), false);
         let few = Tuned { shape: SAMPLE, tiling: Tiling::of(Tile::Few, 4) };
         assert_eq!(table.adopt(&[few]).unwrap_err().kind(), ErrorKind::Argument);
         assert!(!table.path().unwrap().exists());
         table.file.as_ref().unwrap().write(&serde_json::to_vec(&[few]).unwrap()).unwrap();
-        assert_eq!(Table::open(Some(folder.path()), &info()).all(), []);
+        assert_eq!(Table::open(Some(folder.path()), &info(), false).all(), []);
     }
 }

@@ -59,6 +59,7 @@ impl Weights {
             return Err(Error::internal("only a dense layer is a product").into());
         };
         let matrix = Matrix {
+            node: &node.name,
             positions: 1,
             rows: dense.outputs(),
             columns: dense.inputs(),
@@ -69,7 +70,7 @@ impl Weights {
             Direction::Forward => Axis::Rows,
             Direction::Backward => Axis::Columns,
         };
-        self.matrix(device, (layer, &node.name), &matrix, written).await
+        self.matrix(device, layer, &matrix, written).await
     }
 
     /// The weight of a convolution for a direction.
@@ -85,19 +86,20 @@ impl Weights {
             return Err(Error::internal("only a convolution is one").into());
         };
         let (rows, columns) = (conv.coarse_channels(), conv.fine_channels() / conv.groups());
-        let data = conv.weight().data();
-        let positions = conv.window().positions();
+        let (node_name, data, positions) = (node.name.as_str(), conv.weight().data(), conv.window().positions());
         let written = match through_weight(conv, direction) {
             kernels::Direction::Forward => Axis::Rows,
             kernels::Direction::Backward => Axis::Columns,
         };
         let by_channels = match Way::of(network, node, conv)? {
             // Channels are neighbours, for each window position.
-            Way::Channels => Matrix { positions, rows: 1, columns: rows, data, is_half: false },
-            Way::Dense | Way::Product => Matrix { positions, rows, columns, data, is_half: device.half_weights },
+            Way::Channels => Matrix { node: node_name, positions, rows: 1, columns: rows, data, is_half: false },
+            Way::Dense | Way::Product => {
+                Matrix { node: node_name, positions, rows, columns, data, is_half: device.half_weights }
+            }
         };
         if conv.groups() == 1 {
-            return self.matrix(device, (layer, &node.name), &by_channels, written).await;
+            return self.matrix(device, layer, &by_channels, written).await;
         }
         if by_channels.bytes() > device.binding() {
             let message = format!("a weight of {} in groups does not fit one binding", conv.weight().shape());
@@ -134,20 +136,17 @@ impl Weights {
     async fn matrix(
         &self,
         device: &Device,
-        (layer, name): (LayerId, &str),
+        layer: LayerId,
         matrix: &Matrix<'_>,
         written: Axis,
     ) -> Result<Arc<Vec<Part>>, Refusal> {
-        if matrix.is_half {
-            check_half(matrix.data).map_err(|error| error.at(name))?;
-        }
         let columns = match written {
             Axis::Rows => matrix.rows,
             Axis::Columns => matrix.columns,
         };
         let is_whole = matrix.bytes() <= device.binding();
         let key = (layer, (!is_whole).then_some(written));
-        let cuts = if is_whole { whole(columns) } else { matrix.cuts(written, device.binding(), name)? };
+        let cuts = if is_whole { whole(columns) } else { matrix.cuts(written, device.binding())? };
         let parts = self.part(key, device, cuts, |device, columns| match written {
             _ if is_whole => matrix.upload(device, 0..matrix.rows, 0..matrix.columns),
             Axis::Rows => matrix.upload(device, columns, 0..matrix.columns),
@@ -220,6 +219,8 @@ fn recounted(parts: &[Part], columns: usize) -> Arc<Vec<Part>> {
 /// A weight [rows][columns][positions] as a layer has it. On the device its positions are outermost, and its rows are
 /// filled up to whole vectors.
 struct Matrix<'a> {
+    /// The layer's name.
+    node: &'a str,
     positions: usize,
     rows: usize,
     columns: usize,
@@ -238,7 +239,7 @@ impl Matrix<'_> {
     }
 
     /// The rows or columns of each part, where no binding holds them all.
-    fn cuts(&self, written: Axis, binding: usize, node: &str) -> Result<Vec<Range<usize>>> {
+    fn cuts(&self, written: Axis, binding: usize) -> Result<Vec<Range<usize>>> {
         let Matrix { positions, rows, columns, .. } = *self;
         let (count, most) = match written {
             Axis::Rows => (rows, binding / (positions * self.padded_bytes(1, columns))),
@@ -249,7 +250,7 @@ impl Matrix<'_> {
         if most == 0 {
             let columns = columns * positions;
             let message = format!("a weight of {rows} x {columns} cannot be cut into bindings of {binding} bytes");
-            return Err(Error::new(ErrorKind::Limit, message).at(node).help("take the cpu backend"));
+            return Err(Error::new(ErrorKind::Limit, message).at(self.node).help("take the cpu backend"));
         }
         Ok((0..count).step_by(most).map(|first| first..count.min(first + most)).collect())
     }
@@ -257,11 +258,11 @@ impl Matrix<'_> {
     fn upload(&self, device: &Device, rows: Range<usize>, columns: Range<usize>) -> Result<wgpu::Buffer, Refusal> {
         let (usage, across) = (wgpu::BufferUsages::STORAGE, self.columns);
         if self.is_half {
-            let halves: Vec<u16> = self.turned(rows, columns).into_iter().map(|w| f16::from_f32(w).to_bits()).collect();
-            return filled(device, "weight", usage, &[bytemuck::cast_slice(&halves)]);
+            let turned = self.turned(rows, columns, half).map_err(|error| error.at(self.node))?;
+            return filled(device, "weight", usage, &[bytemuck::cast_slice(&turned)]);
         }
         if self.positions > 1 {
-            let turned = self.turned(rows, columns);
+            let turned = self.turned(rows, columns, Ok)?;
             return filled(device, "weight", usage, &[bytemuck::cast_slice(&turned)]);
         }
         if columns.len() == across && across.is_multiple_of(4) {
@@ -273,30 +274,36 @@ impl Matrix<'_> {
         filled(device, "weight", usage, &rows.flat_map(row).collect::<Vec<_>>())
     }
 
-    /// Rows and columns with their positions outermost.
-    fn turned(&self, rows: Range<usize>, columns: Range<usize>) -> Vec<f32> {
+    /// Rows and columns with their positions outermost, and elements as the device holds them.
+    fn turned<T: Copy + Default>(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        stored: impl Fn(f32) -> Result<T>,
+    ) -> Result<Vec<T>> {
         let stride = columns.len().next_multiple_of(4);
-        let mut turned = vec![0.0; self.positions * rows.len() * stride];
+        let mut turned = vec![T::default(); self.positions * rows.len() * stride];
         for (to_row, row) in rows.clone().enumerate() {
             let elements = &self.data[row * self.columns * self.positions..];
             for (to_column, column) in columns.clone().enumerate() {
                 let of_element = &elements[column * self.positions..][..self.positions];
                 for (position, &element) in of_element.iter().enumerate() {
-                    turned[(position * rows.len() + to_row) * stride + to_column] = element;
+                    turned[(position * rows.len() + to_row) * stride + to_column] = stored(element)?;
                 }
             }
         }
-        turned
+        Ok(turned)
     }
 }
 
-/// Float16 ends at 65504: a greater weight would become infinite.
-fn check_half(weight: &[f32]) -> Result<()> {
-    match weight.iter().find(|w| w.is_finite() && f16::from_f32(**w).is_infinite()) {
-        None => Ok(()),
-        Some(w) => Err(Error::new(ErrorKind::Limit, format!("a weight of {w} is more than float16 holds"))
-            .help("keep the weights as float32")),
+/// The nearest float16. It ends at 65504: what is rounded to more would become infinite.
+fn half(w: f32) -> Result<u16> {
+    const BORDER: f32 = 65520.0;
+    if w.is_finite() && w.abs() >= BORDER {
+        return Err(Error::new(ErrorKind::Limit, format!("a weight of {w} is more than float16 holds"))
+            .help("keep the weights as float32"));
     }
+    Ok(f16::from_f32(w).to_bits())
 }
 
 /// Bytes that go up at a time.

@@ -260,7 +260,7 @@ mod tests {
             plan: &plan,
             parameters: &parameters,
             setting,
-            kind: DeviceKind::Wide,
+            kind: DeviceKind::ManyRegisters,
             half_weights: false,
             selection,
         };

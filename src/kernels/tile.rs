@@ -133,7 +133,7 @@ impl Tile {
         match () {
             () if kind == DeviceKind::Software => Tile::Free,
             () if rows <= FEW => Tile::Few,
-            () if tiles(128, 128) >= ENOUGH && columns > 64 && kind == DeviceKind::Wide => Tile::Large,
+            () if tiles(128, 128) >= ENOUGH && columns > 64 && kind == DeviceKind::ManyRegisters => Tile::Large,
             () if tiles(128, 64) >= ENOUGH && columns > 32 => Tile::Medium,
             () => Tile::Small,
         }
@@ -220,8 +220,8 @@ mod tests {
     fn only_the_setting_decides_for_the_kernel_that_adds_in_another_order() {
         for columns in [1, 10, 64, 100, 1024, 4096] {
             for rows in [1, 2, 8, 9, 100, 2048] {
-                assert_ne!(Tile::choose_within(2048, rows, columns, DeviceKind::Wide), Tile::Few);
-                assert_eq!(Tile::choose_within(8, rows.min(8), columns, DeviceKind::Wide), Tile::Few);
+                assert_ne!(Tile::choose_within(2048, rows, columns, DeviceKind::ManyRegisters), Tile::Few);
+                assert_eq!(Tile::choose_within(8, rows.min(8), columns, DeviceKind::ManyRegisters), Tile::Few);
                 assert_eq!(Tile::choose_within(2048, rows, columns, DeviceKind::Software), Tile::Free);
             }
         }
@@ -241,21 +241,21 @@ mod tests {
 
     #[test]
     fn the_largest_tile_that_fills_a_device_is_taken() {
-        assert_eq!(Tile::choose(2048, 1024, DeviceKind::Wide), Tile::Large);
-        assert_eq!(Tile::choose(512, 1024, DeviceKind::Wide), Tile::Medium);
-        assert_eq!(Tile::choose(64, 1024, DeviceKind::Wide), Tile::Small);
-        assert_eq!(Tile::choose(1 << 20, 10, DeviceKind::Wide), Tile::Small);
+        assert_eq!(Tile::choose(2048, 1024, DeviceKind::ManyRegisters), Tile::Large);
+        assert_eq!(Tile::choose(512, 1024, DeviceKind::ManyRegisters), Tile::Medium);
+        assert_eq!(Tile::choose(64, 1024, DeviceKind::ManyRegisters), Tile::Small);
+        assert_eq!(Tile::choose(1 << 20, 10, DeviceKind::ManyRegisters), Tile::Small);
     }
 
     #[test]
     fn a_device_of_few_registers_takes_no_large_tile() {
         for rows in [9, 512, 2048, 1 << 20] {
             for columns in [10, 100, 1024] {
-                let narrow = Tile::choose(rows, columns, DeviceKind::Narrow);
+                let narrow = Tile::choose(rows, columns, DeviceKind::FewRegisters);
                 assert!([Tile::Small, Tile::Medium].contains(&narrow), "{rows} x {columns}: {narrow}");
-                assert_eq!(Tile::choose_within(rows, rows, columns, DeviceKind::Narrow), narrow);
+                assert_eq!(Tile::choose_within(rows, rows, columns, DeviceKind::FewRegisters), narrow);
             }
         }
-        assert_eq!(Tile::choose(8, 1024, DeviceKind::Narrow), Tile::Few);
+        assert_eq!(Tile::choose(8, 1024, DeviceKind::FewRegisters), Tile::Few);
     }
 }

@@ -80,6 +80,9 @@ impl Backward<'_, '_> {
                 Some(Op::MultiplyDamping { by, stabilizer, rms })
             }
         };
+        // A quotient takes the group's factor with it, so that all groups read the same parts of the weight.
+        let factor = if damping.is_some() { 1.0 } else { group.factor };
+        chain.extend((group.factor != factor).then_some(Op::Scale(group.factor)));
         let q = if chain.is_empty() {
             self.relevance
         } else {
@@ -96,15 +99,15 @@ impl Backward<'_, '_> {
                 for (bound, weight) in
                     [(Parameter::Low(self.id), WeightPart::POSITIVE), (Parameter::High(self.id), WeightPart::NEGATIVE)]
                 {
-                    *share = Some(self.send_back_within(q, bound, weight, group.factor, slot, *share));
+                    *share = Some(self.send_back_within(q, bound, weight, factor, slot, *share));
                 }
                 continue;
             }
-            sent.extend(terms.into_iter().map(|term| Sent { q, term, factor: group.factor }));
+            sent.extend(terms.into_iter().map(|term| Sent { q, term, factor }));
         }
         match group.share {
-            Share::Absorbed => self.measure_absorbed(q, group, damping),
-            Share::Redistributed => self.redistribute(q, group, damping, shares),
+            Share::Absorbed => self.measure_absorbed((q, factor), group, damping),
+            Share::Redistributed => self.redistribute((q, factor), group, damping, shares),
         }
     }
 
@@ -176,7 +179,13 @@ impl Backward<'_, '_> {
     }
 
     /// (b̃ + stab(d) − d) q, spread evenly over the inputs of each output.
-    fn redistribute(&mut self, q: BufferId, group: &Group, damping: Option<Op>, shares: &mut [Option<BufferId>]) {
+    fn redistribute(
+        &mut self,
+        (q, factor): (BufferId, f32),
+        group: &Group,
+        damping: Option<Op>,
+        shares: &mut [Option<BufferId>],
+    ) {
         let mut held = None;
         for part in damping.into_iter().chain(self.bias(group)) {
             let before = held.map(|held| Op::Add { operand: Operand::whole(held), factor: 1.0 });
@@ -201,16 +210,16 @@ impl Backward<'_, '_> {
             if !self.builder.is_needed(self.node.inputs[slot]) {
                 continue;
             }
-            let evenly = Sent { q: held, term: evenly, factor: group.factor / fan_in as f32 };
+            let evenly = Sent { q: held, term: evenly, factor: factor / fan_in as f32 };
             *share = self.send_back(slot, &[evenly], *share);
         }
     }
 
-    fn measure_absorbed(&mut self, q: BufferId, group: &Group, damping: Option<Op>) {
+    fn measure_absorbed(&mut self, (q, factor): (BufferId, f32), group: &Group, damping: Option<Op>) {
         if !self.builder.ask.report {
             return;
         }
-        let factor = (group.factor != 1.0).then_some(Op::Scale(group.factor));
+        let factor = (factor != 1.0).then_some(Op::Scale(factor));
         let parts = self.bias(group).map(|bias| (Measure::Bias, bias)).into_iter();
         for (measure, part) in parts.chain(damping.map(|damping| (Measure::Epsilon, damping))) {
             self.measure(measure, q, [part].into_iter().chain(factor).collect());

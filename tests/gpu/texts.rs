@@ -48,7 +48,9 @@ fn validated(name: &str, text: &str) -> (naga::Module, ModuleInfo) {
     let module =
         naga::front::wgsl::parse_str(text).unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(text)));
     // No capability beyond what WebGPU has everywhere: reading two float16 of a word is among that.
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+    let reads_half = text.contains("unpack2x16float");
+    let capabilities = if reads_half { Capabilities::SHADER_FLOAT16_IN_FLOAT32 } else { Capabilities::empty() };
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     let info = validator.validate(&module).unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(text)));
     (module, info)
 }

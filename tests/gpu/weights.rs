@@ -1,4 +1,4 @@
-//! Weights that leave host memory once they are on the device.
+//! Weights as float16, and weights that leave host memory once they are on the device.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use half::f16;
 use relprop::ErrorKind;
 use relprop::explain::Reload;
-use relprop::layers::{Dense, Layer};
+use relprop::layers::{Dense, Layer, Window, WindowAxis};
 use relprop::network::ValueId;
 
 use super::*;
@@ -38,9 +38,9 @@ fn rounded(network: &Network) -> Network {
 #[test]
 fn float16_weights_explain_the_model_whose_weights_are_rounded() {
     let half = Arc::new(open(|options| options.half_weights = true).unwrap());
-    assert!(half.name().contains("float16"), "{}", half.name());
     let mlp = mlp(63, &[9, 70, 14, 5], Activation::Relu, true);
-    for (network, composite) in [(mlp, "epsilon-alpha2-beta1"), (convnet(64), "epsilon")] {
+    let networks = [(mlp, "epsilon-alpha2-beta1"), (convnet(64), "epsilon"), (depthwise(64), "epsilon")];
+    for (network, composite) in networks {
         let (of_halves, network) = (Arc::new(rounded(&network)), Arc::new(network));
         let data = inputs(&network, 3, 91);
         let composite = Composite::preset(composite).unwrap();
@@ -66,14 +66,38 @@ fn float16_takes_half_the_memory_and_refuses_what_it_cannot_hold() {
     let saved = bytes(&device::shared()) - bytes(&half);
     assert_eq!(saved, (64 * 400 + 5 * 400) * 2);
 
-    let mut builder = Network::builder();
-    let x = builder.input("x", [2]);
-    let logits = builder.dense("loud", x, Tensor::new([1, 2], vec![1.0, -7e4]).unwrap(), None).unwrap();
-    let network = Arc::new(builder.build(logits).unwrap());
-    let loud = explainer(&network, &Composite::preset("epsilon").unwrap(), in_pairs(&half));
-    let error = loud.explain(&borrowed(&inputs(&network, 2, 93)), &Targets::ArgMax).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Limit);
-    assert!(error.to_string().contains("loud") && error.to_string().contains("-70000"), "{error}");
+    for groups in [1, 2] {
+        let mut builder = Network::builder();
+        let x = builder.input("x", [4, 3]);
+        let weight = Tensor::from_fn([4, 4 / groups, 2], |at| if at == 3 { -7e4 } else { 1.0 });
+        let window = Window::new(vec![WindowAxis::new(2)]).unwrap();
+        let z = builder.conv("loud", x, weight, None, window, groups).unwrap();
+        let flat = builder.reshape("flat", z, [8]).unwrap();
+        let network = Arc::new(builder.build(flat).unwrap());
+        let loud = explainer(&network, &Composite::preset("epsilon").unwrap(), in_pairs(&half));
+        let error = loud.explain(&borrowed(&inputs(&network, 2, 93)), &Targets::ArgMax).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit);
+        assert!(error.to_string().contains("loud") && error.to_string().contains("-70000"), "{error}");
+    }
+}
+
+#[test]
+fn float16_weights_larger_than_a_binding_are_cut_and_give_the_same_bits() {
+    let network = Arc::new(mlp(66, &[9, 1024, 1030, 8], Activation::Relu, true));
+    let composite = Composite::preset("epsilon").unwrap();
+    let data = inputs(&network, 2, 94);
+    let opened = |binding: Option<u64>| {
+        let mut limits = device::shared().device().limits();
+        limits.max_storage_buffer_binding_size = binding.unwrap_or(limits.max_storage_buffer_binding_size);
+        let open = open(|options| (options.half_weights, options.limits) = (true, Some(limits)));
+        explainer(&network, &composite, in_pairs(&Arc::new(open.unwrap())))
+            .explain(&borrowed(&data), &Targets::ArgMax)
+            .unwrap()
+    };
+    let (whole, cut) = (opened(None), opened(Some(1 << 20)));
+    // 2,109,440 bytes in three parts, where float32 would take five.
+    assert_eq!(cut.run.dispatches - whole.run.dispatches, 2 * 2);
+    assert_eq!(bits(&cut), bits(&whole));
 }
 
 /// An explainer that may read its network again, and how often it did.
