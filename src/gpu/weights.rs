@@ -1,4 +1,6 @@
 //! Weights on the device: each uploaded once, whole where a binding can hold it, else in parts.
+//!
+//! `half` rounds to float16, where that is asked for: models' tensors are read with it too.
 
 use std::collections::HashMap;
 use std::ops::Range;

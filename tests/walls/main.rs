@@ -140,7 +140,17 @@ const ROOMS: &[Room] = &[
             "stopwatch",
             "tensor",
         ],
-        crates: &["bytemuck", "futures_intrusive", "pollster", "serde", "serde_json", "sha2", "tempfile", "wgpu"],
+        crates: &[
+            "bytemuck",
+            "futures_intrusive",
+            "half",
+            "pollster",
+            "serde",
+            "serde_json",
+            "sha2",
+            "tempfile",
+            "wgpu",
+        ],
         // Texts of kernels, pipelines and choices are written where a caller names a folder, kernels compile on threads.
         std: &["fs", "thread"],
     },
