@@ -19,12 +19,6 @@
 {% if parameters %}{{ lib.parameters(5, aligned) }}{% endif %}
 {{ lib.chain("epilogue", epilogue) }}
 {{ lib.store(3, aligned, also) }}
-{% if work == "greatest" or work == "winners" %}
-// By its bits: a comparison with NaN may be compiled away.
-fn is_nan(v: vec4<f32>) -> vec4<bool> {
-    return (bitcast<vec4<u32>>(v) & vec4(0x7fffffffu)) > vec4(0x7f800000u);
-}
-{% endif %}
 
 fn fetch(element: u32) -> vec4<f32> {
     let x = {{ lib.four("source", aligned) }};

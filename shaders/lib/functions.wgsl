@@ -1,13 +1,22 @@
-// Activations, their derivatives and stabilisers. NaN stays NaN: comparisons with it are false, and `select` keeps it.
+// Activations, their derivatives and stabilisers. NaN stays NaN, as no NaN is below or above anything and `select` keeps it. Where a
+// comparison and a `select` come to a minimum or a maximum, NVIDIA's compiler makes one of them, which loses NaN: there bits are compared.
+// It also multiplies sums out, x · (a + b) to x · a + x · b, where nothing stands between.
 // Ranges are reduced and polynomials fitted as in the Cephes library (S. Moshier), because the precision of WGSL's own
 // functions differs from device to device.
 
+// By its bits: a comparison with NaN may be compiled away.
+fn is_nan(x: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(x) & vec4(0x7fffffffu)) > vec4(0x7f800000u);
+}
+
 fn relu(x: vec4<f32>) -> vec4<f32> {
-    return select(x, vec4(0.0), x < vec4(0.0));
+    let is_below_zero = bitcast<vec4<u32>>(x) - vec4(0x80000001u) < vec4(0x7f800000u);
+    return select(x, vec4(0.0), is_below_zero);
 }
 
 fn negative(x: vec4<f32>) -> vec4<f32> {
-    return select(x, vec4(0.0), x > vec4(0.0));
+    let is_above_zero = bitcast<vec4<u32>>(x) - vec4(1u) < vec4(0x7f800000u);
+    return select(x, vec4(0.0), is_above_zero);
 }
 
 fn relu_slope(x: vec4<f32>) -> vec4<f32> {
@@ -25,7 +34,8 @@ fn leaky_relu_slope(x: vec4<f32>, slope: f32) -> vec4<f32> {
 // x within the range of float32's exponential.
 fn exponential_range(given: vec4<f32>) -> vec4<f32> {
     let above = select(given, vec4(-87.0), given < vec4(-87.0));
-    return select(above, vec4(88.0), above > vec4(88.0));
+    let within = select(above, vec4(88.0), above > vec4(88.0));
+    return select(within, given, is_nan(given));
 }
 
 // e^(x − n ln 2) − 1.
@@ -126,7 +136,7 @@ fn error_function(x: vec4<f32>) -> vec4<f32> {
     let size = abs(x);
     let is_near = size < vec4(1.0);
     let far = with_sign(1.0 - error_tail(select(size, vec4(1.0), is_near)), x);
-    return select(far, error_series(x), is_near);
+    return select(far, error_series(x), is_near | is_nan(x));
 }
 
 // 2/√π · e^(−x²).
@@ -246,7 +256,8 @@ fn silu_slope(x: vec4<f32>, beta: f32) -> vec4<f32> {
 // x, at least `low` and at most `high`.
 fn clip(x: vec4<f32>, low: f32, high: f32) -> vec4<f32> {
     let above = select(x, vec4(low), x < vec4(low));
-    return select(above, vec4(high), above > vec4(high));
+    let within = select(above, vec4(high), above > vec4(high));
+    return select(within, x, is_nan(x));
 }
 
 // 1 between the bounds, both excluded, 0 elsewhere.
@@ -262,9 +273,9 @@ fn hard_sigmoid_slope(x: vec4<f32>, slope: f32, offset: f32) -> vec4<f32> {
     return slope * clip_slope(slope * x + offset, 0.0, 1.0);
 }
 
-// By (x + 3) / 6, so that nothing cancels near −3.
+// By x + 3, so that nothing cancels near −3.
 fn hard_swish(x: vec4<f32>) -> vec4<f32> {
-    return x * clip((x + 3.0) * 0.166666667, 0.0, 1.0);
+    return x * (clip(x + 3.0, 0.0, 6.0) * 0.166666667);
 }
 
 fn hard_swish_slope(x: vec4<f32>) -> vec4<f32> {
