@@ -101,8 +101,20 @@ fn batch_of(given: &Shape, sample: &Shape, name: &str) -> Result<Checked> {
     Ok(checked)
 }
 
-/// The position of the first NaN or infinity. Blocks are tested without a branch an element, which is vector code.
+/// The position of the first NaN or infinity, sought by several threads where there are many: one alone takes as long as a fast device computes.
 fn first_nonfinite(elements: &[f32]) -> Option<usize> {
+    const PIECE: usize = 1 << 18;
+    let find = |(number, piece): (usize, &[f32])| Some(number * PIECE + first_nonfinite_within(piece)?);
+    #[cfg(feature = "threads")]
+    if elements.len() > PIECE {
+        use rayon::prelude::*;
+        return elements.par_chunks(PIECE).enumerate().find_map_first(find);
+    }
+    elements.chunks(PIECE).enumerate().find_map(find)
+}
+
+/// The same by this thread. Blocks are tested without a branch an element, which is vector code.
+fn first_nonfinite_within(elements: &[f32]) -> Option<usize> {
     const BLOCK: usize = 1024;
     const INFINITY: u32 = f32::INFINITY.to_bits();
     let size = |x: f32| x.abs().to_bits();
@@ -228,6 +240,16 @@ mod tests {
                 elements[5000] = f32::NAN;
                 assert_eq!(first_nonfinite(&elements), Some(position));
             }
+        }
+    }
+
+    #[test]
+    fn the_first_of_several_nonfinite_elements_is_found_whoever_seeks() {
+        let mut elements = vec![1.0; 2_000_000];
+        assert_eq!(first_nonfinite(&elements), None);
+        for position in [1_999_999, 1_200_000, 262_144, 262_143] {
+            elements[position] = f32::INFINITY;
+            assert_eq!(first_nonfinite(&elements), Some(position));
         }
     }
 }

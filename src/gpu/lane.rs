@@ -2,6 +2,7 @@
 
 use futures_intrusive::channel::shared::{OneshotReceiver, OneshotSender, oneshot_channel};
 
+use super::copy::{copy_down, copy_up};
 use super::device::{Device, Refusal};
 use super::prepared::Memory;
 use crate::error::{Error, ErrorKind, Result};
@@ -139,7 +140,7 @@ impl Mapped {
         }
         let from = self.offset(part);
         let range = from..from + bytes.len() as u64;
-        self.buffer.get_mapped_range_mut(range).map_err(not_mapped)?.copy_from_slice(bytes);
+        copy_up(bytes, self.buffer.get_mapped_range_mut(range).map_err(not_mapped)?.slice(..));
         Ok(())
     }
 
@@ -150,7 +151,7 @@ impl Mapped {
         }
         let from = self.offset(part);
         let range = from..from + bytes.len() as u64;
-        bytes.copy_from_slice(&self.buffer.get_mapped_range(range).map_err(not_mapped)?);
+        copy_down(&self.buffer.get_mapped_range(range).map_err(not_mapped)?, bytes);
         Ok(())
     }
 

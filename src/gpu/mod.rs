@@ -7,6 +7,7 @@
 
 mod adapter;
 mod bindings;
+mod copy;
 mod device;
 mod kept;
 mod keyed_file;
@@ -41,10 +42,15 @@ use tuned::Table;
 pub use tuned::{ProductKind, ProductShape, Tuned};
 use weights::Weights;
 
-/// Rows that a chunk aims at: enough for the largest tiles to fill a device, few enough that several are in flight.
-const CHUNK_ROWS: usize = 2048;
-/// Bytes on the device that a chunk may take, unless told.
-const BUDGET: usize = 1 << 30;
+/// Rows that a chunk aims at, enough for the largest tiles to fill a device, and bytes that it may take there, unless told. A card of its own
+/// has more of both: an H100's 132 processors take two large tiles each.
+fn chunk_size(device: wgpu::DeviceType) -> (usize, usize) {
+    match device {
+        wgpu::DeviceType::DiscreteGpu => (8192, 4 << 30),
+        _ => (2048, 1 << 30),
+    }
+}
+
 /// Storage buffers of a kernel that are not operands of its chain: target, source, parameters, and two of its own.
 const FIXED_BINDINGS: usize = 5;
 
@@ -146,12 +152,14 @@ impl Gpu {
     pub fn target(&self, network: &Network, targets: usize, samples: Option<usize>, budget: Option<usize>) -> Target {
         let rows = rows_a_sample(network) * targets.max(1);
         let limits = &self.device.limits;
+        let (chunk_rows, chunk_bytes) = chunk_size(self.device.info.device_type);
         let storage = limits.max_storage_buffers_per_shader_stage as usize - FIXED_BINDINGS;
         let numbered = limits.max_bindings_per_bind_group as usize - binding::OPERANDS as usize;
         Target {
-            budget: budget.unwrap_or(BUDGET),
+            budget: budget.unwrap_or(chunk_bytes),
             binding: self.device.binding(),
-            samples: samples.unwrap_or((CHUNK_ROWS / rows).max(1)),
+            // A power of two, as batches mostly are: their last chunk is full too then.
+            samples: samples.unwrap_or(1 << (chunk_rows / rows).max(1).ilog2()),
             copies: COPIES,
             operands: storage.min(numbered),
             compiles: true,

@@ -145,6 +145,7 @@ const ROOMS: &[Room] = &[
             "futures_intrusive",
             "half",
             "pollster",
+            "rayon",
             "serde",
             "serde_json",
             "sha2",
@@ -171,7 +172,7 @@ const ROOMS: &[Room] = &[
             "start",
             "tensor",
         ],
-        crates: &["pollster"],
+        crates: &["pollster", "rayon"],
         std: &[],
     },
     // Boxes over a sample's axes, and random numbers by seed: geometry and arithmetic alone.
