@@ -100,16 +100,25 @@ fn reach(lead: Lead, tap: u32) -> u32 {
     return select(OUTSIDE, lead.first + u32(pixel * extents.w), is_inside);
 }
 
-// Four channels from `channel` on of what `reach` found; zeros outside, and beyond the last channel.
-fn fetch(pixel: u32, channel: u32) -> vec4<f32> {
+// Four channels from `channel` on of what `reach` found, whatever lies there.
+fn stored(pixel: u32, channel: u32) -> vec4<f32> {
     let element = pixel + channel;
-{{ lib.read(source, added) }}
+{{ lib.stored(source, added) }}
+}
+
+// What the product takes of them: zeros outside, and beyond the last channel.
+fn taken(x: vec4<f32>, pixel: u32, channel: u32) -> vec4<f32> {
+{{ lib.through(source, added) }}
 {% if source.aligned %}
     return select(vec4(0.0), v, pixel != OUTSIDE);
 {% else %}
     let is_inside = vec4(channel, channel + 1u, channel + 2u, channel + 3u) < vec4(step.depth);
     return select(vec4(0.0), v, is_inside & vec4(pixel != OUTSIDE));
 {% endif %}
+}
+
+fn fetch(pixel: u32, channel: u32) -> vec4<f32> {
+    return taken(stored(pixel, channel), pixel, channel);
 }
 
 // Where the weights of a tap begin.
@@ -126,15 +135,23 @@ fn depth(unit: u32) -> u32 {
     return u32(table[unit / u32(step.window[2].w) * 3u].w * step.window[1].w);
 }
 
+fn pixel_of(lead: Lead, k: u32) -> u32 {
+    let tap = k / u32(step.window[1].w);
+    return select(OUTSIDE, reach(lead, tap), tap < phase.taps);
+}
+
 fn source4(lead: Lead, k: u32) -> vec4<f32> {
-    let channels = u32(step.window[1].w);
-    let tap = k / channels;
-    return fetch(select(OUTSIDE, reach(lead, tap), tap < phase.taps), k % channels);
+    return fetch(pixel_of(lead, k), k % u32(step.window[1].w));
 }
 
 fn block(n: u32, k: u32) -> mat4x4<f32> {
     let channels = u32(step.window[1].w);
     return block_of(n, k % channels, weights_of(k / channels));
+}
+
+fn stored_weights4(n: u32, k: u32, i: u32) -> vec4<u32> {
+    let channels = u32(step.window[1].w);
+    return stored_weights(n, k % channels, weights_of(k / channels), i);
 }
 
 {% include "lib/tile.wgsl" %}

@@ -19,17 +19,25 @@
 {% include "lib/pair.wgsl" %}
 {% include "lib/part.wgsl" %}
 
-// Four elements of a source row from `k` on; zeros beyond its end, whatever lies there.
-fn source4(row: u32, k: u32) -> vec4<f32> {
-    let at = place(row, k, step.depth);
-    let element = at.element;
-{{ lib.read(source, added) }}
-    let x_of_k = prologue(at, v);
+// Four elements of a source row from `k` on, whatever lies there.
+fn stored4(row: u32, k: u32) -> vec4<f32> {
+    let element = place(row, k, step.depth).element;
+{{ lib.stored(source, added) }}
+}
+
+// What the product takes of them: zeros beyond the row's end.
+fn taken4(x: vec4<f32>, row: u32, k: u32) -> vec4<f32> {
+{{ lib.through(source, added) }}
+    let x_of_k = prologue(place(row, k, step.depth), v);
 {% if source.aligned %}
     return select(vec4(0.0), x_of_k, k < step.depth);
 {% else %}
     return select(vec4(0.0), x_of_k, vec4(k, k + 1u, k + 2u, k + 3u) < vec4(step.depth));
 {% endif %}
+}
+
+fn source4(row: u32, k: u32) -> vec4<f32> {
+    return taken4(stored4(row, k), row, k);
 }
 
 // What the loop over k keeps of a row.
@@ -45,6 +53,10 @@ fn depth(unit: u32) -> u32 {
 
 fn block(n: u32, k: u32) -> mat4x4<f32> {
     return block_of(n, k, 0u);
+}
+
+fn stored_weights4(n: u32, k: u32, i: u32) -> vec4<u32> {
+    return stored_weights(n, k, 0u, i);
 }
 
 {% include "lib/tile.wgsl" %}

@@ -9,8 +9,13 @@
 {% set row_quads = thread_rows // 4 %}
 {% set column_quads = thread_columns // 4 %}
 {% set depth_quads = depth // 4 %}
-{% set source_loaders = rows // 4 * depth_quads %}
-{% set loaders = source_loaders + columns // 4 * depth_quads %}
+{% set source_blocks = rows // 4 * depth_quads %}
+{% set weight_blocks = columns // 4 * depth_quads %}
+{# Some invocations bring a block of the source and others one of the weight; of few columns each brings several of the source, and some one of
+   the weight besides. #}
+{% set apart = source_blocks < threads %}
+{% set blocks = 1 if apart else source_blocks // threads %}
+{% set of_weight = "fetched0_" if apart else "fetched_weight" %}
 
 // The tiles lie as [k][quad of rows or columns], so that the steps read whole vectors, and they are written as whole vectors too:
 // two invocations that write components of one vector race on Metal and Direct3D. They are nested arrays because naga clamps
@@ -32,6 +37,13 @@ fn reach_four(quad: u32, tap: u32) -> vec4<u32> {
 }
 {% endif %}
 {% endif %}
+{# The first quad of rows of each block of the source that an invocation brings. #}
+{% macro quad_of(block) -%}
+quad{% if block > 0 %} + {{ block * (threads // depth_quads) }}u{% endif %}
+{%- endmacro %}
+{% macro lead_of(block, i) -%}
+{% if windowed %}leads[({{ quad_of(block) }}) * 4u + {{ i }}u]{% else %}lead{{ block }}_{{ i }}{% endif %}
+{%- endmacro %}
 
 @compute @workgroup_size({{ threads }})
 fn main(
@@ -48,19 +60,28 @@ fn main(
 
     // What this invocation brings into the tiles: 4 steps of k for 4 rows, or for 4 columns. Rows and columns past the end repeat
     // the last one: nothing stores their sums.
-    let brings_source = local < {{ source_loaders }}u;
-    let brings_weight = !brings_source{% if loaders < threads %} && local < {{ loaders }}u{% endif %};
-    let loader = select(local - {{ source_loaders }}u, local, brings_source);
+{% if apart %}
+    let brings_source = local < {{ source_blocks }}u;
+    let brings_weight = !brings_source{% if source_blocks + weight_blocks < threads %} && local < {{ source_blocks + weight_blocks }}u{% endif %};
+    let loader = select(local - {{ source_blocks }}u, local, brings_source);
+{% else %}
+    let brings_weight = local < {{ weight_blocks }}u;
+    let loader = local;
+{% endif %}
     let depth_quad = loader % {{ depth_quads }}u;
     let quad = loader / {{ depth_quads }}u;
 {% if windowed %}
-    if local < {{ rows }}u {
-        leads[local] = lead(min(first_row + local, rows() - 1u));
+{% for r in range(0, rows, threads) %}
+    if local < {{ rows - r }}u {
+        leads[local + {{ r }}u] = lead(min(first_row + local + {{ r }}u, rows() - 1u));
     }
+{% endfor %}
     workgroupBarrier();
 {% else %}
+{% for b in range(blocks) %}
 {% for i in range(4) %}
-    let lead{{ i }} = lead(min(first_row + quad * 4u + {{ i }}u, rows() - 1u));
+    let lead{{ b }}_{{ i }} = lead(min(first_row + ({{ quad_of(b) }}) * 4u + {{ i }}u, rows() - 1u));
+{% endfor %}
 {% endfor %}
 {% endif %}
 {% if added %}
@@ -70,16 +91,26 @@ fn main(
 {% else %}
     let end = depth(tile.z);
 {% endif %}
+{% macro reach_all() %}
+{% for b in range(blocks) %}
+    pixels{{ b }} = reach_four({{ quad_of(b) }}, tap);
+{% endfor %}
+{% endmacro %}
+{% if windowed %}
+    var channel = depth_quad * 4u;
+{% for b in range(blocks) %}
+    var pixels{{ b }} = vec4<u32>();
+{% endfor %}
+{% endif %}
 {% if within_taps %}
     var tap = 0u;
-    var channel = depth_quad * 4u;
     var weights = weights_of(tap);
-    var pixels = vec4<u32>();
-    if brings_source {
-        pixels = reach_four(quad, tap);
+    {{ "if brings_source {" if apart else "{" }}
+    {{ reach_all() }}
     }
 {% else %}
     let last_quad = ({{ "own_end" if added else "end" }} - 1u) / 4u;
+    var own_k = 0u;
 {% endif %}
 
     // Quads of rows and columns are dealt out in turn, so that neighbours read neighbouring vectors and store them side by side.
@@ -91,37 +122,78 @@ fn main(
 {% endfor %}
 {% endfor %}
 
-{% macro load(at) %}
-{% set k = "k_of_source" if added else at %}
-{% if added and not within_taps %}
-is_second = {{ at }} >= second;
-    let k_of_source = select({{ at }}, {{ at }} - second, is_second);
-    {% endif %}
-if brings_source {
-        next = transpose(mat4x4(
+    // Blocks are fetched as they lie in memory, and made into what the product takes when they are stored: whatever was done with them at
+    // once, the steps would wait for.
+{% for b in range(blocks) %}
 {% for i in range(4) %}
-            {{ "fetch(pixels[" ~ i ~ "], channel)" if within_taps else "source4(leads[quad * 4u + " ~ i ~ "u], " ~ k ~ ")" if windowed else "source4(lead" ~ i ~ ", " ~ k ~ ")" }},
+    var fetched{{ b }}_{{ i }} = vec4<u32>();
 {% endfor %}
-        ));
-    } else if brings_weight {
-        next = {{ "block_of(first_column + quad * 4u, channel, weights)" if within_taps else "block(first_column + quad * 4u, min(" ~ k ~ ", last_quad * 4u))" }};
-    }
+{% endfor %}
+{% if not apart %}
+{% for i in range(4) %}
+    var fetched_weight{{ i }} = vec4<u32>();
+{% endfor %}
+{% endif %}
+{% macro fetch(at) %}
+{% if not within_taps %}
+{% if added %}
+            is_second = {{ at }} >= second;
+            own_k = {{ at }} - select(0u, second, is_second);
+{% else %}
+            own_k = {{ at }};
+{% endif %}
+{% if windowed %}
+            channel = own_k % u32(step.window[1].w);
+{% endif %}
+{% endif %}
+            {{ "if brings_source {" if apart else "{" }}
+{% if windowed and not within_taps %}
+{% for b in range(blocks) %}
+                pixels{{ b }} = vec4(
+{% for i in range(4) %}
+                    pixel_of({{ lead_of(b, i) }}, own_k),
+{% endfor %}
+                );
+{% endfor %}
+{% endif %}
+{% for b in range(blocks) %}
+{% for i in range(4) %}
+                fetched{{ b }}_{{ i }} = bitcast<vec4<u32>>({{ "stored(pixels" ~ b ~ "[" ~ i ~ "], channel)" if windowed else "stored4(" ~ lead_of(b, i) ~ ", own_k)" }});
+{% endfor %}
+{% endfor %}
+            }
+            {{ "else " if apart }}if brings_weight {
+{% for i in range(4) %}
+                {{ of_weight }}{{ i }} = {{ "stored_weights(first_column + quad * 4u, channel, weights, " ~ i ~ "u)" if within_taps else "stored_weights4(first_column + quad * 4u, min(own_k, last_quad * 4u), " ~ i ~ "u)" }};
+{% endfor %}
+            }
 {% endmacro %}
-    var next: mat4x4<f32>;
-    {{ load("depth_quad * 4u") }}
+    {{ fetch("depth_quad * 4u") }}
     let column = first_column + x * 4u;
     let row = first_row + y * 4u;
+{% macro place_of(r, c) -%}
+row + {{ r // 4 * down * 4 + r % 4 }}u, column + {{ c * across * 4 }}u
+{%- endmacro %}
     for (var begin = 0u; begin < end; begin += step.slice) {
         let until = min(begin + step.slice, end);
         for (var k = begin; k < until; k += {{ depth }}u) {
             workgroupBarrier();
-            if brings_source {
-{% for c in range(4) %}
-                source_tile[depth_quad][{{ c }}][quad] = next[{{ c }}];
+            {{ "if brings_source {" if apart else "{" }}
+{% for b in range(blocks) %}
+                let block{{ b }} = transpose(mat4x4(
+{% for i in range(4) %}
+                    {{ "taken(bitcast<vec4<f32>>(fetched" ~ b ~ "_" ~ i ~ "), pixels" ~ b ~ "[" ~ i ~ "], channel)" if windowed else "taken4(bitcast<vec4<f32>>(fetched" ~ b ~ "_" ~ i ~ "), " ~ lead_of(b, i) ~ ", own_k)" }},
 {% endfor %}
-            } else if brings_weight {
+                ));
 {% for c in range(4) %}
-                weight_tile[depth_quad][{{ c }}][quad] = next[{{ c }}];
+                source_tile[depth_quad][{{ c }}][{{ quad_of(b) }}] = block{{ b }}[{{ c }}];
+{% endfor %}
+{% endfor %}
+            }
+            {{ "else " if apart }}if brings_weight {
+                let block = block_from({{ of_weight }}0, {{ of_weight }}1, {{ of_weight }}2, {{ of_weight }}3);
+{% for c in range(4) %}
+                weight_tile[depth_quad][{{ c }}][quad] = block[{{ c }}];
 {% endfor %}
             }
             workgroupBarrier();
@@ -139,12 +211,12 @@ if brings_source {
                 }
 {% endif %}
                 weights = weights_of(tap);
-                if brings_source {
-                    pixels = reach_four(quad, tap);
+                {{ "if brings_source {" if apart else "{" }}
+                {{ reach_all() }}
                 }
             }
 {% endif %}
-            {{ load("k + " ~ depth ~ "u + depth_quad * 4u") }}
+            {{ fetch("k + " ~ depth ~ "u + depth_quad * 4u") }}
 {% for k in range(depth) %}
             {
 {% for i in range(row_quads) %}
@@ -161,10 +233,23 @@ if brings_source {
             }
 {% endfor %}
         }
+        if begin > 0u {
+            // Several are read at a time, and all before any is written: a device waits for each of them else.
+{% for quad in range(row_quads) %}
+{% for c in range(column_quads) %}
+{% for r in range(quad * 4, quad * 4 + 4) %}
+            let carried{{ r }}_{{ c }} = carried({{ place_of(r, c) }});
+{% endfor %}
+{% for r in range(quad * 4, quad * 4 + 4) %}
+            sum{{ r }}_{{ c }} += carried{{ r }}_{{ c }};
+{% endfor %}
+{% endfor %}
+{% endfor %}
+        }
         if until < end {
 {% for r in range(thread_rows) %}
 {% for c in range(column_quads) %}
-            carry(row + {{ r // 4 * down * 4 + r % 4 }}u, column + {{ c * across * 4 }}u, begin, sum{{ r }}_{{ c }});
+            keep({{ place_of(r, c) }}, sum{{ r }}_{{ c }});
             sum{{ r }}_{{ c }} = vec4<f32>();
 {% endfor %}
 {% endfor %}
@@ -173,7 +258,7 @@ if brings_source {
 
 {% for r in range(thread_rows) %}
 {% for c in range(column_quads) %}
-    conclude(row + {{ r // 4 * down * 4 + r % 4 }}u, column + {{ c * across * 4 }}u, end, sum{{ r }}_{{ c }});
+    conclude({{ place_of(r, c) }}, sum{{ r }}_{{ c }});
 {% endfor %}
 {% endfor %}
 }

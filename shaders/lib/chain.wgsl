@@ -5,19 +5,26 @@
 {% if aligned %}{{ buffer }}[element / 4u]{% else %}vec4({{ buffer }}[element], {{ buffer }}[element + 1u], {{ buffer }}[element + 2u], {{ buffer }}[element + 3u]){% endif %}
 {%- endmacro %}
 
-{# What a product reads of `element`, through what its source is read through. #}
-{% macro read(source, added) -%}
+{# What lies at `element` of a product's source. #}
+{% macro stored(source, added) -%}
+{% if added %}
+    if is_second {
+        return {{ four("added_source", source.aligned) }};
+    }
+{% endif %}
+    return {{ four("source", source.aligned) }};
+{%- endmacro %}
+
+{# v, which is x through what the source is read through. #}
+{% macro through(source, added) -%}
 {% if added %}
     var v: vec4<f32>;
     if is_second {
-        let x = {{ four("added_source", source.aligned) }};
         v = {{ added.through }};
     } else {
-        let x = {{ four("source", source.aligned) }};
         v = {{ source.through }};
     }
 {% else %}
-    let x = {{ four("source", source.aligned) }};
     let v = {{ source.through }};
 {% endif %}
 {%- endmacro %}

@@ -276,15 +276,14 @@ impl Translator<'_> {
         dispatch: impl Fn(Tiling) -> Result<Dispatch>,
     ) -> Result<Choice> {
         let (chooser, chunk) = (self.chooser(Some(product)), self.plan.chunk);
-        let candidates: &[Tiling] = match (self.selection, chooser.choose(chunk)) {
-            (Selection::Candidates, Some(chosen)) if chosen.is_interchangeable() => &Tiling::INTERCHANGEABLE,
-            _ => &[],
-        };
+        let has_candidates = matches!(self.selection, Selection::Candidates)
+            && chooser.choose(chunk).is_some_and(Tiling::is_interchangeable);
+        let candidates = has_candidates.then(|| Tiling::candidates(product.columns, self.kind)).into_iter().flatten();
         let mut variants: Vec<(Shape, Dispatch)> = Vec::new();
         // Doubling passes every shape but for sizes near a border, which then take the next one.
         let doubling = (0..usize::BITS).map(|power| 1_usize << power).take_while(|samples| *samples < chunk);
         let chosen = doubling.chain([chunk]).filter_map(|samples| chooser.choose(samples));
-        for tiling in candidates.iter().copied().chain(chosen) {
+        for tiling in candidates.chain(chosen) {
             if variants.iter().all(|(known, _)| *known != Some(tiling)) {
                 variants.push((Some(tiling), dispatch(tiling)?));
             }

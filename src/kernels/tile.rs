@@ -16,10 +16,12 @@ use super::product::Direction;
 pub enum Tile {
     /// 128 × 128 in workgroup memory, 8 × 8 an invocation: the fastest where there are enough tiles to fill a device.
     Large,
-    /// 128 × 64 in workgroup memory, 8 × 4 an invocation.
+    /// 64 × 64 in workgroup memory, 8 × 4 an invocation: half as many registers as the large shape takes.
     Medium,
     /// 32 × 32 in workgroup memory, 4 × 4 an invocation: for small products.
     Small,
+    /// 256 × 4 in workgroup memory, 4 × 4 an invocation: for many rows of few columns, as the way back to an image's channels has them.
+    Narrow,
     /// Up to 8 rows, reduced inside a workgroup: reading the weight is all its work.
     Few,
     /// Without workgroup memory and barriers: for adapters that are software.
@@ -30,7 +32,7 @@ impl Tile {
     /// Whether rows and weights go through workgroup memory, so that each is read only once and what reading and storing them takes is
     /// little beside the products: these shapes share a text where that is all that differs.
     pub(super) fn shares(self) -> bool {
-        matches!(self, Tile::Large | Tile::Medium | Tile::Small)
+        matches!(self, Tile::Large | Tile::Medium | Tile::Small | Tile::Narrow)
     }
 }
 
@@ -41,6 +43,7 @@ impl fmt::Display for Tile {
             Tile::Large => "large",
             Tile::Medium => "medium",
             Tile::Small => "small",
+            Tile::Narrow => "narrow",
             Tile::Few => "few",
             Tile::Free => "free",
         })
@@ -58,14 +61,26 @@ pub struct Tiling {
 
 impl Tiling {
     /// Those that give the same bits, so that any may stand for another.
-    pub const INTERCHANGEABLE: [Tiling; 6] = [
+    pub const INTERCHANGEABLE: [Tiling; 7] = [
         Tiling { tile: Tile::Large, rows: 128 },
-        Tiling { tile: Tile::Medium, rows: 128 },
+        Tiling { tile: Tile::Medium, rows: 64 },
         Tiling { tile: Tile::Small, rows: 32 },
+        Tiling { tile: Tile::Narrow, rows: 256 },
         Tiling { tile: Tile::Free, rows: 32 },
         Tiling { tile: Tile::Free, rows: 8 },
         Tiling { tile: Tile::Free, rows: 2 },
     ];
+
+    /// Those of them that are worth timing, at most six: the narrow shape is for few columns alone, the large one for more, and those without
+    /// workgroup memory for software.
+    pub fn candidates(columns: usize, kind: DeviceKind) -> impl Iterator<Item = Tiling> {
+        Tiling::INTERCHANGEABLE.into_iter().filter(move |tiling| match tiling.tile {
+            Tile::Narrow => columns <= NARROW,
+            Tile::Large => columns > NARROW,
+            Tile::Free => kind == DeviceKind::Software,
+            Tile::Medium | Tile::Small | Tile::Few => true,
+        })
+    }
 
     /// What a shape takes for work of `rows` rows.
     pub(crate) fn of(tile: Tile, rows: usize) -> Tiling {
@@ -82,7 +97,7 @@ impl fmt::Display for Tiling {
     /// The shape, with its rows where it leaves them open.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.tile {
-            Tile::Large | Tile::Medium | Tile::Small => self.tile.fmt(f),
+            Tile::Large | Tile::Medium | Tile::Small | Tile::Narrow => self.tile.fmt(f),
             Tile::Few | Tile::Free => write!(f, "{} {}", self.tile, self.rows),
         }
     }
@@ -119,12 +134,15 @@ pub(super) fn slice(of_one_sign: bool) -> u32 {
 /// The most steps of k that any tile takes at a time: where the second of two products begins, all of them begin a step.
 pub(super) const DEEPEST: usize = 16;
 
+/// Columns that the shape for few columns makes.
+const NARROW: usize = 4;
+
 /// Rows that the kernel for few rows takes.
 const FEW: usize = 8;
 
 impl Tile {
     /// Every shape.
-    pub const ALL: [Tile; 5] = [Tile::Large, Tile::Medium, Tile::Small, Tile::Few, Tile::Free];
+    pub const ALL: [Tile; 6] = [Tile::Large, Tile::Medium, Tile::Small, Tile::Narrow, Tile::Few, Tile::Free];
 
     /// The shape for a number of rows and columns on a kind of device.
     pub fn choose(rows: usize, columns: usize, kind: DeviceKind) -> Tile {
@@ -133,8 +151,9 @@ impl Tile {
         match () {
             () if kind == DeviceKind::Software => Tile::Free,
             () if rows <= FEW => Tile::Few,
+            () if tiles(256, 4) >= ENOUGH && columns <= NARROW => Tile::Narrow,
             () if tiles(128, 128) >= ENOUGH && columns > 64 && kind == DeviceKind::ManyRegisters => Tile::Large,
-            () if tiles(128, 64) >= ENOUGH && columns > 32 => Tile::Medium,
+            () if tiles(64, 64) >= ENOUGH && columns > 32 => Tile::Medium,
             () => Tile::Small,
         }
     }
@@ -143,11 +162,11 @@ impl Tile {
     /// not full takes the shape of full ones or the small one, and the small one late, so that few texts serve chunks of any size.
     pub(crate) fn choose_within(most: usize, rows: usize, columns: usize, kind: DeviceKind) -> Tile {
         // Workgroups of the medium shape that still busy a device.
-        const SOME: usize = 16;
+        const SOME: usize = 32;
         let of_most = Tile::choose(most, columns, kind);
         match Tile::choose(if most <= FEW { most } else { rows.max(FEW + 1) }, columns, kind) {
             Tile::Medium if of_most == Tile::Large => Tile::Small,
-            Tile::Small if of_most == Tile::Medium && rows.div_ceil(128) * columns.div_ceil(64) >= SOME => Tile::Medium,
+            Tile::Small if of_most == Tile::Medium && rows.div_ceil(64) * columns.div_ceil(64) >= SOME => Tile::Medium,
             tile => tile,
         }
     }
@@ -155,8 +174,10 @@ impl Tile {
     /// How many rows a workgroup takes where the shape leaves it open, for work of `rows` rows.
     fn rows_at_a_time(self, rows: usize) -> usize {
         match self {
-            Tile::Large | Tile::Medium => 128,
+            Tile::Large => 128,
+            Tile::Medium => 64,
             Tile::Small => 32,
+            Tile::Narrow => 256,
             Tile::Few => rows.next_power_of_two().min(FEW),
             Tile::Free => match rows {
                 // Not 1: lavapipe takes 3 ms for each dispatch of such a kernel where the depth is no multiple of 4.
@@ -195,6 +216,7 @@ impl Tile {
             Tile::Large => tiled(128, 8, 8, 8),
             Tile::Medium => tiled(64, 16, 8, 4),
             Tile::Small => tiled(32, 16, 4, 4),
+            Tile::Narrow => tiled(NARROW, 8, 4, 4),
             Tile::Few => untiled("few.wgsl", 0, 0, false),
             Tile::Free => untiled("free.wgsl", 16, 8, true),
         }
@@ -204,7 +226,7 @@ impl Tile {
     pub(super) fn covers(self, rows: usize, direction: Direction) -> (usize, usize) {
         let Geometry { rows, columns, lanes, .. } = self.geometry(rows);
         match (self, direction) {
-            (Tile::Large | Tile::Medium | Tile::Small, _) => (rows, columns),
+            (Tile::Large | Tile::Medium | Tile::Small | Tile::Narrow, _) => (rows, columns),
             (Tile::Few, Direction::Forward) => (rows, 16),
             (Tile::Few, Direction::Backward) => (rows, 32),
             (Tile::Free, _) => (rows, columns * lanes),
@@ -245,6 +267,30 @@ mod tests {
         assert_eq!(Tile::choose(512, 1024, DeviceKind::ManyRegisters), Tile::Medium);
         assert_eq!(Tile::choose(64, 1024, DeviceKind::ManyRegisters), Tile::Small);
         assert_eq!(Tile::choose(1 << 20, 10, DeviceKind::ManyRegisters), Tile::Small);
+    }
+
+    #[test]
+    fn many_rows_of_few_columns_take_the_narrow_shape() {
+        assert_eq!(Tile::choose(1 << 20, 3, DeviceKind::ManyRegisters), Tile::Narrow);
+        assert_eq!(Tile::choose_within(1 << 20, 1 << 18, 3, DeviceKind::FewRegisters), Tile::Narrow);
+        assert_eq!(Tile::choose_within(1 << 20, 1 << 10, 3, DeviceKind::FewRegisters), Tile::Small);
+        assert_eq!(Tile::choose(1 << 20, 5, DeviceKind::ManyRegisters), Tile::Small);
+    }
+
+    #[test]
+    fn at_most_six_are_worth_timing() {
+        for kind in [DeviceKind::Software, DeviceKind::FewRegisters, DeviceKind::ManyRegisters] {
+            for columns in [1, NARROW, NARROW + 1, 1000] {
+                let tilings: Vec<Tiling> = Tiling::candidates(columns, kind).collect();
+                assert!((3..=6).contains(&tilings.len()), "{tilings:?}");
+                for rows in [FEW + 1, 100, 1 << 20] {
+                    assert!(
+                        tilings.contains(&Tiling::of(Tile::choose(rows, columns, kind), rows)),
+                        "{rows} x {columns}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -287,12 +287,17 @@ fn large_tiles_of_pixels_agree_at_their_edges() {
 
 #[test]
 fn medium_tiles_of_pixels_agree_at_their_edges() {
-    assert_agrees_at_edges(Tile::Medium, [128, 64]);
+    assert_agrees_at_edges(Tile::Medium, [64, 64]);
 }
 
 #[test]
 fn small_tiles_of_pixels_agree_at_their_edges() {
     assert_agrees_at_edges(Tile::Small, [32, 32]);
+}
+
+#[test]
+fn narrow_tiles_of_pixels_agree_at_their_edges() {
+    assert_agrees_at_edges(Tile::Narrow, [256, 4]);
 }
 
 #[test]
@@ -326,7 +331,7 @@ fn every_tile_of_pixels_gives_the_same_bits() {
             bits(&explain(&network, &composite, options, &data, &Request::new(Targets::ArgMax)))
         };
         let expected = of_tile(Tile::Free);
-        for tile in [Tile::Small, Tile::Medium, Tile::Large] {
+        for tile in [Tile::Small, Tile::Medium, Tile::Large, Tile::Narrow] {
             assert!(of_tile(tile) == expected, "{tile:?} differs from Free, {}", composite.name());
         }
     }

@@ -8,10 +8,11 @@ fn shape(tile: Tile, [rows, outputs, inputs]: [usize; 3]) -> EpsilonShape {
 }
 
 /// As for the forward pass; only the tile of few rows is cut otherwise.
-const EXTENTS: [(Tile, [usize; 3]); 5] = [
+const EXTENTS: [(Tile, [usize; 3]); 6] = [
     (Tile::Large, [128, 8, 128]),
-    (Tile::Medium, [128, 16, 64]),
+    (Tile::Medium, [64, 16, 64]),
     (Tile::Small, [32, 16, 32]),
+    (Tile::Narrow, [256, 8, 4]),
     (Tile::Few, [8, 128, 32]),
     (Tile::Free, [32, 4, 128]),
 ];
@@ -37,6 +38,11 @@ fn medium_tiles_are_right_at_their_edges() {
 #[test]
 fn small_tiles_are_right_at_their_edges() {
     check_edges_of(Tile::Small);
+}
+
+#[test]
+fn narrow_tiles_are_right_at_their_edges() {
+    check_edges_of(Tile::Narrow);
 }
 
 #[test]

@@ -9,10 +9,11 @@ fn shape(tile: Tile, [rows, inputs, outputs]: [usize; 3]) -> ForwardShape {
 }
 
 /// Rows, the step along the sum, and columns of each tile.
-const EXTENTS: [(Tile, [usize; 3]); 5] = [
+const EXTENTS: [(Tile, [usize; 3]); 6] = [
     (Tile::Large, [128, 8, 128]),
-    (Tile::Medium, [128, 16, 64]),
+    (Tile::Medium, [64, 16, 64]),
     (Tile::Small, [32, 16, 32]),
+    (Tile::Narrow, [256, 8, 4]),
     (Tile::Few, [8, 256, 16]),
     (Tile::Free, [32, 4, 128]),
 ];
@@ -38,6 +39,11 @@ fn medium_tiles_are_right_at_their_edges() {
 #[test]
 fn small_tiles_are_right_at_their_edges() {
     check_edges_of(Tile::Small);
+}
+
+#[test]
+fn narrow_tiles_are_right_at_their_edges() {
+    check_edges_of(Tile::Narrow);
 }
 
 #[test]
