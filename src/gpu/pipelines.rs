@@ -64,6 +64,11 @@ impl Pipelines {
     }
 }
 
+/// Bytes of stack for a thread that compiles: drivers' compilers recurse, and are made for a main thread's stack rather than the 2 MiB of
+/// others.
+#[cfg(all(feature = "threads", not(target_family = "wasm")))]
+const COMPILER_STACK: usize = 16 << 20;
+
 #[cfg(all(feature = "threads", not(target_family = "wasm")))]
 async fn compile_all(device: &Device, kernels: &[&Arc<Kernel>]) -> Result<Vec<wgpu::ComputePipeline>, Refusal> {
     // Threads of its own: a pool's thread that waits takes up other jobs, and those may wait for this very plan.
@@ -72,11 +77,21 @@ async fn compile_all(device: &Device, kernels: &[&Arc<Kernel>]) -> Result<Vec<wg
     // Error scopes belong to a thread, so each kernel has its own.
     let compile = |kernel: &&Arc<Kernel>| pollster::block_on(device.scoped(|| kernel.compile(&device.device, cache)));
     let share = kernels.len().div_ceil(threads.max(1)).max(1);
+    let thread = || std::thread::Builder::new().stack_size(COMPILER_STACK);
     std::thread::scope(|scope| {
-        let shares = kernels.chunks(share).map(|share| scope.spawn(|| share.iter().map(compile).collect::<Vec<_>>()));
+        let shares = kernels
+            .chunks(share)
+            .map(|share| thread().spawn_scoped(scope, || share.iter().map(compile).collect::<Vec<_>>()));
         let shares: Vec<_> = shares.collect();
         let panicked = |_| vec![Err(Error::internal("compiling a kernel panicked").into())];
-        shares.into_iter().flat_map(|share| share.join().unwrap_or_else(panicked)).collect()
+        let of_share = |share: std::io::Result<std::thread::ScopedJoinHandle<'_, _>>| match share {
+            Ok(thread) => thread.join().unwrap_or_else(panicked),
+            Err(error) => {
+                let message = format!("there is no thread to compile kernels on: {error}");
+                vec![Err(Error::new(ErrorKind::Limit, message).help("allow the process more threads").into())]
+            }
+        };
+        shares.into_iter().flat_map(of_share).collect()
     })
 }
 

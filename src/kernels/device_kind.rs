@@ -7,7 +7,8 @@ pub enum DeviceKind {
     Software,
     /// A GPU with few registers for each invocation: 64 sums beside what they are made of spill, or halve how many invocations run at a
     /// time. For Intel and Apple that is what ggml's Vulkan backend found, which leaves its tile of that size out there (ggml-vulkan.cpp,
-    /// `mul_mat_l`); for phones it is a guess.
+    /// `mul_mat_l`); for phones it is a guess. NVIDIA's compiler gives such a tile 172 registers and more, of which an H100 holds one workgroup
+    /// for each processor; it ran at 0.5 to 0.95 of the medium tile's speed (benches/README.md).
     FewRegisters,
     /// Every other GPU. benches/README.md has how many registers the large tile takes on AMD's.
     ManyRegisters,
@@ -22,6 +23,7 @@ impl DeviceKind {
         const ARM: u32 = 0x13b5;
         const IMAGINATION: u32 = 0x1010;
         const BROADCOM: u32 = 0x14e4;
+        const NVIDIA: u32 = 0x10de;
         /// Under Direct3D: "QCOM".
         const QUALCOMM_ACPI: u32 = 0x4d4f_4351;
         let is_of_apple = match info.backend {
@@ -32,7 +34,9 @@ impl DeviceKind {
         };
         match (info.device_type, info.vendor) {
             (wgpu::DeviceType::Cpu, _) => DeviceKind::Software,
-            (_, INTEL | APPLE | QUALCOMM | QUALCOMM_ACPI | ARM | IMAGINATION | BROADCOM) => DeviceKind::FewRegisters,
+            (_, NVIDIA | INTEL | APPLE | QUALCOMM | QUALCOMM_ACPI | ARM | IMAGINATION | BROADCOM) => {
+                DeviceKind::FewRegisters
+            }
             // A browser does not tell what it runs on.
             _ if is_of_apple || info.backend == wgpu::Backend::BrowserWebGpu => DeviceKind::FewRegisters,
             _ => DeviceKind::ManyRegisters,
@@ -52,7 +56,7 @@ mod tests {
         };
         let (real, vulkan) = (wgpu::DeviceType::DiscreteGpu, wgpu::Backend::Vulkan);
         let kind = |device_type, vendor, backend, name| DeviceKind::of(&info(device_type, vendor, backend, name));
-        assert_eq!(kind(real, 0x10de, vulkan, "NVIDIA"), DeviceKind::ManyRegisters);
+        assert_eq!(kind(real, 0x10de, vulkan, "NVIDIA"), DeviceKind::FewRegisters);
         assert_eq!(kind(real, 0x1002, vulkan, "AMD Radeon"), DeviceKind::ManyRegisters);
         assert_eq!(kind(real, 0x8086, vulkan, "Intel Arc"), DeviceKind::FewRegisters);
         assert_eq!(kind(real, 0, wgpu::Backend::Metal, "Apple M3"), DeviceKind::FewRegisters);
