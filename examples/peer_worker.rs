@@ -1,8 +1,8 @@
 //! Times relprop for `benches/peers`: one process, one command a line on stdin, one answer a line on stdout.
 //!
 //! `peer_worker MODEL.onnx INPUT.npy COMPOSITE THREADS [BACKEND]` (`gpu:NAME` names the adapter) prints `ready`; then `forward` and `explain [K]`
-//! (the arg-max logit, or the K highest) answer seconds, `save PATH ROWS` writes the first rows of the last relevance, `peak` answers bytes, `adapter` names the GPU
-//! that computes or says `none`, `quit` ends.
+//! (the arg-max logit, or the K highest) answer seconds, `save PATH ROWS` writes the first rows of the last relevance, `peak` answers bytes (of the
+//! process, or on a GPU of weights and buffers there), `adapter` names the GPU that computes or says `none`, `quit` ends.
 
 use std::io::BufRead as _;
 use std::path::Path;
@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 Some(info) => println!("{}, {:?}, {:?}", info.name, info.backend, info.device_type),
                 None => println!("none"),
             },
-            ["peak"] => println!("{}", peak_memory()?),
+            ["peak"] => println!("{}", explainer.device_memory().map_or_else(peak_memory, Ok)?),
             ["quit"] => break,
             _ => return Err(format!("unknown command `{line}`").into()),
         }

@@ -1,6 +1,6 @@
 """Times relprop, PyTorch's gradient x input and zennit on torchvision's networks, one repetition of each in turn, and prints Markdown tables.
 
-Every tool and composite is a process of its own, so that peak memory is its own. A work whose matrix product moved by more than 10 % is void.
+Every tool and composite is a process of its own, so that peak memory is its own; where --device is a GPU it is the memory there. A work whose matrix product moved by more than 10 % is void.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import tempfile
 import numpy as np
 
 import networks
+import versions
 from workers import PROBE_TOLERANCE, Worker, best, measure, worst_difference
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -18,8 +19,9 @@ RELPROP = HERE.parents[1] / "target/release/examples/peer_worker"
 COMPOSITES = ["epsilon", "epsilon-plus", "epsilon-alpha2-beta1", "epsilon-gamma-box"]
 
 
-def peer(tool, name, folder, composite, threads):
-    command = [sys.executable, HERE / "network_worker.py", tool, name, folder / "input.npy", composite, str(threads)]
+def peer(tool, name, folder, composite, options):
+    files = [HERE / "network_worker.py", tool, name, folder / "input.npy"]
+    command = [sys.executable, *files, composite, str(options.threads), options.device]
     return Worker(command)
 
 
@@ -30,12 +32,12 @@ def relprop(folder, composite, threads, backend):
 
 def rows(name, folder, options):
     """One composite after another: relprop and zennit in turn, with PyTorch's gradient beside them."""
-    probe = peer("probe", name, folder, "none", options.threads)
+    probe = peer("probe", name, folder, "none", options)
     for composite in options.composites:
         # zennit has no names for MobileNetV2's sums; there the gradient is what relprop stands beside.
-        tools = {} if name == "mobilenet_v2" else {"zennit": peer("zennit", name, folder, composite, options.threads)}
+        tools = {} if name == "mobilenet_v2" else {"zennit": peer("zennit", name, folder, composite, options)}
         tools["relprop"] = relprop(folder, composite, options.threads, options.backend)
-        tools["torch"] = peer("torch", name, folder, composite, options.threads)
+        tools["torch"] = peer("torch", name, folder, composite, options)
         measure(tools, 1)
         probe.seconds("probe")
         before = probe.seconds("probe")
@@ -81,7 +83,8 @@ def main():
     parser.add_argument("--size", type=int, default=224, help="pixels of a side, a multiple of 32")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--backend", default="cpu", help="relprop's: cpu, or gpu:NAME")
+    parser.add_argument("--backend", default="cpu", help="relprop's: cpu, gpu, or gpu:NAME")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "cuda-tf32"], help="the peers': network_worker.py tells")
     options = parser.parse_args()
     if not RELPROP.exists():
         sys.exit("peer_worker is not built: cargo build --release --example peer_worker")
@@ -89,7 +92,9 @@ def main():
         with tempfile.TemporaryDirectory() as temporary:
             folder = pathlib.Path(temporary)
             networks.write(folder, name, options.batch, options.size)
-            print(f"\n{name}, {options.size} px, batch {options.batch}, {options.threads} threads, best of {options.repeats}\n")
+            tools = ", ".join(f"{package} {versions.found(package)}" for package in ("torch", "zennit"))
+            where = f"relprop on {options.backend}, {tools} on {options.device}, {options.threads} threads"
+            print(f"\n{name}, {options.size} px, batch {options.batch}, {where}, best of {options.repeats}\n")
             print(
                 "| composite | forward s | of PyTorch's forward speed | explain s | explain / own forward | of zennit's speed"
                 " | of gradient x input's speed | peak MB | zennit's peak MB | PyTorch's peak MB | worst beside zennit's float32"

@@ -1,11 +1,11 @@
 """torchvision's networks with seeded random weights: written once as ONNX, and loaded by every PyTorch tool from the same state."""
 
-import sys
-
 import numpy as np
 import torch
 import torchvision
 from torch import nn
+
+import versions
 
 TORCHVISION = "0.29.2"
 SEED = 7
@@ -14,8 +14,7 @@ NAMES = ["vgg16", "resnet18", "resnet50", "mobilenet_v2"]
 
 def module(name):
     """The network as torchvision makes it, in inference mode; batch norms get statistics as after training."""
-    if torchvision.__version__.split("+")[0] != TORCHVISION:
-        sys.exit(f"torchvision is {torchvision.__version__}, not {TORCHVISION}")
+    versions.check({"torchvision": TORCHVISION})
     torch.manual_seed(SEED)
     network = torchvision.models.get_model(name, weights=None)
     for part in network.modules():

@@ -13,17 +13,29 @@ def timed(call):
     return time.perf_counter() - begin, result
 
 
-def high_water_mark():
+def high_water_mark(device):
+    """Bytes: of the process, or of a GPU what its tensors took."""
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated()
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
 
-def product_rate():
-    a, b = torch.rand(2048, 2048), torch.rand(2048, 2048)
-    return 2 * 2048**3 / min(timed(lambda: a @ b)[0] for _ in range(30)) / 1e9
+def product_rate(device):
+    """GFLOP/s of a product of square matrices that busies the device."""
+    size = 2048 if device == "cpu" else 8192
+    a, b = (torch.rand(size, size, device=device) for _ in range(2))
+
+    def product():
+        c = a @ b
+        if device != "cpu":
+            torch.cuda.synchronize()
+        return c
+
+    return 2 * size**3 / min(timed(product)[0] for _ in range(30)) / 1e9
 
 
-def serve(forward, explain):
+def serve(forward, explain, device="cpu"):
     """Answers lines until `quit`: `forward` and `explain` run a batch and give seconds."""
     relevance = None
     print("ready", flush=True)
@@ -39,9 +51,9 @@ def serve(forward, explain):
                 np.save(path, relevance[: int(rows)].numpy())
                 answer = "saved"
             case ["peak"]:
-                answer = high_water_mark()
+                answer = high_water_mark(device)
             case ["probe"]:
-                answer = product_rate()
+                answer = product_rate(device)
             case ["quit"]:
                 return
             case _:

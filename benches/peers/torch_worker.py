@@ -3,7 +3,6 @@
 Answers the lines of serving.py.
 """
 
-import importlib.metadata
 import sys
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
+import versions
 from serving import serve
 
 VERSIONS = {"torch": "2.15.0", "zennit": "1.0.0", "captum": "0.9.0"}
@@ -94,10 +94,7 @@ class Captum:
 
 def main():
     tool, model, source, composite, threads = sys.argv[1:]
-    for name, wanted in VERSIONS.items():
-        found = importlib.metadata.version(name).split("+")[0]
-        if found != wanted:
-            sys.exit(f"{name} is {found}, not {wanted}")
+    versions.check(VERSIONS)
     if composite != "epsilon":
         sys.exit(f"no composite {composite} here")
     torch.set_num_threads(int(threads))

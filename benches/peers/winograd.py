@@ -65,7 +65,7 @@ def relevance(name, composite, x, side):
         for part in network.modules():
             if type(part) is nn.Conv2d:
                 part.__class__ = type("Winograd", (Winograd,), {"side": side})
-    network = with_rules(name, network, composite)
+    network = with_rules(name, network, composite, "cpu")
     leaf = x.detach().requires_grad_()
     logits = network(leaf)
     chosen = one_hot(logits.detach())
