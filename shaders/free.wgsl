@@ -91,13 +91,10 @@ fn main(
         // long. Zeros move in behind them.
         for (var row = first_row; row < first_row + {{ rows }}u; row += 1u) {
 {% for c in range(quads) %}
-            if begin > 0u {
-                sum0_{{ c }} += carried(row, column + {{ c * lanes * 4 }}u);
-            }
             if until < end {
-                keep(row, column + {{ c * lanes * 4 }}u, sum0_{{ c }});
+                carry(row, column + {{ c * lanes * 4 }}u, begin, sum0_{{ c }});
             } else {
-                conclude(row, column + {{ c * lanes * 4 }}u, sum0_{{ c }});
+                conclude(row, column + {{ c * lanes * 4 }}u, end, sum0_{{ c }});
             }
 {% endfor %}
 {% for r in range(1, rows) %}

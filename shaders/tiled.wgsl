@@ -233,23 +233,10 @@ row + {{ r // 4 * down * 4 + r % 4 }}u, column + {{ c * across * 4 }}u
             }
 {% endfor %}
         }
-        if begin > 0u {
-            // Several are read at a time, and all before any is written: a device waits for each of them else.
-{% for quad in range(row_quads) %}
-{% for c in range(column_quads) %}
-{% for r in range(quad * 4, quad * 4 + 4) %}
-            let carried{{ r }}_{{ c }} = carried({{ place_of(r, c) }});
-{% endfor %}
-{% for r in range(quad * 4, quad * 4 + 4) %}
-            sum{{ r }}_{{ c }} += carried{{ r }}_{{ c }};
-{% endfor %}
-{% endfor %}
-{% endfor %}
-        }
         if until < end {
 {% for r in range(thread_rows) %}
 {% for c in range(column_quads) %}
-            keep({{ place_of(r, c) }}, sum{{ r }}_{{ c }});
+            carry({{ place_of(r, c) }}, begin, sum{{ r }}_{{ c }});
             sum{{ r }}_{{ c }} = vec4<f32>();
 {% endfor %}
 {% endfor %}
@@ -258,7 +245,7 @@ row + {{ r // 4 * down * 4 + r % 4 }}u, column + {{ c * across * 4 }}u
 
 {% for r in range(thread_rows) %}
 {% for c in range(column_quads) %}
-    conclude({{ place_of(r, c) }}, sum{{ r }}_{{ c }});
+    conclude({{ place_of(r, c) }}, end, sum{{ r }}_{{ c }});
 {% endfor %}
 {% endfor %}
 }

@@ -3,16 +3,7 @@
    make a small one, it is what is left. Slices that are done wait in the target, which nothing else reads yet: registers for a second set
    of sums would cost the large tile half of its waves. #}
 {% macro slices(aligned, first, dropped) %}
-fn is_dropped(row: u32, column: u32) -> bool {
-    return row >= rows() || column >= step.columns{{ dropped }};
-}
-
-// What the slices before have come to.
-fn carried(row: u32, column: u32) -> vec4<f32> {
-    if is_dropped(row, column) {
-        return vec4<f32>();
-    }
-    let at = place(row, {{ first }} + column, step.width);
+fn carried(column: u32, at: Place) -> vec4<f32> {
 {% if aligned %}
     return destination[at.element / 4u];
 {% else %}
@@ -24,20 +15,28 @@ fn carried(row: u32, column: u32) -> vec4<f32> {
 {% endif %}
 }
 
-// Leaves what the slices so far have come to.
-fn keep(row: u32, column: u32, v: vec4<f32>) {
-    if is_dropped(row, column) {
+// Adds the slice that began at `begin`; more come.
+fn carry(row: u32, column: u32, begin: u32, sum: vec4<f32>) {
+    if row >= rows() || column >= step.columns{{ dropped }} {
         return;
     }
     let at = place(row, {{ first }} + column, step.width);
+    var v = sum;
+    if begin > 0u {
+        v = carried(column, at) + sum;
+    }
     {{ lib.put("destination", "v", aligned) }}
 }
 
-// Stores what the chain makes of the sum.
-fn conclude(row: u32, column: u32, sum: vec4<f32>) {
-    if is_dropped(row, column) {
+// Adds the last slice, which ends at `end`, and stores what the chain makes of the sum.
+fn conclude(row: u32, column: u32, end: u32, sum: vec4<f32>) {
+    if row >= rows() || column >= step.columns{{ dropped }} {
         return;
     }
-    finish(row, column, sum);
+    var v = sum;
+    if end > step.slice {
+        v = carried(column, place(row, {{ first }} + column, step.width)) + sum;
+    }
+    finish(row, column, v);
 }
 {% endmacro %}

@@ -19,6 +19,8 @@ struct Args {
     isa: bool,
     /// The least share of multiply-adds among a kernel's vector instructions.
     least: Option<f64>,
+    /// The fewest waves, where `least` is told.
+    waves: u64,
     overrides: PipelineConstants,
 }
 
@@ -29,6 +31,7 @@ fn parse_args() -> Args {
         checked: true,
         isa: false,
         least: None,
+        waves: 8,
         overrides: Default::default(),
     };
     let mut words = std::env::args().skip(1);
@@ -37,6 +40,7 @@ fn parse_args() -> Args {
             "--unchecked" => args.checked = false,
             "--isa" => args.isa = true,
             "--least" => args.least = Some(words.next().and_then(|share| share.parse().ok()).expect("--least SHARE")),
+            "--waves" => args.waves = words.next().and_then(|waves| waves.parse().ok()).expect("--waves COUNT"),
             "--family" => args.family = words.next().expect("--family NAME"),
             "--set" => {
                 let pair = words.next().expect("--set NAME=VALUE");
@@ -72,14 +76,14 @@ fn main() {
             let words = spirv(&module, &info, &entry.name, args.checked);
             let report = unsafe { compile(&module, &words, &entry.name) };
             print_row(file, &entry.name, &report);
-            failed |= args.least.is_some_and(|least| !report.is_good(least));
+            failed |= args.least.is_some_and(|least| !report.is_good(least, args.waves));
             if args.isa {
                 println!("\n{}\n", report.isa);
             }
         }
     }
     if failed {
-        eprintln!("a kernel spills, has fewer than 8 waves, or too few multiply-adds");
+        eprintln!("a kernel spills, has fewer than {} waves, or too few multiply-adds", args.waves);
         std::process::exit(1);
     }
 }
@@ -113,11 +117,11 @@ impl Report {
         self.stats.get(name).copied().unwrap_or(0)
     }
 
-    /// No spill, no scratch, 8 waves and more, and `least` of the hot block's vector instructions are multiply-adds.
-    fn is_good(&self, least: f64) -> bool {
+    /// No spill, no scratch, so many waves and more, and `least` of the hot block's vector instructions are multiply-adds.
+    fn is_good(&self, least: f64, waves: u64) -> bool {
         let Block { valu, fma, .. } = hot_block(&self.isa);
         let lost = self.get("Spilled VGPRs") + self.get("Spilled SGPRs") + self.get("Scratch size");
-        lost == 0 && self.get("Subgroups per SIMD") >= 8 && fma as f64 >= least * valu as f64
+        lost == 0 && self.get("Subgroups per SIMD") >= waves && fma as f64 >= least * valu as f64
     }
 }
 
