@@ -42,8 +42,8 @@ use tuned::Table;
 pub use tuned::{ProductKind, ProductShape, Tuned};
 use weights::Weights;
 
-/// Rows that a chunk aims at, enough for the largest tiles to fill a device, and bytes that it may take there, unless told. A card of its own
-/// has more of both: an H100's 132 processors take two large tiles each.
+/// Rows that a chunk aims at, enough for the larger tiles to fill a device, and bytes that it may take there, unless told. A card of its own
+/// takes more of both: an H100's 132 processors hold four medium tiles each.
 fn chunk_size(device: wgpu::DeviceType) -> (usize, usize) {
     match device {
         wgpu::DeviceType::DiscreteGpu => (8192, 4 << 30),
