@@ -20,13 +20,13 @@
 {% include "lib/part.wgsl" %}
 
 // Four elements of a source row from `k` on, whatever lies there.
-fn stored4(row: u32, k: u32) -> vec4<f32> {
+fn raw4(row: u32, k: u32) -> vec4<f32> {
     let element = place(row, k, step.depth).element;
 {{ lib.stored(source, added) }}
 }
 
 // What the product takes of them: zeros beyond the row's end.
-fn taken4(x: vec4<f32>, row: u32, k: u32) -> vec4<f32> {
+fn made4(x: vec4<f32>, row: u32, k: u32) -> vec4<f32> {
 {{ lib.through(source, added) }}
     let x_of_k = prologue(place(row, k, step.depth), v);
 {% if source.aligned %}
@@ -37,7 +37,16 @@ fn taken4(x: vec4<f32>, row: u32, k: u32) -> vec4<f32> {
 }
 
 fn source4(row: u32, k: u32) -> vec4<f32> {
-    return taken4(stored4(row, k), row, k);
+    return made4(raw4(row, k), row, k);
+}
+
+// The same in two parts, of which the second waits for what the first reads. A prologue reads more, and is part of the first.
+fn stored4(row: u32, k: u32) -> vec4<f32> {
+    return {{ "source4(row, k)" if prologue else "raw4(row, k)" }};
+}
+
+fn taken4(x: vec4<f32>, row: u32, k: u32) -> vec4<f32> {
+    return {{ "x" if prologue else "made4(x, row, k)" }};
 }
 
 // What the loop over k keeps of a row.

@@ -34,6 +34,7 @@ mod random;
 pub mod reference;
 pub mod relevance;
 pub mod rules;
+mod sharing;
 pub mod start;
 mod stopwatch;
 pub mod tensor;

@@ -1,6 +1,7 @@
 """Times relprop, PyTorch's gradient x input and zennit on torchvision's networks, one repetition of each in turn, and prints Markdown tables.
 
-Every tool and composite is a process of its own, so that peak memory is its own; where --device is a GPU it is the memory there. A work whose matrix product moved by more than 10 % is void.
+Every tool and composite is a process of its own, so that peak memory is its own; on a GPU it is the memory there
+(relprop: of weights, buffers and what the host shares with them; PyTorch: of tensors at most). A work whose matrix product moved by more than 10 % is void.
 """
 
 import argparse
@@ -86,13 +87,16 @@ def main():
     parser.add_argument("--backend", default="cpu", help="relprop's: cpu, gpu, or gpu:NAME")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda", "cuda-tf32"], help="the peers': network_worker.py tells")
     options = parser.parse_args()
+    if options.backend.startswith("gpu") != options.device.startswith("cuda"):
+        print("note: not all tools compute on the same device, so that their memory does not compare", file=sys.stderr)
     if not RELPROP.exists():
         sys.exit("peer_worker is not built: cargo build --release --example peer_worker")
     for name in options.networks:
         with tempfile.TemporaryDirectory() as temporary:
             folder = pathlib.Path(temporary)
             networks.write(folder, name, options.batch, options.size)
-            tools = ", ".join(f"{package} {versions.found(package)}" for package in ("torch", "zennit"))
+            packages = ["torch"] if name == "mobilenet_v2" else ["torch", "zennit"]
+            tools = ", ".join(f"{package} {versions.found(package)}" for package in packages)
             where = f"relprop on {options.backend}, {tools} on {options.device}, {options.threads} threads"
             print(f"\n{name}, {options.size} px, batch {options.batch}, {where}, best of {options.repeats}\n")
             print(

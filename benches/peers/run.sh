@@ -13,17 +13,23 @@ mlp | networks | targets | both) ;;
     exit 2
     ;;
 esac
-if [ ! -x .venv/bin/python ]; then
-    python3 -m venv .venv
+python=.venv/bin/python
+if [ -n "${RELPROP_PEERS_ANY_VERSION:-}" ]; then
+    # The tools that are there, whatever their versions: for machines without network.
+    python=python3
+else
+    if [ ! -x .venv/bin/python ]; then
+        python3 -m venv .venv
+    fi
+    .venv/bin/pip install --quiet --requirement requirements.txt
+    # zennit 1.0.0 asks for Python 3.11.11; without the flag, older ones get 0.5.1, which computes other numbers.
+    .venv/bin/pip install --quiet --ignore-requires-python zennit==1.0.0
 fi
-.venv/bin/pip install --quiet --requirement requirements.txt
-# zennit 1.0.0 asks for Python 3.11.11; without the flag, older ones get 0.5.1, which computes other numbers.
-.venv/bin/pip install --quiet --ignore-requires-python zennit==1.0.0
 cargo build --release --example peer_worker --manifest-path ../../Cargo.toml
 case $work in
-targets) .venv/bin/python compare_targets.py "$@" ;;
+targets) "$python" compare_targets.py "$@" ;;
 *)
-    [ "$work" = networks ] || .venv/bin/python compare.py "$@"
-    [ "$work" = mlp ] || .venv/bin/python compare_networks.py "$@"
+    [ "$work" = networks ] || "$python" compare.py "$@"
+    [ "$work" = mlp ] || "$python" compare_networks.py "$@"
     ;;
 esac

@@ -151,7 +151,7 @@ fn normal_distribution(x: vec4<f32>) -> vec4<f32> {
     let is_near = size < vec4(1.0);
     let tail = 0.5 * error_tail(select(size, vec4(1.0), is_near));
     let far = select(1.0 - tail, tail, scaled < vec4(0.0));
-    return select(far, 0.5 + 0.5 * error_series(scaled), is_near);
+    return select(far, 0.5 + 0.5 * error_series(scaled), is_near | is_nan(x));
 }
 
 fn gelu(x: vec4<f32>) -> vec4<f32> {

@@ -31,7 +31,8 @@ pub struct EngineArguments {
     ///
     /// Half of it is for a block of inputs and its results, which has one sample at least; half for scratch,
     /// on the CPU or on the device. What else is in memory comes on top: the model, .npz, .safetensors and IDX inputs as a whole, results
-    /// that go to .npz or .safetensors, pictures while they are decoded, the page of --heatmap, and the reference's own.
+    /// that go to .npz or .safetensors, pictures while they are decoded, the page of --heatmap, and the reference's own. Unless told, a GPU's
+    /// buffers take up to 1 GiB, and 4 GiB on a card of its own, as far as it has them.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory: Option<ByteSize>,
 

@@ -1,5 +1,8 @@
 //! One batch: its inputs checked, and memory for its results.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::engine::Engine;
 use super::{Explainer, Input, Request};
 use crate::batch::{Batch, Source};
 use crate::error::{Error, ErrorKind, Result};
@@ -7,6 +10,9 @@ use crate::layers::Layer;
 use crate::network::{InputKind, ValueId};
 use crate::plan::Ask;
 use crate::relevance::{Named, Relevance, Report, Run};
+use crate::sharing::share;
+#[cfg(feature = "gpu")]
+use crate::sharing::threads_for;
 use crate::start::{Start, Targets};
 use crate::tensor::{Shape, Tensor};
 
@@ -47,7 +53,9 @@ impl Explainer {
                 .help("give every input the same number of samples"));
             }
             match input {
-                Input::Float(tensor) if !allow_nonfinite => check_finite(tensor, &value.name, value.shape.count())?,
+                Input::Float(tensor) if !allow_nonfinite => {
+                    check_finite(tensor, &value.name, value.shape.count(), self.threads_for(tensor))?
+                }
                 Input::Float(_) => {}
                 Input::Integer(tensor) => self.check_indices(tensor, known.value)?,
             }
@@ -60,6 +68,18 @@ impl Explainer {
 }
 
 impl Explainer {
+    /// How many threads look at an input: one where the caller has said how many compute.
+    fn threads_for(&self, input: &Tensor) -> usize {
+        match &self.engine {
+            #[cfg(feature = "gpu")]
+            Engine::Gpu { .. } => threads_for(size_of_val(input.data())),
+            Engine::Cpu { .. } | Engine::Reference => {
+                let _ = input;
+                1
+            }
+        }
+    }
+
     /// Checks that an integer input points into every table that looks it up.
     fn check_indices(&self, indices: &Tensor<i64>, value: ValueId) -> Result<()> {
         let known = self.network.value(value);
@@ -101,16 +121,16 @@ fn batch_of(given: &Shape, sample: &Shape, name: &str) -> Result<Checked> {
     Ok(checked)
 }
 
-/// The position of the first NaN or infinity, sought by several threads where there are many: one alone takes as long as a fast device computes.
-fn first_nonfinite(elements: &[f32]) -> Option<usize> {
+/// The position of the first NaN or infinity, sought by so many threads: beside a fast device one alone takes as long as that computes.
+fn first_nonfinite(elements: &[f32], threads: usize) -> Option<usize> {
     const PIECE: usize = 1 << 18;
-    let find = |(number, piece): (usize, &[f32])| Some(number * PIECE + first_nonfinite_within(piece)?);
-    #[cfg(feature = "threads")]
-    if elements.len() > PIECE {
-        use rayon::prelude::*;
-        return elements.par_chunks(PIECE).enumerate().find_map_first(find);
-    }
-    elements.chunks(PIECE).enumerate().find_map(find)
+    let first = AtomicUsize::new(usize::MAX);
+    share(elements.chunks(PIECE).enumerate().collect(), threads, |(number, piece): (usize, &[f32])| {
+        if let Some(position) = first_nonfinite_within(piece) {
+            first.fetch_min(number * PIECE + position, Ordering::Relaxed);
+        }
+    });
+    Some(first.into_inner()).filter(|position| *position != usize::MAX)
 }
 
 /// The same by this thread. Blocks are tested without a branch an element, which is vector code.
@@ -123,8 +143,8 @@ fn first_nonfinite_within(elements: &[f32]) -> Option<usize> {
     Some(position * BLOCK + block.iter().position(|x| !x.is_finite())?)
 }
 
-fn check_finite(tensor: &Tensor, name: &str, width: usize) -> Result<()> {
-    let Some(position) = first_nonfinite(tensor.data()) else { return Ok(()) };
+fn check_finite(tensor: &Tensor, name: &str, width: usize, threads: usize) -> Result<()> {
+    let Some(position) = first_nonfinite(tensor.data(), threads) else { return Ok(()) };
     let value = tensor.data()[position];
     let message = format!("input `{name}` holds {value} in sample {}, element {}", position / width, position % width);
     Err(Error::new(ErrorKind::Data, message).help("mend the data, or allow non-finite values to go on"))
@@ -232,24 +252,26 @@ mod tests {
 
     #[test]
     fn the_first_nonfinite_element_is_found_in_any_block() {
-        assert_eq!(first_nonfinite(&[0.0, -f32::MAX, f32::MIN_POSITIVE]), None);
+        assert_eq!(first_nonfinite(&[0.0, -f32::MAX, f32::MIN_POSITIVE], 1), None);
         for position in [0, 1023, 1024, 5000] {
             for spoiled in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let mut elements = vec![f32::MAX; 5001];
                 elements[position] = spoiled;
                 elements[5000] = f32::NAN;
-                assert_eq!(first_nonfinite(&elements), Some(position));
+                assert_eq!(first_nonfinite(&elements, 1), Some(position));
             }
         }
     }
 
     #[test]
     fn the_first_of_several_nonfinite_elements_is_found_whoever_seeks() {
-        let mut elements = vec![1.0; 2_000_000];
-        assert_eq!(first_nonfinite(&elements), None);
-        for position in [1_999_999, 1_200_000, 262_144, 262_143] {
-            elements[position] = f32::INFINITY;
-            assert_eq!(first_nonfinite(&elements), Some(position));
+        for threads in [1, 4] {
+            let mut elements = vec![1.0; 2_000_000];
+            assert_eq!(first_nonfinite(&elements, threads), None);
+            for position in [1_999_999, 1_200_000, 262_144, 262_143] {
+                elements[position] = f32::INFINITY;
+                assert_eq!(first_nonfinite(&elements, threads), Some(position));
+            }
         }
     }
 }

@@ -60,7 +60,8 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Samples computed together; chosen to fit the cache if not given.
     pub batch_size: Option<usize>,
-    /// Bytes of scratch memory that all threads together, or the buffers of a plan on a device, may take.
+    /// Bytes of scratch memory that all threads together, or the buffers of a plan on a device, may take; 1 GiB on a device unless told, and
+    /// 4 GiB on a card of its own.
     pub memory: Option<usize>,
     /// Which device the GPU backend takes, and how.
     #[cfg(feature = "gpu")]

@@ -1,20 +1,17 @@
-//! Bytes between a caller's memory and mapped memory, by several threads where there are many: one thread alone takes longer than a
+//! Bytes between a caller's memory and mapped memory, by several threads where there are many: one alone takes longer than a
 //! fast device computes, most of it for pages that the system hands out as they are first written to.
 
 use wgpu::WriteOnly;
+
+use crate::sharing::{share, threads_for};
 
 /// Bytes that one thread copies at a time.
 const PIECE: usize = 1 << 20;
 
 /// Copies to a caller's memory.
 pub(super) fn copy_down(from: &[u8], to: &mut [u8]) {
-    #[cfg(feature = "threads")]
-    if to.len() > PIECE {
-        use rayon::prelude::*;
-        let pieces = to.par_chunks_mut(PIECE).zip(from.par_chunks(PIECE));
-        return pieces.for_each(|(to, from)| to.copy_from_slice(from));
-    }
-    to.copy_from_slice(from);
+    let pieces = to.chunks_mut(PIECE).zip(from.chunks(PIECE)).collect();
+    share(pieces, threads_for(from.len()), |(to, from): (&mut [u8], &[u8])| to.copy_from_slice(from));
 }
 
 /// Copies to mapped memory.
@@ -24,13 +21,7 @@ pub(super) fn copy_up(from: &[u8], to: WriteOnly<'_, [u8]>) {
     let (given, given_rest) = from.as_chunks::<PIECE>();
     let copy =
         |(to, from): (WriteOnly<'_, [u8; PIECE]>, &[u8; PIECE])| WriteOnly::<[u8]>::from(to).copy_from_slice(from);
-    #[cfg(feature = "threads")]
-    {
-        use rayon::prelude::*;
-        pieces.into_iter().zip(given).collect::<Vec<_>>().into_par_iter().for_each(copy);
-    }
-    #[cfg(not(feature = "threads"))]
-    pieces.into_iter().zip(given).for_each(copy);
+    share(pieces.into_iter().zip(given).collect(), threads_for(from.len()), copy);
     rest.copy_from_slice(given_rest);
 }
 

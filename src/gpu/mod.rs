@@ -51,6 +51,11 @@ fn chunk_size(device: wgpu::DeviceType) -> (usize, usize) {
     }
 }
 
+/// The greatest power of two up to `most`, and at least 1: batches are mostly powers of two, whose last chunk is full then too.
+fn power_of_two_within(most: usize) -> usize {
+    1 << most.max(1).ilog2()
+}
+
 /// Storage buffers of a kernel that are not operands of its chain: target, source, parameters, and two of its own.
 const FIXED_BINDINGS: usize = 5;
 
@@ -158,8 +163,7 @@ impl Gpu {
         Target {
             budget: budget.unwrap_or(chunk_bytes),
             binding: self.device.binding(),
-            // A power of two, as batches mostly are: their last chunk is full too then.
-            samples: samples.unwrap_or(1 << (chunk_rows / rows).max(1).ilog2()),
+            samples: samples.unwrap_or(power_of_two_within(chunk_rows / rows)),
             copies: COPIES,
             operands: storage.min(numbered),
             compiles: true,
@@ -300,4 +304,16 @@ fn rows_a_sample(network: &Network) -> usize {
         | Layer::Lookup(_) => {}
     });
     (products / weights.max(1)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_a_power_of_two_and_larger_on_a_card_of_its_own() {
+        assert_eq!([0, 1, 2, 3, 44, 64].map(power_of_two_within), [1, 1, 2, 2, 32, 64]);
+        let [card, software] = [wgpu::DeviceType::DiscreteGpu, wgpu::DeviceType::Cpu].map(chunk_size);
+        assert_eq!((card.0 / software.0, card.1 / software.1), (4, 4));
+    }
 }

@@ -8,7 +8,7 @@ pub enum DeviceKind {
     /// A GPU with few registers for each invocation: 64 sums beside what they are made of spill, or halve how many invocations run at a
     /// time. For Intel and Apple that is what ggml's Vulkan backend found, which leaves its tile of that size out there (ggml-vulkan.cpp,
     /// `mul_mat_l`); for phones it is a guess. NVIDIA's compiler gives such a tile 172 registers and more, of which an H100 holds one workgroup
-    /// for each processor; it ran at 0.5 to 0.95 of the medium tile's speed (benches/README.md).
+    /// for each processor; it took 1.02 to 2.2 times the medium tile's time (benches/README.md).
     FewRegisters,
     /// Every other GPU. benches/README.md has how many registers the large tile takes on AMD's.
     ManyRegisters,

@@ -14,9 +14,9 @@ use super::product::Direction;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tile {
-    /// 128 × 128 in workgroup memory, 8 × 8 an invocation: the fastest where there are enough tiles to fill a device.
+    /// 128 × 128 in workgroup memory, 8 × 8 an invocation: the fewest reads for each multiply-add, where a device has the registers.
     Large,
-    /// 64 × 64 in workgroup memory, 8 × 4 an invocation: half as many registers as the large shape takes.
+    /// 64 × 64 in workgroup memory, 8 × 4 an invocation, which takes two thirds of the large shape's registers.
     Medium,
     /// 32 × 32 in workgroup memory, 4 × 4 an invocation: for small products.
     Small,
@@ -265,6 +265,10 @@ mod tests {
     fn the_largest_tile_that_fills_a_device_is_taken() {
         assert_eq!(Tile::choose(2048, 1024, DeviceKind::ManyRegisters), Tile::Large);
         assert_eq!(Tile::choose(512, 1024, DeviceKind::ManyRegisters), Tile::Medium);
+        assert_eq!(Tile::choose(256, 1024, DeviceKind::ManyRegisters), Tile::Medium);
+        assert_eq!(Tile::choose(192, 1024, DeviceKind::ManyRegisters), Tile::Small);
+        assert_eq!(Tile::choose_within(512, 128, 1024, DeviceKind::ManyRegisters), Tile::Medium);
+        assert_eq!(Tile::choose_within(512, 64, 1024, DeviceKind::ManyRegisters), Tile::Small);
         assert_eq!(Tile::choose(64, 1024, DeviceKind::ManyRegisters), Tile::Small);
         assert_eq!(Tile::choose(1 << 20, 10, DeviceKind::ManyRegisters), Tile::Small);
     }
@@ -275,6 +279,25 @@ mod tests {
         assert_eq!(Tile::choose_within(1 << 20, 1 << 18, 3, DeviceKind::FewRegisters), Tile::Narrow);
         assert_eq!(Tile::choose_within(1 << 20, 1 << 10, 3, DeviceKind::FewRegisters), Tile::Small);
         assert_eq!(Tile::choose(1 << 20, 5, DeviceKind::ManyRegisters), Tile::Small);
+    }
+
+    /// What `tiled.wgsl` counts on: every block of both tiles is brought, each by one invocation.
+    #[test]
+    fn blocks_are_dealt_out_among_the_invocations() {
+        for tile in Tile::ALL {
+            let Geometry { rows, columns, depth, thread_rows, thread_columns, .. } = tile.geometry(1000);
+            if depth == 0 {
+                continue;
+            }
+            let threads = (rows / thread_rows) * (columns / thread_columns);
+            let [of_source, of_weight] = [rows, columns].map(|extent| extent / 4 * (depth / 4));
+            assert_eq!((threads % (depth / 4), DEEPEST % depth, SHORT_SLICE % depth), (0, 0, 0), "{tile}");
+            if of_source < threads {
+                assert!(of_source + of_weight <= threads, "{tile}");
+            } else {
+                assert!(of_source.is_multiple_of(threads) && of_weight <= threads, "{tile}");
+            }
+        }
     }
 
     #[test]

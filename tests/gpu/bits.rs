@@ -9,7 +9,7 @@ fn damped_by_rms() -> Composite {
 
 #[test]
 fn every_shape_of_tile_but_few_gives_the_same_bits() {
-    let workgroup_tiles = [Tile::Small, Tile::Medium, Tile::Large];
+    let workgroup_tiles = [Tile::Small, Tile::Medium, Tile::Large, Tile::Narrow];
     for (network, rule, targets, tiles) in [
         (
             mlp(40, &[65, 129, 33, 5], Activation::Relu, true),

@@ -118,6 +118,12 @@ fn small_tiles_agree_at_their_edges() {
     assert_agrees_with(Tile::Small, edges());
 }
 
+/// Pairs of products and rows of targets; the edges of its 256 rows are met in tests/kernels and by pixels.
+#[test]
+fn narrow_tiles_agree() {
+    assert_agrees_with(Tile::Narrow, vec![edges().swap_remove(2), rows().swap_remove(0)]);
+}
+
 #[test]
 fn tiles_for_few_rows_agree_at_their_edges() {
     assert_agrees_with(Tile::Few, edges());
@@ -130,7 +136,7 @@ fn tiles_without_workgroup_memory_agree_at_their_edges() {
 
 #[test]
 fn rows_of_targets_and_tokens_agree_in_every_kind_of_tile() {
-    // The large tiles differ from the small one in extents alone, and software has the one left by itself.
+    // The large tiles differ from the small one in extents alone, the narrow one has a test of its own, as the one of software has.
     for tile in [Tile::Small, Tile::Few] {
         assert_agrees_with(tile, rows());
     }

@@ -169,11 +169,11 @@ fn range(activation: &Activation) -> [[f32; 2]; 2] {
 
 #[test]
 fn values_stay_in_range_and_nan_stays_nan() {
-    let x = [f32::NEG_INFINITY, -1e30, -100.0, -9.0, 0.0, 9.0, 100.0, 1e30, f32::INFINITY, f32::NAN];
+    let x = [f32::NEG_INFINITY, -1e30, -100.0, -9.0, 0.0, 9.0, 100.0, 1e30, f32::INFINITY, f32::NAN, -f32::NAN];
     let points = Tensor::new([x.len(), 1], x.to_vec()).unwrap();
     for activation in ALL {
         let (values, slopes) = (values(activation, &points), slopes(activation, &points));
-        assert!(values[9].is_nan(), "{activation:?} of NaN is {}", values[9]);
+        assert!(values[9].is_nan() && values[10].is_nan(), "{activation:?} of NaN is {:?}", &values[9..]);
         let is_piecewise = matches!(
             activation,
             Activation::Relu

@@ -55,6 +55,26 @@ fn float16_weights_explain_the_model_whose_weights_are_rounded() {
 }
 
 #[test]
+fn float16_weights_give_the_same_bits_in_tiles_of_workgroup_memory() {
+    let network = Arc::new(convnet(64));
+    let data = inputs(&network, 3, 91);
+    let on = |tile: Option<Tile>| {
+        let gpu = Arc::new(open(|options| (options.half_weights, options.tile) = (true, tile)).unwrap());
+        bits(&explain(
+            &network,
+            &composite_of(LinearRule::epsilon(damped())),
+            in_pairs(&gpu),
+            &data,
+            &Request::new(Targets::ArgMax),
+        ))
+    };
+    let expected = on(None);
+    for tile in [Tile::Small, Tile::Narrow] {
+        assert!(on(Some(tile)) == expected, "{tile}");
+    }
+}
+
+#[test]
 fn float16_takes_half_the_memory_and_refuses_what_it_cannot_hold() {
     let half = Arc::new(open(|options| options.half_weights = true).unwrap());
     let bytes = |gpu: &Arc<Gpu>| {

@@ -115,6 +115,8 @@ const ROOMS: &[Room] = &[
         std: &[],
     },
     Room { name: "stopwatch", knows: &[], crates: &[], std: &["time"] },
+    // Threads for copies and checks.
+    Room { name: "sharing", knows: &[], crates: &[], std: &["thread"] },
     Room {
         name: "kernels",
         // The float64 functions of the reference judge the kernels in their twins on the CPU.
@@ -136,6 +138,7 @@ const ROOMS: &[Room] = &[
             "plan",
             "relevance",
             "rules",
+            "sharing",
             "start",
             "stopwatch",
             "tensor",
@@ -145,7 +148,6 @@ const ROOMS: &[Room] = &[
             "futures_intrusive",
             "half",
             "pollster",
-            "rayon",
             "serde",
             "serde_json",
             "sha2",
@@ -169,10 +171,11 @@ const ROOMS: &[Room] = &[
             "reference",
             "relevance",
             "rules",
+            "sharing",
             "start",
             "tensor",
         ],
-        crates: &["pollster", "rayon"],
+        crates: &["pollster"],
         std: &[],
     },
     // Boxes over a sample's axes, and random numbers by seed: geometry and arithmetic alone.
