@@ -1,7 +1,9 @@
 //! Which device computes: every adapter that wgpu sees, and how one is chosen.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::Tile;
@@ -78,12 +80,24 @@ pub(super) fn is_software(info: &wgpu::AdapterInfo) -> bool {
     info.device_type == wgpu::DeviceType::Cpu
 }
 
+/// What looks for adapters on some interfaces, made once for the whole process: with the last instance its drivers would be
+/// unloaded, and a thread that used one and ends later would run what the driver left to the end of threads, which is no longer
+/// there (a segmentation fault, seen with NVIDIA's 580.159.04).
+fn instance(interfaces: wgpu::Backends) -> wgpu::Instance {
+    static INSTANCES: Mutex<BTreeMap<u32, wgpu::Instance>> = Mutex::new(BTreeMap::new());
+    let mut instances = INSTANCES.lock().unwrap_or_else(PoisonError::into_inner);
+    let instance = instances.entry(interfaces.bits()).or_insert_with(|| {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        descriptor.backends = interfaces;
+        descriptor.backend_options.noop.enable = interfaces.contains(wgpu::Backends::NOOP);
+        wgpu::Instance::new(descriptor)
+    });
+    instance.clone()
+}
+
 /// Adapters, the best first.
 fn sorted(options: &DeviceOptions) -> Vec<wgpu::Adapter> {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = options.interfaces.unwrap_or(wgpu::Backends::PRIMARY);
-    descriptor.backend_options.noop.enable = descriptor.backends.contains(wgpu::Backends::NOOP);
-    let instance = wgpu::Instance::new(descriptor);
+    let instance = instance(options.interfaces.unwrap_or(wgpu::Backends::PRIMARY));
     let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
     adapters.sort_by_key(|adapter| match adapter.get_info().device_type {
         wgpu::DeviceType::DiscreteGpu => 0,
