@@ -19,7 +19,7 @@
 {{ lib.chain("epilogue", epilogue) }}
 {% set first = "step.first + phase.group * step.columns" %}
 {% set dropped = " || !is_target(row)" if lattice else "" %}
-{{ lib.store(3, aligned, also, first, dropped) }}
+{{ lib.store(3, aligned, outputs, first, dropped) }}
 {% if sliced %}{{ sums.slices(aligned, first, dropped) }}{% endif %}
 {% include "lib/pair.wgsl" %}
 {% include "lib/part.wgsl" %}

@@ -6,7 +6,7 @@
 {% for o in operands %}{{ lib.operand(o) }}{% endfor %}
 {% if parameters %}{{ lib.parameters(5, aligned) }}{% endif %}
 {{ lib.chain("epilogue", epilogue) }}
-{{ lib.store(3, aligned, also) }}
+{{ lib.store(3, aligned, outputs) }}
 {% if work == "copy" %}
 fn fetch(row: u32, column: u32) -> vec4<f32> {
     let at = place(row, column, step.width);

@@ -14,7 +14,7 @@
 {% if parameters %}{{ lib.parameters(5, aligned) }}{% endif %}
 {{ lib.chain("prologue", prologue) }}
 {{ lib.chain("epilogue", epilogue) }}
-{{ lib.store(3, aligned, also) }}
+{{ lib.store(3, aligned, outputs) }}
 {% if sliced %}{{ sums.slices(aligned, "step.first", "") }}{% endif %}
 {% include "lib/pair.wgsl" %}
 {% include "lib/part.wgsl" %}

@@ -23,7 +23,7 @@ const NONE = 0xffffffffu;
 {% for o in operands %}{{ lib.operand(o) }}{% endfor %}
 {% if parameters %}{{ lib.parameters(5, aligned) }}{% endif %}
 {{ lib.chain("epilogue", epilogue) }}
-{{ lib.store(3, aligned, also) }}
+{{ lib.store(3, aligned, outputs) }}
 var<workgroup> ranks: array<vec2<u32>, LANES>;
 var<workgroup> sums: array<f32, LANES>;
 

@@ -18,7 +18,7 @@
 {% for o in operands %}{{ lib.operand(o) }}{% endfor %}
 {% if parameters %}{{ lib.parameters(5, aligned) }}{% endif %}
 {{ lib.chain("epilogue", epilogue) }}
-{{ lib.store(3, aligned, also) }}
+{{ lib.store(3, aligned, outputs) }}
 
 fn fetch(element: u32) -> vec4<f32> {
     let x = {{ lib.four("source", aligned) }};

@@ -91,14 +91,17 @@ for (var i = 0u; i < min(4u, step.columns - column); i++) {
 {% endif %}
 {%- endmacro %}
 
-{# What a kernel writes: the target, and beside it, where there is a second one, what a chain makes of that. Columns count from the first of this
-   dispatch; those beyond its last are dropped. #}
-{% macro store(binding, aligned, also, first="step.first", dropped="") %}
+{# What a kernel writes: what its epilogue comes to goes on to the target, and to those beside it by a chain for each. Columns count from the
+   first of this dispatch; those beyond its last are dropped. #}
+{% macro store(binding, aligned, outputs, first="step.first", dropped="") %}
 @group(0) @binding({{ binding }}) var<storage, read_write> destination: array<{{ element_type(aligned) }}>;
-{% if also %}
-@group(0) @binding({{ also.binding }}) var<storage, read_write> second_destination: array<{{ element_type(aligned) }}>;
-{{ chain("go_on", also.lines) }}
+{% if outputs.then %}
+{{ chain("go_on", outputs.then) }}
 {% endif %}
+{% for also in outputs.also %}
+@group(0) @binding({{ also.binding }}) var<storage, read_write> destination_{{ loop.index }}: array<{{ element_type(aligned) }}>;
+{{ chain("go_on_" ~ loop.index, also.lines) }}
+{% endfor %}
 
 fn finish(row: u32, column: u32, given: vec4<f32>) {
     if column >= step.columns{{ dropped }} {
@@ -106,10 +109,15 @@ fn finish(row: u32, column: u32, given: vec4<f32>) {
     }
     let at = place(row, {{ first }} + column, step.width);
     let v = epilogue(at, given);
+{% for also in outputs.also %}
+    let v_{{ loop.index }} = go_on_{{ loop.index }}(at, v);
+    {{ put("destination_" ~ loop.index, "v_" ~ loop.index, aligned) }}
+{% endfor %}
+{% if outputs.then %}
+    let last = go_on(at, v);
+    {{ put("destination", "last", aligned) }}
+{% else %}
     {{ put("destination", "v", aligned) }}
-{% if also %}
-    let second = go_on(at, v);
-    {{ put("second_destination", "second", aligned) }}
 {% endif %}
 }
 {% endmacro %}

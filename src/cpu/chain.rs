@@ -6,7 +6,7 @@ use super::memory::Memory;
 use super::simd::{self, Level, Loop};
 use crate::layers::Activation;
 use crate::parameters::Parameters;
-use crate::plan::{BufferId, Denominator, Op, Operand, Parameter, Plan, Rows};
+use crate::plan::{BufferId, Denominator, Op, Operand, Parameter, Plan, Rows, Step};
 use crate::rules::{InputPart, Mask, Stabilizer};
 
 /// The chains of one step with what they read.
@@ -14,9 +14,7 @@ pub(super) struct Chain<'a> {
     pub(super) plan: &'a Plan,
     pub(super) memory: &'a Memory<'a>,
     pub(super) parameters: &'a Parameters,
-    pub(super) ops: &'a [Op],
-    /// What goes on from there to the second target, if the step has one.
-    pub(super) also: &'a [Op],
+    pub(super) step: &'a Step,
     /// How many rows the step's target has for each row of a sample's buffer.
     pub(super) rows: Rows,
 }
@@ -24,7 +22,7 @@ pub(super) struct Chain<'a> {
 impl Chain<'_> {
     /// Applies the chain to columns `from..` of row `row` of the target.
     pub(super) fn apply(&self, row: usize, from: usize, v: &mut [f32]) {
-        self.apply_ops(self.ops, row, from, v);
+        self.apply_ops(&self.step.chain, row, from, v);
     }
 
     fn apply_ops(&self, ops: &[Op], row: usize, from: usize, v: &mut [f32]) {
@@ -85,15 +83,17 @@ impl Chain<'_> {
 
     /// Applies the chains to elements of the targets from `first` on, counted over rows of `width` elements.
     pub(super) fn finish(&self, first: usize, width: usize, written: Written<'_>) {
-        let mut at = first;
-        for Written { target, also } in written.parts(STRETCH) {
-            let next = at + target.len();
-            self.apply_to(self.ops, at, width, target);
-            if let Some(also) = also {
-                also.copy_from_slice(target);
-                self.apply_to(self.also, at, width, also);
+        let Written { target, mut also } = written;
+        for (stretch, v) in target.chunks_mut(STRETCH).enumerate() {
+            let begin = stretch * STRETCH;
+            let at = first + begin;
+            self.apply_to(&self.step.chain, at, width, v);
+            for (of_step, also) in self.step.also.iter().zip(&mut also) {
+                let also = &mut also[begin..][..v.len()];
+                also.copy_from_slice(v);
+                self.apply_to(&of_step.chain, at, width, also);
             }
-            at = next;
+            self.apply_to(&self.step.then, at, width, v);
         }
     }
 

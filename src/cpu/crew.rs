@@ -5,17 +5,17 @@ use std::sync::{Mutex, PoisonError};
 /// What a step writes, or a part of it.
 pub(super) struct Written<'a> {
     pub(super) target: &'a mut [f32],
-    /// As long, where the step has a second target.
-    pub(super) also: Option<&'a mut [f32]>,
+    /// As long each: the step's other targets.
+    pub(super) also: Vec<&'a mut [f32]>,
 }
 
 impl<'a> Written<'a> {
     /// Parts of `length` elements, the last one shorter.
     pub(super) fn parts(self, length: usize) -> impl Iterator<Item = Written<'a>> {
-        let mut also = self.also.map(|also| also.chunks_mut(length));
+        let mut also: Vec<_> = self.also.into_iter().map(|also| also.chunks_mut(length)).collect();
         self.target
             .chunks_mut(length)
-            .map(move |target| Written { target, also: also.as_mut().and_then(Iterator::next) })
+            .map(move |target| Written { target, also: also.iter_mut().filter_map(Iterator::next).collect() })
     }
 }
 

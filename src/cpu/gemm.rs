@@ -13,6 +13,8 @@ use super::tile::{Blocking, Tiles, chain_length};
 
 /// A weight of up to this many elements stays in the second-level cache beside the rows.
 const SMALL: usize = 1 << 16;
+/// A weight of more elements than this is not in the second-level cache when its turn comes again.
+const FAR: usize = 1 << 17;
 /// A weight of more elements than this comes from memory or a distant cache.
 pub(super) const LARGE: usize = 1 << 21;
 /// Floats of a cache line.
@@ -158,7 +160,7 @@ fn multiply_slice_at(level: Level, slice: Slice<'_>, c: &mut [f32], starts: &[us
     let (alike, rest) = starts.split_at(starts.len() / rows * rows);
     // Every tile brings its share of the next panel closer, where the weight lies beyond the caches: elsewhere the
     // instructions would not pay.
-    let is_far = b.depth * b.columns > LARGE;
+    let is_far = b.depth * b.columns > FAR;
     let multiply = |position: usize, (c, column): (&mut [f32], usize), alike: &[usize], rest: &[usize]| {
         let next = if is_far { b.slice(position + 1, from, to) } else { &[] };
         let share = (next.len() / b.panel).div_ceil(tiles) * b.panel;

@@ -50,20 +50,13 @@ impl Run<'_> {
                 self.choose_targets(first, memory.read(plan.logits), targets);
             }
             let mut taken = memory.take(step.target);
-            let mut taken_also = step.also.as_ref().map(|also| memory.take(also.target));
+            let mut taken_also: Vec<_> = step.also.iter().map(|also| memory.take(also.target)).collect();
             let known = &plan.buffers[step.target.index()];
-            let chain = Chain {
-                plan,
-                memory: &memory,
-                parameters: &self.prepared.parameters,
-                ops: &step.chain,
-                also: step.also.as_ref().map_or(&[], |also| &also.chain),
-                rows: known.rows,
-            };
+            let chain = Chain { plan, memory: &memory, parameters: &self.prepared.parameters, step, rows: known.rows };
             let count = memory.rows(known.rows) * known.width;
             let written = Written {
                 target: &mut taken.elements()[..count],
-                also: taken_also.as_mut().map(|taken| &mut taken.elements()[..count]),
+                also: taken_also.iter_mut().map(|taken| &mut taken.elements()[..count]).collect(),
             };
             let tool = &self.prepared.tools[position];
             match (&step.work, tool) {

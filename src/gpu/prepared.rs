@@ -196,6 +196,7 @@ impl Preparation<'_> {
                 };
                 let variants = choice.variants.iter().map(variant).collect();
                 let kernel = &choice.variants[0].1.kernel;
+                let also = step.also.iter().map(|also| also.target);
                 let resource = |binding: u32| -> Result<wgpu::BindingResource<'_>> {
                     let buffer = match binding {
                         binding::STEP => return Ok(uniforms.resource(recorded.len())),
@@ -216,14 +217,15 @@ impl Preparation<'_> {
                             let source = addend_of(step).ok_or_else(|| Error::internal("the step is no pair"))?;
                             memory.buffer(plan, source)?
                         }
-                        binding::ALSO => {
-                            let also = step.also.as_ref().ok_or_else(|| Error::internal("the step has one target"))?;
-                            memory.buffer(plan, also.target)?
-                        }
                         binding::PARAMETERS => &parameters,
                         binding::TABLE => table.as_ref().unwrap_or(&memory.explained),
                         binding::GIVEN => &memory.given,
-                        operand => memory.buffer(plan, of_step.operands[(operand - binding::OPERANDS) as usize])?,
+                        beside => {
+                            let mut bound = of_step.operands.iter().copied().chain(also.clone());
+                            let index = (beside - binding::OPERANDS) as usize;
+                            let buffer = bound.nth(index).ok_or_else(|| Error::internal("nothing is bound"))?;
+                            memory.buffer(plan, buffer)?
+                        }
                     };
                     Ok(buffer.as_entire_binding())
                 };

@@ -6,8 +6,8 @@ use super::bindings::Bindings;
 use super::tuned::{ProductKind, ProductShape, Table};
 use crate::error::{Error, Result};
 use crate::kernels::{
-    Addend, DeviceKind, Direction, Dispatch, Elementwise, Move, Op, Operand, Product, Reduce, Reduction, Start, Strips,
-    Tile, Tiling,
+    Addend, DeviceKind, Direction, Dispatch, Elementwise, Move, Op, Operand, Outputs, Product, Reduce, Reduction,
+    Start, Strips, Tile, Tiling,
 };
 use crate::layers::{AxisMap, Layer};
 use crate::network::Network;
@@ -110,8 +110,7 @@ pub(super) struct Job<'a> {
     /// K, where its rows are one a sample and target; 1 where they are one a sample.
     pub(super) targets: usize,
     pub(super) epilogue: &'a [Op],
-    /// What goes on from there to the step's second target.
-    pub(super) also: Option<&'a [Op]>,
+    pub(super) outputs: Outputs<'a>,
     pub(super) bindings: &'a Bindings<'a>,
 }
 
@@ -128,8 +127,10 @@ impl Translator<'_> {
             step.source.filter(|_| reads_source_as_operand(&step.work)).map(|source| bindings.operand(&source));
         let mut ops = |chain: &[plan::Op]| chain.iter().map(|op| bindings.op(op)).collect::<Vec<Op>>();
         let epilogue = ops(&step.chain);
-        let also = step.also.as_ref().map(|also| ops(&also.chain));
-        let job = Job { step, parts, targets, epilogue: &epilogue, also: also.as_deref(), bindings: &bindings };
+        let also: Vec<Vec<Op>> = step.also.iter().map(|also| ops(&also.chain)).collect();
+        let then = ops(&step.then);
+        let outputs = Outputs { then: &then, also: &also };
+        let job = Job { step, parts, targets, epilogue: &epilogue, outputs, bindings: &bindings };
         let choices = match &step.work {
             Work::Product { .. } => self.products(&job)?,
             Work::Convolve { .. } | Work::AveragePool { .. } | Work::MaxPool | Work::Winners | Work::Unpool { .. } => {
@@ -258,7 +259,7 @@ impl Translator<'_> {
                     of_one_sign: job.is_of_one_sign(),
                     prologue: &[],
                     epilogue: job.epilogue,
-                    also: job.also,
+                    outputs: job.outputs,
                     operands: &job.bindings.operands,
                     before: 0,
                     places: &job.bindings.places,
@@ -334,7 +335,7 @@ impl Translator<'_> {
     }
 
     fn elementwise(&self, job: &Job<'_>, source: Option<Operand>) -> Result<Dispatch> {
-        let Job { step, targets, epilogue, also, bindings, .. } = *job;
+        let Job { step, targets, epilogue, outputs, bindings, .. } = *job;
         let width = self.plan.buffers[step.target.index()].width;
         let depth = step.source.map_or(width, |source| self.plan.buffers[source.buffer.index()].width);
         let strips = |length, (distance, first)| Strips { length, distance, first };
@@ -387,7 +388,7 @@ impl Translator<'_> {
             rows: targets,
             targets,
             epilogue,
-            also,
+            outputs,
             operands: &bindings.operands,
             places: &bindings.places,
         }

@@ -98,7 +98,7 @@ impl Translator<'_> {
             activation: source.activation,
             part: source.part,
             epilogue: job.epilogue,
-            also: job.also,
+            outputs: job.outputs,
             operands: &job.bindings.operands,
             places: &job.bindings.places,
         };
@@ -145,7 +145,7 @@ impl Translator<'_> {
                     addend: job.addend(),
                     of_one_sign: job.is_of_one_sign(),
                     epilogue: job.epilogue,
-                    also: job.also,
+                    outputs: job.outputs,
                     operands: &job.bindings.operands,
                     places: &job.bindings.places,
                 };

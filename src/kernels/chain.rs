@@ -50,6 +50,15 @@ pub(crate) struct Beside {
     pub is_scalar: bool,
 }
 
+/// What a kernel's elements go through behind its epilogue.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Outputs<'a> {
+    /// On the way to the target.
+    pub then: &'a [Op],
+    /// On the way to each target beside it.
+    pub also: &'a [Vec<Op>],
+}
+
 /// A statement of `chain` in `shaders/lib/chain.wgsl`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -70,6 +79,8 @@ pub(super) enum Line {
 pub(super) struct Writer {
     numbers: Vec<f32>,
     parameters: usize,
+    /// The bindings of targets beside the first.
+    targets: Vec<u32>,
 }
 
 impl Writer {
@@ -94,9 +105,20 @@ impl Writer {
         ops.iter().map(|op| self.line(op)).collect()
     }
 
-    /// What a kernel makes of its target for a second one, as the templates see it.
-    pub(super) fn also(&mut self, ops: Option<&[Op]>) -> Value {
-        ops.map_or(Value::from(()), |ops| context! { lines => self.lines(ops), binding => binding::ALSO })
+    /// The bindings of targets beside the first.
+    pub(super) fn targets(&self) -> &[u32] {
+        &self.targets
+    }
+
+    /// What a kernel of so many operands makes of its elements, as the templates see it.
+    pub(super) fn outputs(&mut self, outputs: Outputs<'_>, operands: usize) -> Value {
+        let mut also = Vec::new();
+        for ops in outputs.also {
+            let binding = binding::OPERANDS + (operands + also.len()) as u32;
+            self.targets.push(binding);
+            also.push(context! { lines => self.lines(ops), binding });
+        }
+        context! { also, then => self.lines(outputs.then) }
     }
 
     fn line(&mut self, op: &Op) -> Line {

@@ -2,7 +2,7 @@
 
 use minijinja::{Value, context};
 
-use super::chain::{Beside, Op, Writer};
+use super::chain::{Beside, Op, Outputs, Writer};
 use super::kernel::{Access, Dispatch, Grid, Kernel, binding, operand_texts};
 use super::lattice::Lattice;
 use super::product::{Addend, Direction, coefficients, part_in_tile, source_in_tile};
@@ -41,8 +41,7 @@ pub(crate) struct Convolve<'a> {
     /// Whether no two terms of a sum have different signs.
     pub of_one_sign: bool,
     pub epilogue: &'a [Op],
-    /// What goes on from there to a second target.
-    pub also: Option<&'a [Op]>,
+    pub outputs: Outputs<'a>,
     pub operands: &'a [Beside],
     pub places: &'a [Place],
 }
@@ -108,7 +107,7 @@ impl Convolve<'_> {
             },
             added => Addend::told(self.addend, &mut writer, &mut step, self.tile, self.direction),
             epilogue => writer.lines(self.epilogue),
-            also => writer.also(self.also),
+            outputs => writer.outputs(self.outputs, self.operands.len()),
             operands => operand_texts(self.operands, |_| aligned),
             parameters => writer.has_parameters(),
             aligned,
@@ -121,7 +120,6 @@ impl Convolve<'_> {
             (binding::TABLE, Access::Read),
         ];
         bound.extend(self.addend.map(|_| (binding::ADDEND, Access::Read)));
-        bound.extend(self.also.map(|_| (binding::ALSO, Access::Write)));
         let label = if backward { "convolve backward" } else { "convolve forward" };
         writer.fill(&mut step)?;
         step.place(self.places);

@@ -2,7 +2,7 @@
 
 use minijinja::context;
 
-use super::chain::{Beside, Op, Operand, Writer};
+use super::chain::{Beside, Op, Operand, Outputs, Writer};
 use super::kernel::{Access, Dispatch, Grid, Kernel, binding, operand_texts};
 use super::step::{Place, Step};
 use crate::error::Result;
@@ -67,8 +67,7 @@ pub(crate) struct Elementwise<'a> {
     /// K, where the target has a row a sample and target; 1 where it has one a sample.
     pub targets: usize,
     pub epilogue: &'a [Op],
-    /// What goes on from there to a second target.
-    pub also: Option<&'a [Op]>,
+    pub outputs: Outputs<'a>,
     pub operands: &'a [Beside],
     pub places: &'a [Place],
 }
@@ -86,7 +85,6 @@ impl Elementwise<'_> {
         let source = (binding::SOURCE, Access::Read);
         let table = (binding::TABLE, Access::Read);
         let mut bound = vec![(binding::TARGET, Access::Write)];
-        bound.extend(self.also.map(|_| (binding::ALSO, Access::Write)));
         let mut columns = self.width;
         let (label, work, geometry) = match self.source {
             Move::Copy(_) => ("elementwise", "copy", [[0; 4]; 2]),
@@ -129,7 +127,7 @@ impl Elementwise<'_> {
             quads => matches!(self.source, Move::Along { after, .. } if after.is_multiple_of(4)),
             through => writer.read(self.activation, self.part, "x"),
             epilogue => writer.lines(self.epilogue),
-            also => writer.also(self.also),
+            outputs => writer.outputs(self.outputs, self.operands.len()),
             operands => operand_texts(self.operands, |_| aligned),
             parameters => writer.has_parameters(),
             aligned => aligned && work != "scatter",

@@ -86,9 +86,8 @@ pub(crate) mod binding {
     pub(crate) const GIVEN: u32 = 7;
     /// The rows of the second of two products that are summed.
     pub(crate) const ADDEND: u32 = 8;
-    /// The second target.
-    pub(crate) const ALSO: u32 = 9;
-    pub(crate) const OPERANDS: u32 = 10;
+    /// Operands, then the targets beside the first.
+    pub(crate) const OPERANDS: u32 = 9;
 }
 
 /// An operand as the templates see it.
@@ -130,6 +129,7 @@ impl Kernel {
         bindings.extend(bound);
         bindings.extend(writer.has_parameters().then_some((binding::PARAMETERS, Access::Read)));
         bindings.extend((0..operands as u32).map(|index| (binding::OPERANDS + index, Access::Read)));
+        bindings.extend(writer.targets().iter().map(|&target| (target, Access::Write)));
         let rendered = templates().get_template(template).and_then(|template| template.render(context));
         let text = rendered.map_err(|error| Error::internal(format!("{template} does not render: {error:#}")))?;
         Ok(Kernel { label, text, bindings })

@@ -1,6 +1,6 @@
 //! The epsilon rule backward through a dense layer, on buffers of the caller.
 
-use super::chain::{Beside, Op, Operand, Slot};
+use super::chain::{Beside, Op, Operand, Outputs, Slot};
 use super::device_kind::DeviceKind;
 use super::kernel::binding;
 use super::linear::{Linear, check, check_extents, part_of, read, row};
@@ -122,7 +122,7 @@ impl LinearEpsilon {
             of_one_sign: false,
             prologue: &prologue,
             epilogue: &epilogue,
-            also: None,
+            outputs: Outputs::default(),
             operands: if shape.input == InputPart::One { &[beside] } else { &[beside, beside] },
             before: 1,
             places: &[],

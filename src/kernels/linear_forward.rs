@@ -1,6 +1,6 @@
 //! Z = X Wᵀ + b on buffers of the caller.
 
-use super::chain::{Columns, Op, Repeat};
+use super::chain::{Columns, Op, Outputs, Repeat};
 use super::device_kind::DeviceKind;
 use super::kernel::binding;
 use super::linear::{Linear, check, check_extents, part_of, row};
@@ -100,7 +100,7 @@ impl LinearForward {
             of_one_sign: false,
             prologue: &[],
             epilogue: &epilogue,
-            also: None,
+            outputs: Outputs::default(),
             operands: &[],
             before: 0,
             places: &[Place { offset: 0, period: shape.outputs as u32 }],

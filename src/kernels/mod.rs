@@ -91,7 +91,7 @@ pub use linear_forward::{ForwardBuffers, ForwardShape, LinearForward, linear_for
 pub use product::Direction;
 pub use tile::{Tile, Tiling};
 
-pub(crate) use chain::{Beside, Columns, Op, Operand, Repeat, Slot};
+pub(crate) use chain::{Beside, Columns, Op, Operand, Outputs, Repeat, Slot};
 pub(crate) use convolve::Convolve;
 pub(crate) use elementwise::{Elementwise, Move, Strips};
 pub(crate) use kernel::{Access, Dispatch, Grid, Kernel, binding, texts};

@@ -3,7 +3,7 @@
 use minijinja::{Value, context};
 use serde::{Deserialize, Serialize};
 
-use super::chain::{Beside, Op, Writer};
+use super::chain::{Beside, Op, Outputs, Writer};
 use super::kernel::{Access, Dispatch, Grid, Kernel, binding, operand_texts};
 use super::step::{Place, Step};
 use super::tile::{Tile, slice};
@@ -117,8 +117,7 @@ pub(crate) struct Product<'a> {
     pub of_one_sign: bool,
     pub prologue: &'a [Op],
     pub epilogue: &'a [Op],
-    /// What goes on from there to a second target.
-    pub also: Option<&'a [Op]>,
+    pub outputs: Outputs<'a>,
     /// Operands of both chains; the first `before` are the prologue's.
     pub operands: &'a [Beside],
     pub before: usize,
@@ -176,7 +175,7 @@ impl Product<'_> {
             added => Addend::told(self.addend, &mut writer, &mut step, self.tile, self.direction),
             prologue => writer.lines(self.prologue),
             epilogue => writer.lines(self.epilogue),
-            also => writer.also(self.also),
+            outputs => writer.outputs(self.outputs, self.operands.len()),
             operands => operand_texts(self.operands, |index| if index < self.before { source_aligned } else { aligned }),
             parameters => writer.has_parameters(),
             aligned,
@@ -185,7 +184,6 @@ impl Product<'_> {
         let mut bound =
             vec![(binding::WEIGHT, Access::Read), (binding::TARGET, Access::Write), (binding::SOURCE, Access::Read)];
         bound.extend(self.addend.map(|_| (binding::ADDEND, Access::Read)));
-        bound.extend(self.also.map(|_| (binding::ALSO, Access::Write)));
         let label = match self.direction {
             Direction::Forward => "linear forward",
             Direction::Backward => "linear backward",

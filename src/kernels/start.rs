@@ -2,7 +2,7 @@
 
 use minijinja::context;
 
-use super::chain::{Beside, Op, Writer};
+use super::chain::{Beside, Op, Outputs, Writer};
 use super::kernel::{Access, Dispatch, Grid, Kernel, binding, operand_texts};
 use super::step::{Place, Step};
 use crate::error::Result;
@@ -49,7 +49,7 @@ impl Start<'_> {
             parts => false,
             lattice => false,
             epilogue => writer.lines(self.epilogue),
-            also => false,
+            outputs => writer.outputs(Outputs::default(), self.operands.len()),
             operands => operand_texts(self.operands, |_| aligned),
             parameters => writer.has_parameters(),
             aligned,

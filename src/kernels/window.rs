@@ -2,7 +2,7 @@
 
 use minijinja::context;
 
-use super::chain::{Beside, Op, Writer};
+use super::chain::{Beside, Op, Outputs, Writer};
 use super::kernel::{Access, Dispatch, Grid, Kernel, binding, operand_texts};
 use super::lattice::Lattice;
 use super::product::{coefficients, part_text};
@@ -45,8 +45,7 @@ pub(crate) struct Windowed<'a> {
     pub activation: Option<Activation>,
     pub part: InputPart,
     pub epilogue: &'a [Op],
-    /// What goes on from there to a second target.
-    pub also: Option<&'a [Op]>,
+    pub outputs: Outputs<'a>,
     pub operands: &'a [Beside],
     pub places: &'a [Place],
 }
@@ -80,7 +79,7 @@ impl Windowed<'_> {
             of_sample => self.work == WindowWork::Unpool { of_sample: true },
             source => context! { through => writer.read(self.activation, self.part, "x") },
             epilogue => writer.lines(self.epilogue),
-            also => writer.also(self.also),
+            outputs => writer.outputs(self.outputs, self.operands.len()),
             operands => operand_texts(self.operands, |_| aligned),
             parameters => writer.has_parameters(),
             aligned,
@@ -90,7 +89,6 @@ impl Windowed<'_> {
         if weight.is_some() || matches!(self.work, WindowWork::Unpool { .. }) {
             bound.push((binding::WEIGHT, Access::Read));
         }
-        bound.extend(self.also.map(|_| (binding::ALSO, Access::Write)));
         let (positive, negative) = coefficients(weight.unwrap_or(WeightPart::WHOLE));
         let rows = pixels * self.targets;
         let mut step = Step {

@@ -123,13 +123,9 @@ mod tests {
             width,
             role: Role::Scratch,
         };
-        let step = |index: usize| Step {
-            layer: None,
-            work: Work::Elementwise,
-            source: index.checked_sub(1).map(|from| Operand::whole(BufferId(from))),
-            chain: Vec::new(),
-            target: BufferId(index),
-            also: None,
+        let step = |index: usize| {
+            let source = index.checked_sub(1).map(|from| Operand::whole(BufferId(from)));
+            Step::new(None, Work::Elementwise, source, Vec::new(), BufferId(index))
         };
         (widths.iter().enumerate().map(buffer).collect(), (0..widths.len()).map(step).collect())
     }

@@ -1,7 +1,8 @@
 //! Fusion: an elementwise step joins the step that makes what it reads.
 //!
-//! If nobody else reads that, it is not stored: the chain of the step that makes it goes on. If others do, the step writes both,
-//! what they read and what the elementwise step makes of it, which spares reading it once.
+//! If nobody else reads that, it is not stored: the chain of the step that makes it goes on. If others do, the step writes all,
+//! what they read and what elementwise steps make of it, which spares reading it; and where only such steps read it, it is not
+//! stored either.
 
 use super::{Also, Buffer, BufferId, Denominator, Op, Operand, Role, Step, Work};
 use crate::rules::{InputPart, Stabilizer};
@@ -88,10 +89,23 @@ pub(super) fn follow(
         match joined(steps, position, may_join, maker) {
             None => position += 1,
             Some((maker, chain)) => {
-                steps[maker].also = Some(Also { chain, target: steps[position].target });
+                let target = steps[position].target;
+                steps[maker].also.push(Also { chain, target });
                 steps.remove(position);
                 *forward -= usize::from(position < *forward);
             }
+        }
+    }
+}
+
+/// Steps whose own target nobody reads, now that all that is made of it is made beside it, keep it no longer: the last of what is made
+/// of it becomes their target.
+pub(super) fn settle(buffers: &[Buffer], steps: &mut [Step], logits: BufferId) {
+    let read: Vec<BufferId> = steps.iter().flat_map(Step::reads).chain([logits]).collect();
+    let is_left = |step: &Step| buffers[step.target.index()].role == Role::Scratch && !read.contains(&step.target);
+    for step in steps.iter_mut().filter(|step| is_left(step)) {
+        if let Some(Also { chain, target }) = step.also.pop() {
+            (step.then, step.target) = (chain, target);
         }
     }
 }
@@ -141,7 +155,9 @@ impl View {
 
 /// The ways to see an elementwise step: from its source on; from what it adds to that; from what it divides that by.
 fn views(step: &Step) -> Vec<View> {
-    let (Work::Elementwise, Some(source), None) = (&step.work, step.source, &step.also) else { return Vec::new() };
+    let (Work::Elementwise, Some(source), []) = (&step.work, step.source, step.also.as_slice()) else {
+        return Vec::new();
+    };
     let mut views = vec![View { is_plain: true, ..View::new(source, step.chain.iter().copied()) }];
     if let [Op::Add { operand, factor: 1.0 }, rest @ ..] = step.chain.as_slice() {
         let added = Op::Add { operand: source, factor: 1.0 };
@@ -219,9 +235,9 @@ fn sole_writer(steps: &[Step], buffer: BufferId) -> Option<usize> {
     (writers.next().is_none() && steps[first].target == buffer).then_some(first)
 }
 
-/// Whether a step may write a second target.
+/// Whether a step may write other targets beside its own.
 fn may_go_on(step: &Step) -> bool {
-    step.also.is_none() && writes_whole_rows(&step.work) && !matches!(step.work, Work::Start | Work::Winners)
+    writes_whole_rows(&step.work) && !matches!(step.work, Work::Start | Work::Winners)
 }
 
 fn writes_whole_rows(work: &Work) -> bool {

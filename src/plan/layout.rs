@@ -124,7 +124,7 @@ impl Builder<'_> {
         let name = format!("{}, {}", self.network.value(value).name, words(layout));
         let target = self.buffer(name, Rows::Sample, shape.count(), Role::Scratch);
         let work = self.door(value, layout);
-        self.steps.push(super::Step { layer: None, work, source: Some(read), chain: Vec::new(), target, also: None });
+        self.steps.push(super::Step::new(None, work, Some(read), Vec::new(), target));
         let door = Operand::whole(target);
         self.doors[value.index()] = Some(door);
         door
@@ -137,7 +137,7 @@ impl Builder<'_> {
         }
         let target = self.relevance_buffer(value, self.buffers[relevance.index()].rows);
         let (work, source) = (self.door(value, to), Some(Operand::whole(relevance)));
-        self.steps.push(super::Step { layer: None, work, source, chain: Vec::new(), target, also: None });
+        self.steps.push(super::Step::new(None, work, source, Vec::new(), target));
         target
     }
 

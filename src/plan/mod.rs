@@ -181,6 +181,7 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
         fuse::follow(&buffers, &mut steps, &mut forward, &may_join);
     }
     split::split(&mut buffers, &mut steps, &mut forward, target.operands);
+    fuse::settle(&buffers, &mut steps, logits);
     let placements = Placements::new(&buffers, &steps, logits, ask.targets);
     let chunk = placements.samples_within(&buffers, ask.targets, target)?;
     let masks = ask.masks.clone();
@@ -276,7 +277,7 @@ impl<'a> Builder<'a> {
     }
 
     fn step(&mut self, layer: LayerId, work: Work, source: Operand, chain: Vec<Op>, target: BufferId) {
-        self.steps.push(Step { layer: Some(layer), work, source: Some(source), chain, target, also: None });
+        self.steps.push(Step::new(Some(layer), work, Some(source), chain, target));
     }
 
     /// How a computed value is read.

@@ -46,7 +46,7 @@ fn added_product(network: &Network, buffers: &[Buffer], steps: &[Step], position
         _ => Work::Convolve { direction, weight, addend },
     };
     let (source, chain) = (Some(first.source), rest.to_vec());
-    Some((maker, Step { layer: step.layer, work, source, chain, target: step.target, also: None }))
+    Some((maker, Step::new(step.layer, work, source, chain, step.target)))
 }
 
 /// A product that may be one of a pair, with the factor that its chain begins with in its weight.

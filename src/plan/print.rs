@@ -51,8 +51,16 @@ impl Plan {
         };
         let chain = |ops: &[Op]| ops.iter().map(|op| self.op(op)).collect::<String>();
         let name = |buffer: BufferId| self.buffers[buffer.index()].name.as_str();
-        let also = step.also.as_ref().map(|also| format!("; {} = that{}", name(also.target), chain(&also.chain)));
-        format!("{} = {work}{}{}", name(step.target), chain(&step.chain), also.unwrap_or_default())
+        if step.then.is_empty() && step.also.is_empty() {
+            return format!("{} = {work}{}", name(step.target), chain(&step.chain));
+        }
+        let targets = step.also.iter().map(|also| (also.target, &also.chain));
+        let targets =
+            targets.map(|(target, ops)| format!("; {} = that{}", name(target), chain(ops))).collect::<String>();
+        if step.then.is_empty() {
+            return format!("{} = {work}{}{targets}", name(step.target), chain(&step.chain));
+        }
+        format!("{} = ({work}{}){}{targets}", name(step.target), chain(&step.chain), chain(&step.then))
     }
 
     fn operand(&self, operand: &Operand) -> String {

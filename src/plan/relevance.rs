@@ -53,7 +53,7 @@ impl Builder<'_> {
         let output = self.network.output();
         let target = self.relevance_buffer(output, self.known.rows(output));
         let source = self.logits.map(Operand::whole);
-        self.steps.push(Step { layer: None, work: Work::Start, source, chain: Vec::new(), target, also: None });
+        self.steps.push(Step::new(None, Work::Start, source, Vec::new(), target));
         target
     }
 
@@ -111,7 +111,7 @@ impl Builder<'_> {
             Some((last, others)) => (None, [last].into_iter().chain(others).map(add).collect::<Vec<Op>>()),
         };
         ops.extend(chain);
-        self.steps.push(Step { layer, work: Work::Elementwise, source, chain: ops, target, also: None });
+        self.steps.push(Step::new(layer, Work::Elementwise, source, ops, target));
         target
     }
 }

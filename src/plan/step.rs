@@ -213,16 +213,18 @@ pub enum Work {
     Measure(Measure),
 }
 
-/// What a step makes of the elements that it writes, while it has them: `chain`, written to a second target.
+/// What a step makes of its elements, while it has them: `chain` goes on from what the step's chain came to, to a target beside the
+/// step's own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Also {
-    /// What happens to each element of the step's target.
+    /// What happens to each element on its way to that target.
     pub chain: Vec<Op>,
     /// What is written; its rows are those of the step's target.
     pub target: BufferId,
 }
 
-/// One step: `work` on `source`, then `chain`, written to `target`.
+/// One step: `work` on `source`, then `chain`. What that comes to goes on to every target: through `then` to `target`, and through a
+/// chain of its own to each of `also`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
     /// The layer that the step serves; none for the start and for the relevance of inputs.
@@ -231,15 +233,28 @@ pub struct Step {
     pub work: Work,
     /// What is read.
     pub source: Option<Operand>,
-    /// What happens to each element on its way to the target.
+    /// What happens to each element on its way to every target.
     pub chain: Vec<Op>,
+    /// What happens to it then on its way to `target` alone.
+    pub then: Vec<Op>,
     /// What is written.
     pub target: BufferId,
-    /// What is made of that beside.
-    pub also: Option<Also>,
+    /// What else is.
+    pub also: Vec<Also>,
 }
 
 impl Step {
+    /// A step with one target.
+    pub(super) fn new(
+        layer: Option<LayerId>,
+        work: Work,
+        source: Option<Operand>,
+        chain: Vec<Op>,
+        target: BufferId,
+    ) -> Self {
+        Step { layer, work, source, chain, then: Vec::new(), target, also: Vec::new() }
+    }
+
     /// The buffers that the step writes.
     pub fn writes(&self) -> impl Iterator<Item = BufferId> + '_ {
         [self.target].into_iter().chain(self.also.iter().map(|also| also.target))
@@ -247,7 +262,7 @@ impl Step {
 
     /// The operations of the step's chains.
     pub fn ops(&self) -> impl Iterator<Item = &Op> {
-        self.chain.iter().chain(self.also.iter().flat_map(|also| &also.chain))
+        self.chain.iter().chain(self.also.iter().flat_map(|also| &also.chain)).chain(&self.then)
     }
 
     /// The products that the step sums: what is read, and through which part of the weight. Other work has none.

@@ -35,7 +35,10 @@ fn a_plain_mlp_moves_hardly_more_bytes_than_the_least() {
 fn assert_fact_pays(network: Network, composite: &Composite, off: Facts) {
     let with = plan_of(&network, composite, &Ask::default());
     let without = plan_of(&network, composite, &Ask { facts: off, ..Ask::default() });
-    let work = |plan: &plan::Plan| (plan.cost(&network, 1).operations, plan.steps.len());
+    let work = |plan: &plan::Plan| {
+        let cost = plan.cost(&network, 1);
+        (cost.operations, plan.steps.len(), cost.bytes)
+    };
     assert!(work(&with) < work(&without), "with:\n{}without:\n{}", with.describe(&network), without.describe(&network));
     let network = Arc::new(network);
     let data = inputs(&network, 8, 10);
@@ -68,7 +71,7 @@ fn each_fact_removes_work_and_keeps_the_result() {
 fn a_residual_block_stores_no_denominator_that_one_quotient_reads() {
     let network = residual_convnet(20);
     let composite = Composite::preset("epsilon-plus").unwrap();
-    let goes_on = |plan: &plan::Plan| plan.steps.iter().filter(|step| step.also.is_some()).count();
+    let goes_on = |plan: &plan::Plan| plan.steps.iter().filter(|step| !step.also.is_empty()).count();
     let divides = |plan: &plan::Plan| {
         plan.steps.iter().flat_map(Step::ops).filter(|op| matches!(op, plan::Op::DivideInto { .. })).count()
     };
@@ -80,6 +83,26 @@ fn a_residual_block_stores_no_denominator_that_one_quotient_reads() {
     // A denominator has a row a sample, and its quotients a row a target.
     let several = plan_of(&network, &composite, &Ask { targets: 3, ..Ask::default() });
     assert_eq!(divides(&several), 0, "{}", several.describe(&network));
+}
+
+#[test]
+fn what_two_quotients_alone_read_is_stored_by_no_step() {
+    let network = residual_convnet(20);
+    let composite = Composite::preset("epsilon-alpha2-beta1").unwrap();
+    let plan = plan_of(&network, &composite, &Ask::default());
+    // Each group's quotient is made where its relevance is. Where blocks meet, others read that too, and it stays.
+    let relevance = &plan.steps[plan.forward..];
+    let elementwise = relevance.iter().filter(|step| step.work == plan::Work::Elementwise).count();
+    let (gone, kept) = (
+        relevance.iter().filter(|step| !step.then.is_empty() && step.also.len() == 1).count(),
+        relevance.iter().filter(|step| step.then.is_empty() && step.also.len() > 1).count(),
+    );
+    assert!(elementwise == 0 && gone > 2 && kept > 0, "{elementwise}, {gone}, {kept}: {}", plan.describe(&network));
+    let read = |buffer| plan.steps.iter().any(|step| step.reads().any(|read| read == buffer));
+    let is_result = |buffer| plan.results.iter().any(|(_, result)| *result == buffer);
+    for written in relevance.iter().flat_map(plan::Step::writes) {
+        assert!(read(written) || is_result(written), "{}", plan.describe(&network));
+    }
 }
 
 #[test]
