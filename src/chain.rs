@@ -60,6 +60,8 @@ pub enum Op<B, P> {
     },
     /// v ← v · operand.
     Multiply(Operand<B>),
+    /// v ← v · (b + c).
+    MultiplySum([B; 2]),
     /// v ← v · f′(z).
     MultiplyDerivative {
         /// f.
@@ -109,6 +111,7 @@ impl<B: Copy, P: Copy> Op<B, P> {
                 (None, None)
             }
             Op::Add { operand, .. } | Op::Multiply(operand) => (Some(operand.buffer), None),
+            Op::MultiplySum([one, other]) => (Some(*one), Some(*other)),
             Op::MultiplyDerivative { at, .. } => (Some(at.buffer), None),
             Op::DivideInto { numerator, .. } => (Some(numerator.buffer), None),
             Op::Mask { by, .. } => (Some(by.buffer), None),
@@ -133,6 +136,7 @@ impl<B: Copy, P: Copy> Op<B, P> {
             | Op::Part(_)
             | Op::Add { .. }
             | Op::Multiply(_)
+            | Op::MultiplySum(_)
             | Op::MultiplyDerivative { .. }
             | Op::DivideInto { .. }
             | Op::Mask { .. } => None,

@@ -42,6 +42,7 @@ impl Chain<'_> {
                     self.with(operand, row, from, v, move |v: f32, x: f32| v + factor * x);
                 }
                 Op::Multiply(operand) => self.with(operand, row, from, v, |v: f32, x: f32| v * x),
+                Op::MultiplySum([one, other]) => self.multiply_sum([*one, *other], row, from, v),
                 Op::MultiplyDerivative { activation, at } => self.multiply_derivative(*activation, at, row, from, v),
                 Op::Mask { by, mask } => match mask {
                     Mask::Everywhere => {}
@@ -66,6 +67,17 @@ impl Chain<'_> {
                     });
                 }
             }
+        }
+    }
+
+    fn multiply_sum(&self, of: [BufferId; 2], row: usize, from: usize, v: &mut [f32]) {
+        let [one, other] = of.map(|buffer| self.beside(buffer, row, from, v.len()));
+        let mut sums = [0.0; SLOPES];
+        for ((v, one), other) in v.chunks_mut(SLOPES).zip(one.chunks(SLOPES)).zip(other.chunks(SLOPES)) {
+            let sums = &mut sums[..v.len()];
+            sums.copy_from_slice(one);
+            zip(sums, other, |one: f32, other: f32| one + other);
+            zip(v, sums, |v: f32, sum: f32| v * sum);
         }
     }
 
@@ -173,7 +185,7 @@ impl Chain<'_> {
 
 /// Elements that one operation after another is applied to: with what stands beside them, they stay in the first-level cache.
 const STRETCH: usize = 2048;
-/// Derivatives that are computed at a time.
+/// Derivatives and sums that are computed at a time.
 const SLOPES: usize = 256;
 /// Elements that loops over two arrays take at a time.
 const BLOCK: usize = 32;

@@ -90,6 +90,7 @@ impl<'a> Bindings<'a> {
             plan::Op::Part(part) => Op::Part(part),
             plan::Op::Add { operand, factor } => Op::Add { operand: self.operand(&operand), factor },
             plan::Op::Multiply(operand) => Op::Multiply(self.operand(&operand)),
+            plan::Op::MultiplySum([one, other]) => Op::MultiplySum([self.slot(one, false), self.slot(other, false)]),
             plan::Op::MultiplyDerivative { activation, at } => {
                 Op::MultiplyDerivative { activation, at: self.operand(&at) }
             }

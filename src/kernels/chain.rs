@@ -133,6 +133,9 @@ impl Writer {
                 Line::AddScaled { value: self.operand(&operand), factor: self.number(factor) }
             }
             Op::Multiply(operand) => Line::Multiply { value: self.operand(&operand) },
+            Op::MultiplySum([Slot(one), Slot(other)]) => {
+                Line::Multiply { value: format!("(operand_{one}(at) + operand_{other}(at))") }
+            }
             Op::MultiplyDerivative { activation, at } => {
                 let z = self.operand(&at);
                 Line::Multiply { value: self.call(activation, "_slope", &z) }

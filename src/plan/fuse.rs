@@ -62,7 +62,7 @@ pub(super) fn fuse(
     while position < steps.len() {
         match joined(steps, position, may_join, |view| maker_to_join(buffers, steps, position, view)) {
             None => position += 1,
-            Some((maker, chain)) => {
+            Some((maker, (_, chain))) => {
                 // The maker moves to the later place, where everything that either chain reads is there.
                 let mut joined = steps[maker].clone();
                 joined.chain.extend(chain);
@@ -88,8 +88,11 @@ pub(super) fn follow(
         let maker = |view: &View| maker_to_follow(buffers, steps, (position, *forward), view);
         match joined(steps, position, may_join, maker) {
             None => position += 1,
-            Some((maker, chain)) => {
+            Some((maker, (from, chain))) => {
                 let target = steps[position].target;
+                // What goes on from another target does what makes that again.
+                let again = steps[maker].also.iter().find(|also| also.target == from);
+                let chain = again.into_iter().flat_map(|also| also.chain.clone()).chain(chain).collect();
                 steps[maker].also.push(Also { chain, target });
                 steps.remove(position);
                 *forward -= usize::from(position < *forward);
@@ -110,16 +113,16 @@ pub(super) fn settle(buffers: &[Buffer], steps: &mut [Step], logits: BufferId) {
     }
 }
 
-/// The step that the one at `position` joins, and the chain with which that goes on.
+/// The step that the one at `position` joins, from which buffer it goes on there, and by which chain.
 fn joined(
     steps: &[Step],
     position: usize,
     may_join: &dyn Fn(&Step) -> bool,
     maker: impl Fn(&View) -> Option<usize>,
-) -> Option<(usize, Vec<Op>)> {
+) -> Option<(usize, (BufferId, Vec<Op>))> {
     views(&steps[position]).into_iter().find_map(|view| {
         let maker = maker(&view)?;
-        (view.is_plain || may_join(&steps[maker])).then_some((maker, view.chain))
+        (view.is_plain || may_join(&steps[maker])).then_some((maker, (view.from, view.chain)))
     })
 }
 
@@ -178,9 +181,12 @@ fn views(step: &Step) -> Vec<View> {
 /// Whether an operation multiplies by what does not depend on v, so that it and a division may change places.
 fn is_factor(op: &Op) -> bool {
     match op {
-        Op::Scale(_) | Op::MultiplyParameter(_) | Op::Multiply(_) | Op::MultiplyDerivative { .. } | Op::Mask { .. } => {
-            true
-        }
+        Op::Scale(_)
+        | Op::MultiplyParameter(_)
+        | Op::Multiply(_)
+        | Op::MultiplySum(_)
+        | Op::MultiplyDerivative { .. }
+        | Op::Mask { .. } => true,
         Op::AddParameter(_)
         | Op::Activate(_)
         | Op::Part(_)
@@ -225,14 +231,15 @@ pub(super) fn maker_for_one_reader(steps: &[Step], buffer: BufferId) -> Option<u
     if readers.next().is_none() || readers.next().is_some() {
         return None;
     }
-    sole_writer(steps, buffer).filter(|&writer| writes_whole_rows(&steps[writer].work))
+    sole_writer(steps, buffer)
+        .filter(|&writer| writes_whole_rows(&steps[writer].work) && steps[writer].target == buffer)
 }
 
-/// The step whose target a buffer is, if no other writes it.
+/// The step that writes a buffer, if no other does.
 fn sole_writer(steps: &[Step], buffer: BufferId) -> Option<usize> {
     let mut writers = (0..steps.len()).filter(|&index| steps[index].writes().any(|written| written == buffer));
     let first = writers.next()?;
-    (writers.next().is_none() && steps[first].target == buffer).then_some(first)
+    writers.next().is_none().then_some(first)
 }
 
 /// Whether a step may write other targets beside its own.

@@ -19,6 +19,7 @@ mod print;
 mod relevance;
 mod split;
 mod step;
+mod sums;
 mod terms;
 
 use crate::composite::Assignment;
@@ -179,6 +180,7 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     if ask.facts.follow {
         let buffers = fuse::Buffers { known: &buffers, targets: ask.targets };
         fuse::follow(&buffers, &mut steps, &mut forward, &may_join);
+        sums::add_up_again(buffers.known, &mut steps, logits);
     }
     split::split(&mut buffers, &mut steps, &mut forward, target.operands);
     fuse::settle(&buffers, &mut steps, logits);

@@ -83,6 +83,10 @@ impl Plan {
             Op::Add { operand, factor } if *factor == 1.0 => format!(" + {}", self.operand(operand)),
             Op::Add { operand, factor } => format!(" + {factor}·{}", self.operand(operand)),
             Op::Multiply(operand) => format!(" ⊙ {}", self.operand(operand)),
+            Op::MultiplySum(parts) => {
+                let [one, other] = parts.map(|part| self.operand(&Operand::whole(part)));
+                format!(" ⊙ ({one} + {other})")
+            }
             Op::MultiplyDerivative { activation, at } => format!(" ⊙ {}′({})", activation.name(), self.operand(at)),
             Op::Mask { by, mask: Mask::Negative } => format!(" where {} < 0", self.operand(by)),
             Op::Mask { by, .. } => format!(" where {} > 0", self.operand(by)),

@@ -52,7 +52,7 @@ fn numbers(op: &Op) -> usize {
     // What reading keeps an element within, or the numbers of an activation.
     const OPERAND: usize = 2;
     match op {
-        Op::Part(_) => 0,
+        Op::Part(_) | Op::MultiplySum(_) => 0,
         Op::Scale(_) => 1,
         Op::AddParameter(_) | Op::MultiplyParameter(_) | Op::Divide { .. } | Op::MultiplyDamping { .. } => PARAMETER,
         Op::Activate(_) | Op::Multiply(_) => OPERAND,

@@ -265,6 +265,11 @@ impl Step {
         self.chain.iter().chain(self.also.iter().flat_map(|also| &also.chain)).chain(&self.then)
     }
 
+    /// The same, to change them.
+    pub(super) fn ops_mut(&mut self) -> impl Iterator<Item = &mut Op> {
+        self.chain.iter_mut().chain(self.also.iter_mut().flat_map(|also| &mut also.chain)).chain(&mut self.then)
+    }
+
     /// The products that the step sums: what is read, and through which part of the weight. Other work has none.
     pub fn products(&self) -> impl Iterator<Item = (Operand, WeightPart)> + '_ {
         let (weight, addend) = match self.work {
