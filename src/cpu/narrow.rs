@@ -2,14 +2,16 @@
 //!
 //! Columns of a product for each tap would fill a panel badly, so all taps' columns stand side by side: one product
 //! gives what each source adds to each of its targets. Taps along the innermost axis reach targets side by side, so a
-//! source adds whole runs of them; every target takes its sums in the order of the sources.
+//! source adds whole runs of them. Sources follow one another whose runs lie apart: a sum that is read while it is still
+//! being written, and not as it was written, has to wait. Where lines of sources are cut, and so the order in which a target
+//! takes its sums, depends on nothing but their length.
 
 use std::ops::Range;
 
 use super::chain::{self, Chain};
 use super::convolve::Convolution;
 use super::gemm::{self, PackedWeight, Slice};
-use super::lattice::{Lattice, advance, coordinates};
+use super::lattice::{Lattice, coordinates};
 use super::simd::{self, Level, Loop};
 use crate::plan::Operand;
 
@@ -32,6 +34,8 @@ pub(super) struct Spread {
     lines: [Vec<Vec<(usize, usize)>>; 2],
     /// For each source along the innermost axis.
     runs: Vec<Vec<Run>>,
+    /// How far apart sources along the innermost axis are that no run of one overlaps any of the other.
+    apart: usize,
     /// The window's extents along the inner two axes.
     kernel: [usize; 2],
 }
@@ -49,21 +53,34 @@ impl Spread {
     pub(super) fn new(lattice: &Lattice, narrow: &Narrow) -> Self {
         let [outer, middle, inner] = lattice.readers();
         let [_, kernel @ ..] = lattice.kernel;
-        let runs = inner.into_iter().map(|readers| {
-            let mut runs: Vec<Run> = Vec::new();
-            for (target, tap) in readers {
-                let column = if narrow.is_turned { kernel[1] - 1 - tap } else { tap };
-                match runs.last_mut() {
-                    Some(run) if (run.target + run.length, run.column + run.length) == (target, column) => {
-                        run.length += 1;
+        let runs: Vec<Vec<Run>> = inner
+            .into_iter()
+            .map(|readers| {
+                let mut runs: Vec<Run> = Vec::new();
+                for (target, tap) in readers {
+                    let column = if narrow.is_turned { kernel[1] - 1 - tap } else { tap };
+                    match runs.last_mut() {
+                        Some(run) if (run.target + run.length, run.column + run.length) == (target, column) => {
+                            run.length += 1;
+                        }
+                        _ => runs.push(Run { target, column, length: 1 }),
                     }
-                    _ => runs.push(Run { target, column, length: 1 }),
                 }
-            }
-            runs
-        });
-        Spread { runs: runs.collect(), lines: [outer, middle], kernel }
+                runs
+            })
+            .collect();
+        Spread { apart: apart(&runs), runs, lines: [outer, middle], kernel }
     }
+}
+
+/// The least distance of sources whose runs do not overlap.
+fn apart(runs: &[Vec<Run>]) -> usize {
+    let end = |runs: &[Run]| runs.last().map_or(0, |run| run.target + run.length);
+    let overlapping = |(at, of_source): (usize, &Vec<Run>)| {
+        let begins_within = |runs: &&Vec<Run>| runs.first().is_none_or(|run| run.target < end(of_source));
+        runs[at..].iter().take_while(begins_within).count()
+    };
+    runs.iter().enumerate().map(overlapping).max().unwrap_or(1).max(1)
 }
 
 /// How many targets a part of the step makes at most.
@@ -89,14 +106,24 @@ pub(super) fn run(
         let range = at % count..at % count + (to - at);
         targets.fill(0.0);
         let sources = conv.lattice.sources_of(range.clone());
-        for first in sources.clone().step_by(gemm::row_block()) {
-            let sources = first..sources.end.min(first + gemm::row_block());
+        for sources in blocks(sources, conv.lattice.sources[2]) {
             let products = multiply(chain, factors, at / count, conv.channels.source, sources.clone(), room);
             let (range, targets) = (range.clone(), &mut *targets);
             simd::run(Level::widest(), Add { conv, spread, columns, products, sources, range, targets });
         }
         at = to;
     }
+}
+
+/// Cuts whole lines of sources into blocks whose products stay in cache: of several lines, or equal parts of one.
+fn blocks(sources: Range<usize>, line: usize) -> impl Iterator<Item = Range<usize>> {
+    let most = gemm::row_block();
+    let parts = line.div_ceil(most);
+    let (unit, length) = if parts > 1 { (line, line.div_ceil(parts)) } else { (most / line * line, most) };
+    sources.clone().step_by(unit).flat_map(move |first| {
+        let end = sources.end.min(first + unit);
+        (first..end).step_by(length).map(move |first| first..end.min(first + length))
+    })
 }
 
 /// The products of a range of a row's sources, summed over what they are multiplied with.
@@ -145,35 +172,46 @@ impl Loop for Add<'_> {
         let Add { conv, spread, columns, products, sources, range, targets } = self;
         let channels = conv.channels.target;
         let [_, middles, inners] = conv.lattice.targets;
-        let mut at = coordinates(sources.start, conv.lattice.sources);
-        let mut is_new_line = true;
+        let line = conv.lattice.sources[2];
         let mut lines: Vec<(usize, usize)> = Vec::new();
-        for products in products.chunks_exact(columns) {
-            let [outer, middle, inner] = at;
-            if is_new_line {
-                lines.clear();
-                for &(outer, outer_tap) in &spread.lines[0][outer] {
-                    let of_middle = spread.lines[1][middle].iter().map(|&(middle, middle_tap)| {
-                        let column = (outer_tap * spread.kernel[0] + middle_tap) * spread.kernel[1];
-                        ((outer * middles + middle) * inners, column)
-                    });
-                    // Lines of targets that the part does not have are left to their own.
-                    lines.extend(of_middle.filter(|(first, _)| first + inners > range.start && *first < range.end));
-                }
+        let (mut source, mut products) = (sources.start, products);
+        while source < sources.end {
+            let [outer, middle, inner] = coordinates(source, conv.lattice.sources);
+            let of_line = (line - inner).min(sources.end - source);
+            lines.clear();
+            for &(outer, outer_tap) in &spread.lines[0][outer] {
+                let of_middle = spread.lines[1][middle].iter().map(|&(middle, middle_tap)| {
+                    let column = (outer_tap * spread.kernel[0] + middle_tap) * spread.kernel[1];
+                    ((outer * middles + middle) * inners, column)
+                });
+                // Lines of targets that the part does not have are left to their own.
+                lines.extend(of_middle.filter(|(first, _)| first + inners > range.start && *first < range.end));
             }
-            is_new_line = advance(&mut at, conv.lattice.sources);
+            let runs = &spread.runs[inner..inner + of_line];
             for &(first, column) in &lines {
-                for run in &spread.runs[inner] {
-                    let target = first + run.target;
-                    let from = range.start.max(target);
-                    let to = range.end.min(target + run.length);
-                    if from < to {
-                        let targets = &mut targets[(from - range.start) * channels..(to - range.start) * channels];
-                        let products = &products[(column + run.column + from - target) * channels..];
-                        targets.iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
+                for begin in 0..spread.apart.min(of_line) {
+                    for position in (begin..of_line).step_by(spread.apart) {
+                        let products = &products[position * columns + column * channels..];
+                        for run in &runs[position] {
+                            add(first, run, products, channels, &range, targets);
+                        }
                     }
                 }
             }
+            source += of_line;
+            products = &products[of_line * columns..];
         }
+    }
+}
+
+/// Adds the products of a line of the window to the targets of a run that are in `range`; `first` is their line's first one.
+#[inline(always)]
+fn add(first: usize, run: &Run, products: &[f32], channels: usize, range: &Range<usize>, targets: &mut [f32]) {
+    let target = first + run.target;
+    let (from, to) = (range.start.max(target), range.end.min(target + run.length));
+    if from < to {
+        let targets = &mut targets[(from - range.start) * channels..(to - range.start) * channels];
+        let products = &products[(run.column + from - target) * channels..];
+        targets.iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
     }
 }

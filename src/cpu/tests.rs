@@ -175,3 +175,36 @@ fn bits_do_not_depend_on_neighbours_threads_or_chunks() {
         }
     }
 }
+
+/// A first layer whose lines of sources are cut, and whose way back to the image several parts make.
+fn on_a_wide_image() -> Network {
+    let mut numbers = Numbers(5);
+    let mut builder = Network::builder();
+    let x = builder.input("x", [3, 140, 230]);
+    let weight = numbers.tensor(&[9, 3, 5, 7]);
+    let axis = |kernel| WindowAxis { stride: 2, before: kernel / 2, after: kernel / 2, ..WindowAxis::new(kernel) };
+    let window = Window::new(vec![axis(5), axis(7)]).unwrap();
+    let z = builder.conv("conv", x, weight, None, window, 1).unwrap();
+    let a = builder.relu("relu", z).unwrap();
+    let pooled = builder.global_average_pool("average", a).unwrap();
+    let flat = builder.reshape("flat", pooled, [9]).unwrap();
+    let logits = builder.dense("head", flat, numbers.tensor(&[3, 9]), None).unwrap();
+    builder.build(logits).unwrap()
+}
+
+#[test]
+fn the_way_back_to_a_wide_image_agrees_with_the_reference_and_has_the_same_bits_on_any_threads() {
+    let network = Arc::new(on_a_wide_image());
+    let x = samples(&network, 2, 6);
+    for composite in ["epsilon", "epsilon-alpha2-beta1"] {
+        let on = |backend, threads, batch_size| {
+            let options = Options { backend, threads: Some(threads), batch_size, ..Options::default() };
+            explain(&network, composite, options, &x)
+        };
+        let (found, exact) = (on(Backend::Cpu, 1, None), on(Backend::Reference, 2, None));
+        assert_close(found.input(), exact.input(), composite);
+        for (threads, batch_size) in [(1, Some(1)), (2, None), (3, None)] {
+            assert_eq!(on(Backend::Cpu, threads, batch_size).input(), found.input(), "{composite}, {threads} threads");
+        }
+    }
+}
