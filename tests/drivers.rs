@@ -17,18 +17,13 @@ fn loaded() -> BTreeSet<String> {
 #[test]
 fn what_a_driver_leaves_to_a_threads_end_is_there_when_it_ends() {
     let without = loaded();
-    let device = DeviceOptions {
-        adapter: Some(adapters(&DeviceOptions::default()).first().expect("an adapter").to_string()),
-        ..DeviceOptions::default()
-    };
+    let first = adapters(&DeviceOptions::default()).first().expect("an adapter").to_string();
+    let with = loaded();
+    assert!(with.difference(&without).next().is_some(), "a list of adapters loads no driver");
+    let device = DeviceOptions { adapter: Some(first), ..DeviceOptions::default() };
     // As a server might: a thread opens a device, closes it and ends.
-    let with = std::thread::spawn(move || {
-        let gpu = pollster::block_on(Gpu::open(&device)).unwrap();
-        let with = loaded();
-        drop(gpu);
-        assert_eq!(with.difference(&loaded()).collect::<Vec<_>>(), Vec::<&String>::new());
-        with
-    });
-    let with = with.join().unwrap();
-    assert!(with.difference(&without).next().is_some(), "opening a device loaded nothing");
+    let user = std::thread::spawn(move || drop(pollster::block_on(Gpu::open(&device)).unwrap()));
+    user.join().unwrap();
+    // What a driver loads for one device alone may go with that.
+    assert_eq!(with.difference(&loaded()).collect::<Vec<_>>(), Vec::<&String>::new());
 }

@@ -2,9 +2,9 @@
 //!
 //! Columns of a product for each tap would fill a panel badly, so all taps' columns stand side by side: one product
 //! gives what each source adds to each of its targets. Taps along the innermost axis reach targets side by side, so a
-//! source adds whole runs of them. Sources follow one another whose runs lie apart: a sum that is read while it is still
-//! being written, and not as it was written, has to wait. Where lines of sources are cut, and so the order in which a target
-//! takes its sums, depends on nothing but their length.
+//! source adds whole runs of them. Sources follow one another whose runs lie apart: a vector that overlaps one that has just
+//! been written, but is not the same, is read only when that has reached the cache. Where lines of sources are cut, and so the
+//! order in which a target takes its sums, depends on their length and the instruction set alone.
 
 use std::ops::Range;
 

@@ -158,7 +158,9 @@ impl Gpu {
         let rows = rows_a_sample(network) * targets.max(1);
         let limits = &self.device.limits;
         let (chunk_rows, chunk_bytes) = chunk_size(self.device.info.device_type);
-        let storage = limits.max_storage_buffers_per_shader_stage as usize - FIXED_BINDINGS;
+        // The step and the batch are uniforms, which count as buffers too.
+        let buffers = limits.max_buffers_and_acceleration_structures_per_shader_stage.saturating_sub(2);
+        let storage = limits.max_storage_buffers_per_shader_stage.min(buffers) as usize - FIXED_BINDINGS;
         let numbered = limits.max_bindings_per_bind_group as usize - binding::OPERANDS as usize;
         Target {
             budget: budget.unwrap_or(chunk_bytes),

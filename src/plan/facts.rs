@@ -23,7 +23,8 @@ pub struct Facts {
     pub derive: bool,
     /// Elementwise work joins the step before it.
     pub fuse: bool,
-    /// Elementwise work joins the step before it as a second result, where others read the first.
+    /// Elementwise work joins the step before it as another result, where others read the first; a sum that others only multiply by is
+    /// added up again by them.
     pub follow: bool,
     /// A factor that the shares of one value have in common is multiplied once, behind their sum.
     pub factor: bool,

@@ -101,14 +101,25 @@ pub(super) fn follow(
     }
 }
 
-/// Steps whose own target nobody reads, now that all that is made of it is made beside it, keep it no longer: the last of what is made
-/// of it becomes their target.
+/// Takes from steps what they write beside their targets and nobody reads, now that what is made of it is made beside it.
+pub(super) fn forget(buffers: &[Buffer], steps: &mut [Step], logits: BufferId) {
+    let read: Vec<BufferId> = steps.iter().flat_map(Step::reads).chain([logits]).collect();
+    let is_wanted = |also: &Also| buffers[also.target.index()].role != Role::Scratch || read.contains(&also.target);
+    steps.iter_mut().for_each(|step| step.also.retain(is_wanted));
+}
+
+/// Steps whose own target nobody reads, as all that is made of it is made beside it, keep it no longer: the last of what is made of it
+/// becomes their target.
 pub(super) fn settle(buffers: &[Buffer], steps: &mut [Step], logits: BufferId) {
     let read: Vec<BufferId> = steps.iter().flat_map(Step::reads).chain([logits]).collect();
     let is_left = |step: &Step| buffers[step.target.index()].role == Role::Scratch && !read.contains(&step.target);
     for step in steps.iter_mut().filter(|step| is_left(step)) {
-        if let Some(Also { chain, target }) = step.also.pop() {
-            (step.then, step.target) = (chain, target);
+        let Some(Also { chain, target }) = step.also.pop() else { continue };
+        step.target = target;
+        if step.also.is_empty() {
+            step.chain.extend(chain);
+        } else {
+            step.then = chain;
         }
     }
 }
@@ -178,6 +189,11 @@ fn views(step: &Step) -> Vec<View> {
     views
 }
 
+/// Whether an operation may take longer than reading what it makes.
+fn takes_long(op: &Op) -> bool {
+    matches!(op, Op::Activate(_) | Op::MultiplyDerivative { .. })
+}
+
 /// Whether an operation multiplies by what does not depend on v, so that it and a division may change places.
 fn is_factor(op: &Op) -> bool {
     match op {
@@ -215,6 +231,10 @@ fn maker_to_follow(
 ) -> Option<usize> {
     let target = steps[position].target;
     let maker = sole_writer(steps, view.from).filter(|&maker| may_go_on(&steps[maker]))?;
+    let again = steps[maker].also.iter().find(|also| also.target == view.from);
+    if again.is_some_and(|also| also.chain.iter().any(takes_long)) {
+        return None;
+    }
     let is_there = |buffer: BufferId| {
         steps.iter().rposition(|step| step.writes().any(|written| written == buffer)).is_none_or(|last| last < maker)
     };
@@ -262,5 +282,44 @@ fn writes_whole_rows(work: &Work) -> bool {
         | Work::Start => true,
         Work::Strips { length, target, .. } => *target == (*length, 0),
         Work::Rms | Work::Measure(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Rows;
+
+    /// The steps that are left of a product 0 → 1 and elementwise ones, each from a buffer by a chain to the next.
+    fn followed(elementwise: &[(usize, Op)]) -> Vec<Step> {
+        let role = |index| if index > elementwise.len() { Role::Result(0) } else { Role::Scratch };
+        let buffer = |index| Buffer { name: String::new(), rows: Rows::Sample, width: 4, role: role(index) };
+        let known: Vec<Buffer> = (0..elementwise.len() + 2).map(buffer).collect();
+        let mut steps = vec![Step::new(None, Work::Lookup, None, Vec::new(), BufferId(1))];
+        steps.extend(elementwise.iter().enumerate().map(|(index, (from, op))| {
+            Step::new(None, Work::Elementwise, Some(Operand::whole(BufferId(*from))), vec![*op], BufferId(index + 2))
+        }));
+        let mut forward = steps.len();
+        let buffers = Buffers { known: &known, targets: 1 };
+        follow(&buffers, &mut steps, &mut forward, &|_| true);
+        assert_eq!(forward, steps.len());
+        forget(&known, &mut steps, BufferId(elementwise.len() + 1));
+        settle(&known, &mut steps, BufferId(elementwise.len() + 1));
+        steps
+    }
+
+    #[test]
+    fn what_goes_on_from_another_target_does_what_makes_that_again_and_that_is_forgotten() {
+        let steps = followed(&[(1, Op::Scale(2.0)), (2, Op::Scale(3.0))]);
+        let [step] = steps.as_slice() else { panic!("{steps:?}") };
+        assert_eq!((step.target, step.chain.as_slice()), (BufferId(3), [Op::Scale(2.0), Op::Scale(3.0)].as_slice()));
+        assert!(step.also.is_empty() && step.then.is_empty());
+    }
+
+    #[test]
+    fn what_takes_long_is_not_done_again() {
+        let tanh = Op::Activate(crate::layers::Activation::Tanh);
+        let steps = followed(&[(1, tanh), (2, Op::Scale(3.0))]);
+        assert_eq!(steps.iter().map(|step| step.chain.len()).collect::<Vec<_>>(), [1, 1], "{steps:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Network and rules → [`Plan`]: steps and buffers as pure data.
 //!
 //! A step computes rows (a product with a weight, a move, or nothing), passes them through a chain of elementwise
-//! operations, and writes one buffer. The forward pass leaves the pre-activations z that relevance needs; activations
+//! operations, and writes one buffer or several. The forward pass leaves the pre-activations z that relevance needs; activations
 //! are derived from them when read. The plan knows no device and none of the data's numbers, so that tests can build
 //! it for invented devices, and it prints itself.
 
@@ -90,7 +90,7 @@ pub struct Target {
     pub samples: usize,
     /// How many copies of inputs and results the executor holds of a chunk beside the caller's own.
     pub copies: usize,
-    /// The most buffers that a chain may read.
+    /// The most buffers that a step's chains may read, and write beside its target.
     pub operands: usize,
     /// Whether each kind of step is compiled by itself, so that kinds of a few steps do not pay.
     pub compiles: bool,
@@ -181,6 +181,7 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
         let buffers = fuse::Buffers { known: &buffers, targets: ask.targets };
         fuse::follow(&buffers, &mut steps, &mut forward, &may_join);
         sums::add_up_again(buffers.known, &mut steps, logits);
+        fuse::forget(buffers.known, &mut steps, logits);
     }
     split::split(&mut buffers, &mut steps, &mut forward, target.operands);
     fuse::settle(&buffers, &mut steps, logits);

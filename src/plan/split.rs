@@ -1,11 +1,12 @@
-//! Chains cut to what a device can bind: a chain that reads too many buffers goes on in a step of its own.
+//! Steps cut to what a kernel can bind and hold: targets beside the first, and chains that read too many buffers or hold too many
+//! numbers, go into steps of their own.
 
 use super::{Also, Buffer, BufferId, Op, Operand, Role, Step, Work};
 
 /// Numbers of a step's chains, at most: these, and four of the sources, are what the uniforms of a kernel hold.
 const MOST_NUMBERS: usize = 28;
 
-/// Cuts every chain that reads more than `operands` buffers; `forward` stays the length of the forward pass.
+/// Cuts every step whose chains read, and write beside its target, more than `operands` buffers; `forward` stays the length of the forward pass.
 ///
 /// An executor without such a limit keeps its chains whole, however long.
 pub(super) fn split(buffers: &mut Vec<Buffer>, steps: &mut Vec<Step>, forward: &mut usize, operands: usize) {

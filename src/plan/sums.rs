@@ -36,3 +36,45 @@ fn sum_to_spare(buffers: &[Buffer], steps: &[Step], maker: usize, place: usize) 
     };
     steps.iter().all(reads_alike).then_some((also.target, parts))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Also, Rows, Work};
+
+    fn whole(index: usize) -> Operand {
+        Operand::whole(BufferId(index))
+    }
+
+    /// Buffers: 0 is read, 1 and 2 are parts, 3 is their sum; 4 is 1 times the sum, 5 what a step makes of `source` by `chain`.
+    fn changed(source: usize, chain: Vec<Op>, logits: usize) -> Vec<Step> {
+        let buffer = |_| Buffer { name: String::new(), rows: Rows::Sample, width: 4, role: Role::Scratch };
+        let buffers: Vec<Buffer> = (0..6).map(buffer).collect();
+        let step =
+            |source, chain, target| Step::new(None, Work::Elementwise, Some(whole(source)), chain, BufferId(target));
+        let mut maker = step(0, Vec::new(), 2);
+        let add = Op::Add { operand: whole(1), factor: 1.0 };
+        maker.also.push(Also { chain: vec![add], target: BufferId(3) });
+        let mut steps =
+            vec![step(0, Vec::new(), 1), maker, step(1, vec![Op::Multiply(whole(3))], 4), step(source, chain, 5)];
+        add_up_again(&buffers, &mut steps, BufferId(logits));
+        steps
+    }
+
+    #[test]
+    fn a_sum_that_others_multiply_by_is_added_up_again_and_every_other_stays() {
+        let spared = |steps: &[Step]| {
+            let again = steps[2].chain == [Op::MultiplySum([BufferId(2), BufferId(1)])];
+            assert_eq!(steps[1].also.is_empty(), again);
+            again
+        };
+        assert!(spared(&changed(2, vec![Op::Scale(2.0)], 5)));
+        assert!(spared(&changed(2, vec![Op::Multiply(whole(3))], 5)));
+        // It is read when all steps are done; as a source; through a function; where no part is read.
+        assert!(!spared(&changed(2, Vec::new(), 3)));
+        assert!(!spared(&changed(3, Vec::new(), 5)));
+        let rectified = Operand { activation: Some(crate::layers::Activation::Relu), ..whole(3) };
+        assert!(!spared(&changed(2, vec![Op::Multiply(rectified)], 5)));
+        assert!(!spared(&changed(0, vec![Op::Multiply(whole(3))], 5)));
+    }
+}

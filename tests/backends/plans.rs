@@ -98,11 +98,17 @@ fn what_two_quotients_alone_read_is_stored_by_no_step() {
         relevance.iter().filter(|step| step.then.is_empty() && step.also.len() > 1).count(),
     );
     assert!(elementwise == 0 && gone > 2 && kept > 0, "{elementwise}, {gone}, {kept}: {}", plan.describe(&network));
+    // z of a convolution whose output is only added to its block's shortcut.
+    let is_sum = |op: &&plan::Op| matches!(op, plan::Op::MultiplySum(_));
+    assert!(plan.steps.iter().flat_map(Step::ops).filter(is_sum).count() >= 4, "{}", plan.describe(&network));
     let read = |buffer| plan.steps.iter().any(|step| step.reads().any(|read| read == buffer));
     let is_result = |buffer| plan.results.iter().any(|(_, result)| *result == buffer);
     for written in relevance.iter().flat_map(plan::Step::writes) {
         assert!(read(written) || is_result(written), "{}", plan.describe(&network));
     }
+    // With several targets, z has a row a sample, and what it is multiplied with a row a target.
+    let ask = Request::new(Targets::Top(2)).report(true);
+    assert_backends_agree(residual_convnet(20), &composite, 3, &ask, "several targets");
 }
 
 #[test]
