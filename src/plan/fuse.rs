@@ -76,22 +76,27 @@ pub(super) fn fuse(
 }
 
 /// Joins elementwise steps to the steps before them whose targets others read too; `forward` stays the length of the forward pass, and
-/// `may_join` says what it does of [`fuse`].
+/// `may_join` says what it does of [`fuse`]. `may_repeat`: whether what goes on from a target beside a step's own may join it, which does
+/// again what makes that target.
 pub(super) fn follow(
     buffers: &Buffers<'_>,
     steps: &mut Vec<Step>,
     forward: &mut usize,
     may_join: &dyn Fn(&Step) -> bool,
+    may_repeat: bool,
 ) {
     let mut position = 0;
     while position < steps.len() {
-        let maker = |view: &View| maker_to_follow(buffers, steps, (position, *forward), view);
+        let maker = |view: &View| {
+            let maker = maker_to_follow(buffers, steps, (position, *forward), view)?;
+            (may_repeat || again(&steps[maker], view.from).is_none()).then_some(maker)
+        };
         match joined(steps, position, may_join, maker) {
             None => position += 1,
             Some((maker, (from, chain))) => {
                 let target = steps[position].target;
                 // What goes on from another target does what makes that again.
-                let again = steps[maker].also.iter().find(|also| also.target == from);
+                let again = again(&steps[maker], from);
                 let chain = again.into_iter().flat_map(|also| also.chain.clone()).chain(chain).collect();
                 steps[maker].also.push(Also { chain, target });
                 steps.remove(position);
@@ -231,8 +236,7 @@ fn maker_to_follow(
 ) -> Option<usize> {
     let target = steps[position].target;
     let maker = sole_writer(steps, view.from).filter(|&maker| may_go_on(&steps[maker]))?;
-    let again = steps[maker].also.iter().find(|also| also.target == view.from);
-    if again.is_some_and(|also| also.chain.iter().any(takes_long)) {
+    if again(&steps[maker], view.from).is_some_and(|also| also.chain.iter().any(takes_long)) {
         return None;
     }
     let is_there = |buffer: BufferId| {
@@ -243,6 +247,11 @@ fn maker_to_follow(
         && sole_writer(steps, target).is_some()
         && view.chain.iter().flat_map(Op::reads).all(is_there);
     fits.then_some(maker)
+}
+
+/// What makes a buffer, and whoever goes on from it makes again; nothing where it is the step's own target.
+fn again(step: &Step, from: BufferId) -> Option<&Also> {
+    step.also.iter().find(|also| also.target == from)
 }
 
 /// The step that alone makes a buffer, in whole rows, if one step reads it, once.
@@ -291,7 +300,7 @@ mod tests {
     use crate::plan::Rows;
 
     /// The steps that are left of a product 0 → 1 and elementwise ones, each from a buffer by a chain to the next.
-    fn followed(elementwise: &[(usize, Op)]) -> Vec<Step> {
+    fn followed(elementwise: &[(usize, Op)], may_repeat: bool) -> Vec<Step> {
         let role = |index| if index > elementwise.len() { Role::Result(0) } else { Role::Scratch };
         let buffer = |index| Buffer { name: String::new(), rows: Rows::Sample, width: 4, role: role(index) };
         let known: Vec<Buffer> = (0..elementwise.len() + 2).map(buffer).collect();
@@ -301,7 +310,7 @@ mod tests {
         }));
         let mut forward = steps.len();
         let buffers = Buffers { known: &known, targets: 1 };
-        follow(&buffers, &mut steps, &mut forward, &|_| true);
+        follow(&buffers, &mut steps, &mut forward, &|_| true, may_repeat);
         assert_eq!(forward, steps.len());
         forget(&known, &mut steps, BufferId(elementwise.len() + 1));
         settle(&known, &mut steps, BufferId(elementwise.len() + 1));
@@ -310,7 +319,9 @@ mod tests {
 
     #[test]
     fn what_goes_on_from_another_target_does_what_makes_that_again_and_that_is_forgotten() {
-        let steps = followed(&[(1, Op::Scale(2.0)), (2, Op::Scale(3.0))]);
+        let elementwise = [(1, Op::Scale(2.0)), (2, Op::Scale(3.0))];
+        assert_eq!(followed(&elementwise, false).len(), 2);
+        let steps = followed(&elementwise, true);
         let [step] = steps.as_slice() else { panic!("{steps:?}") };
         assert_eq!((step.target, step.chain.as_slice()), (BufferId(3), [Op::Scale(2.0), Op::Scale(3.0)].as_slice()));
         assert!(step.also.is_empty() && step.then.is_empty());
@@ -319,7 +330,7 @@ mod tests {
     #[test]
     fn what_takes_long_is_not_done_again() {
         let tanh = Op::Activate(crate::layers::Activation::Tanh);
-        let steps = followed(&[(1, tanh), (2, Op::Scale(3.0))]);
+        let steps = followed(&[(1, tanh), (2, Op::Scale(3.0))], true);
         assert_eq!(steps.iter().map(|step| step.chain.len()).collect::<Vec<_>>(), [1, 1], "{steps:?}");
     }
 }

@@ -179,7 +179,8 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     }
     if ask.facts.follow {
         let buffers = fuse::Buffers { known: &buffers, targets: ask.targets };
-        fuse::follow(&buffers, &mut steps, &mut forward, &may_join);
+        // A step that does again what it has done is a kernel of its own.
+        fuse::follow(&buffers, &mut steps, &mut forward, &may_join, !target.compiles);
         sums::add_up_again(buffers.known, &mut steps, logits);
         fuse::forget(buffers.known, &mut steps, logits);
     }
