@@ -109,6 +109,25 @@ impl Chain<'_> {
         }
     }
 
+    /// Applies the chains to elements `made` as [`finish`](Self::finish) does, and writes the targets past the caches.
+    pub(super) fn stream(&self, first: usize, width: usize, made: &mut [f32], written: Written<'_>) {
+        let Written { target, mut also } = written;
+        let mut other = [0.0; STRETCH];
+        for (stretch, v) in made.chunks_mut(STRETCH).enumerate() {
+            let begin = stretch * STRETCH;
+            let at = first + begin;
+            self.apply_to(&self.step.chain, at, width, v);
+            for (of_step, also) in self.step.also.iter().zip(&mut also) {
+                let other = &mut other[..v.len()];
+                other.copy_from_slice(v);
+                self.apply_to(&of_step.chain, at, width, other);
+                simd::stream(other, &mut also[begin..][..v.len()]);
+            }
+            self.apply_to(&self.step.then, at, width, v);
+            simd::stream(v, &mut target[begin..][..v.len()]);
+        }
+    }
+
     fn apply_to(&self, ops: &[Op], mut at: usize, width: usize, mut v: &mut [f32]) {
         while !ops.is_empty() && !v.is_empty() {
             let (part, rest) = v.split_at_mut(v.len().min(width - at % width));
@@ -116,6 +135,11 @@ impl Chain<'_> {
             at += part.len();
             v = rest;
         }
+    }
+
+    /// Bytes of a target of the step, of the whole chunk.
+    pub(super) fn bytes(&self) -> usize {
+        self.memory.rows(self.rows) * self.plan.buffers[self.step.target.index()].width * size_of::<f32>()
     }
 
     /// The row of a buffer that stands beside row `row` of the target.

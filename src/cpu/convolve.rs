@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::chain::{self, Chain};
-use super::crew::Written;
+use super::crew::{Room, Written};
 use super::depthwise;
 use super::filters::{Channels, Filters, Phase};
 use super::functions::{Function, WithFunction};
@@ -22,6 +22,9 @@ use crate::plan::{Operand, Step};
 
 /// Rows that are a multiple of this many floats apart lie in the same lines of a first-level cache.
 const CONFLICT: usize = 1024;
+
+/// A target of more bytes, of a whole chunk, has left the caches before it is read again.
+const STREAMED: usize = 6 << 20;
 
 /// What a convolution's step reads beside data.
 #[derive(Debug)]
@@ -44,6 +47,11 @@ impl Convolution {
         }
     }
 
+    /// Whether the step's targets go past the caches. Those of narrow filters are made by many parts of sources, in place.
+    fn is_streamed(&self, chain: &Chain<'_>) -> bool {
+        self.spread.is_none() && chain.bytes() > STREAMED
+    }
+
     /// Whether rows of the source, as they are, are the rows of A.
     fn is_product(&self, chain: &Chain<'_>, source: Operand) -> bool {
         let is_whole = |axis: &Reach| axis.taps == 1 && axis.stride == 1 && axis.start == 0;
@@ -63,9 +71,31 @@ pub(super) fn run(
     conv: &Convolution,
     first: usize,
     written: Written<'_>,
+    room: &mut Room,
+) {
+    let from = first * conv.channels.target;
+    let width = conv.lattice.count() * conv.channels.target;
+    let length = written.target.len();
+    if conv.is_streamed(chain) {
+        let Room { rows, made } = room;
+        made.resize(made.len().max(length), 0.0);
+        products(chain, step, conv, first, &mut made[..length], rows);
+        chain.stream(from, width, &mut made[..length], written);
+    } else {
+        products(chain, step, conv, first, written.target, &mut room.rows);
+        chain.finish(from, width, written);
+    }
+}
+
+/// The sums of the step's products, without the chain.
+fn products(
+    chain: &Chain<'_>,
+    step: &Step,
+    conv: &Convolution,
+    first: usize,
+    targets: &mut [f32],
     room: &mut Vec<f32>,
 ) {
-    let targets = &mut *written.target;
     let (mut panels, mut narrow) = (Vec::new(), Vec::new());
     for ((source, _), filters) in step.products().zip(&conv.filters) {
         match &**filters {
@@ -93,8 +123,6 @@ pub(super) fn run(
     if let Some(spread) = &conv.spread {
         narrow::run(chain, &narrow, (conv, spread), first, targets, room);
     }
-    let width = conv.lattice.count() * conv.channels.target;
-    chain.finish(first * conv.channels.target, width, written);
 }
 
 /// A product of rows as they lie; `goes_on`: added to the targets.

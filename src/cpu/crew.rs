@@ -19,8 +19,17 @@ impl<'a> Written<'a> {
     }
 }
 
+/// Memory that parts of steps work in, one after another; each leaves it in any state.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// What a product reads, as it reads it.
+    pub(super) rows: Vec<f32>,
+    /// What a part makes, if that does not come to be in the target itself.
+    pub(super) made: Vec<f32>,
+}
+
 /// Memory of threads that rest, for the next part.
-pub(super) type Shelf = Mutex<Vec<Vec<f32>>>;
+pub(super) type Shelf = Mutex<Vec<Room>>;
 
 /// Who does the parts of a step.
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +40,8 @@ pub(super) struct Crew<'a> {
 }
 
 impl Crew<'_> {
-    /// Does every part of a step, each with memory that parts before it have left in any state.
-    pub(super) fn each<T: Send>(&self, parts: impl IntoIterator<Item = T>, work: impl Fn(T, &mut Vec<f32>) + Sync) {
+    /// Does every part of a step, each in the memory of parts before it.
+    pub(super) fn each<T: Send>(&self, parts: impl IntoIterator<Item = T>, work: impl Fn(T, &mut Room) + Sync) {
         let work = |part: T| {
             let shelf = || self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
             let mut room = shelf().pop().unwrap_or_default();
@@ -55,7 +64,7 @@ impl Crew<'_> {
         written: Written<'_>,
         unit: usize,
         most: usize,
-        work: impl Fn(usize, Written<'_>, &mut Vec<f32>) + Sync,
+        work: impl Fn(usize, Written<'_>, &mut Room) + Sync,
     ) {
         if written.target.is_empty() {
             return;

@@ -43,10 +43,11 @@ fn packed(chain: &Chain<'_>, step: &Step, weights: &[Arc<PackedWeight>], written
     crew.pieces(written, columns, gemm::row_block(), |first, written, room| {
         let rows = first..first + written.target.len() / columns;
         let length = rows.len() * stride;
-        room.resize(room.len().max(length), 0.0);
+        let a = &mut room.rows;
+        a.resize(a.len().max(length), 0.0);
         for (position, ((source, _), weight)) in step.products().zip(weights).enumerate() {
-            read(chain, source, rows.clone(), weight.depth(), &mut room[..length]);
-            gemm::multiply(&room[..length], weight, written.target, position > 0);
+            read(chain, source, rows.clone(), weight.depth(), &mut a[..length]);
+            gemm::multiply(&a[..length], weight, written.target, position > 0);
         }
         chain.finish(first * columns, width, written);
     });

@@ -221,7 +221,7 @@ fn multiply(weight: &FewRows, a: &[Vec<f32>], stride: usize, target: &mut [f32],
         Direction::Forward => {
             let packed = |a: &Vec<f32>| PackedWeight::new(weight.depth(), rows, |k, row| a[row * stride + k]);
             let b: Vec<PackedWeight> = a.iter().map(packed).collect();
-            crew.each(ranges().zip(&mut parts), |(range, part), room| weight.forward(&b, range, part, room));
+            crew.each(ranges().zip(&mut parts), |(range, part), room| weight.forward(&b, range, part, &mut room.rows));
             for (range, part) in ranges().zip(&parts) {
                 for (column, part) in range.zip(part.chunks_exact(rows)) {
                     target[column..].iter_mut().step_by(columns).zip(part).for_each(|(to, &from)| *to = from);
@@ -229,7 +229,9 @@ fn multiply(weight: &FewRows, a: &[Vec<f32>], stride: usize, target: &mut [f32],
             }
         }
         Direction::Backward => {
-            crew.each(ranges().zip(&mut parts), |(range, part), room| weight.backward(a, stride, range, part, room));
+            crew.each(ranges().zip(&mut parts), |(range, part), room| {
+                weight.backward(a, stride, range, part, &mut room.rows)
+            });
             for (range, part) in ranges().zip(&parts) {
                 for (row, part) in target.chunks_exact_mut(columns).zip(part.chunks_exact(range.len())) {
                     row[range.clone()].copy_from_slice(part);

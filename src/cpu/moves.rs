@@ -108,8 +108,9 @@ pub(super) fn along_axis(
     let elements = chain.memory.read(source.buffer);
     let block = taps.len() * after;
     crew.pieces(written, block, (PIECE / block).max(1), |first, piece, room| {
-        room.resize(room.len().max(source_block), 0.0);
-        let read = &mut room[..source_block];
+        let read = &mut room.rows;
+        read.resize(read.len().max(source_block), 0.0);
+        let read = &mut read[..source_block];
         for (position, to) in piece.target.chunks_exact_mut(block).enumerate() {
             chain::read(source, &elements[(first + position) * source_block..][..source_block], read);
             for (to, taps) in to.chunks_exact_mut(after).zip(taps) {

@@ -119,6 +119,36 @@ pub(super) fn prefetch<T, const FIRST: bool>(elements: &[T], index: usize) {
     }
 }
 
+/// Copies elements past the caches: `to` is not read first, as a store would, and takes no room there.
+#[inline]
+pub(super) fn stream(from: &[f32], to: &mut [f32]) {
+    assert_eq!(from.len(), to.len(), "as many elements");
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_mm_loadu_ps, _mm_sfence, _mm_stream_ps};
+        const LANES: usize = 4;
+        const OF_A_LINE: usize = 16;
+        let head = to.as_ptr().align_offset(OF_A_LINE * size_of::<f32>()).min(to.len());
+        let (from_head, from) = from.split_at(head);
+        let (to_head, to) = to.split_at_mut(head);
+        to_head.copy_from_slice(from_head);
+        let (from, from_tail) = from.as_chunks::<OF_A_LINE>();
+        let (to, to_tail) = to.as_chunks_mut::<OF_A_LINE>();
+        for (from, to) in from.iter().zip(to) {
+            for lane in (0..OF_A_LINE).step_by(LANES) {
+                // SAFETY: SSE is part of the architecture; `to` begins a cache line, four elements from `lane` on lie in
+                // both arrays, and the fence below ends what is stored here before `to` is read.
+                unsafe { _mm_stream_ps(to.as_mut_ptr().add(lane), _mm_loadu_ps(from.as_ptr().add(lane))) };
+            }
+        }
+        to_tail.copy_from_slice(from_tail);
+        // SAFETY: as above. What is streamed is not ordered with the stores that tell other threads of it.
+        unsafe { _mm_sfence() };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    to.copy_from_slice(from);
+}
+
 /// The levels of this machine, narrowest first.
 #[cfg(test)]
 pub(super) fn levels() -> Vec<Level> {
@@ -148,4 +178,21 @@ fn avx2(work: impl Loop) {
 #[target_feature(enable = "avx512f")]
 fn avx512(work: impl Loop) {
     work.run::<true, 16>();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streamed_elements_arrive_wherever_they_lie_and_no_others_change() {
+        let from: Vec<f32> = (0..100).map(|x| x as f32).collect();
+        for (begin, length) in (0..17).flat_map(|begin| [0, 1, 15, 16, 17, 33, 70].map(|length| (begin, length))) {
+            let mut to = vec![-1.0_f32; 100];
+            stream(&from[3..3 + length], &mut to[begin..begin + length]);
+            let of =
+                |index: usize| if (begin..begin + length).contains(&index) { from[3 + index - begin] } else { -1.0 };
+            assert!((0..100).all(|index| to[index] == of(index)), "{length} elements at {begin}");
+        }
+    }
 }

@@ -208,3 +208,57 @@ fn the_way_back_to_a_wide_image_agrees_with_the_reference_and_has_the_same_bits_
         }
     }
 }
+
+/// Convolutions whose targets, for two samples, are larger than what stays in the caches: one with a window, one that
+/// keeps channels apart, and a pointwise one with a residual sum behind it.
+fn on_a_large_image() -> Network {
+    let mut numbers = Numbers(7);
+    let mut builder = Network::builder();
+    let x = builder.input("x", [2, 130, 131]);
+    let mut conv = |builder: &mut NetworkBuilder, x, outputs: usize, kernel: usize, groups: usize| {
+        let inputs = builder.shape(x).dims()[0] / groups;
+        let weight = numbers.tensor(&[outputs, inputs, kernel, kernel]);
+        let bias = Some(numbers.tensor(&[outputs]));
+        let axis = WindowAxis { before: kernel / 2, after: kernel / 2, ..WindowAxis::new(kernel) };
+        let z = builder.conv(
+            &format!("conv {groups}, {kernel}"),
+            x,
+            weight,
+            bias,
+            Window::new(vec![axis; 2]).unwrap(),
+            groups,
+        );
+        z.unwrap()
+    };
+    let first = conv(&mut builder, x, 53, 2, 1);
+    let first = builder.relu("first", first).unwrap();
+    let apart = conv(&mut builder, first, 53, 3, 53);
+    let apart = builder.relu("apart", apart).unwrap();
+    let pointwise = conv(&mut builder, apart, 53, 1, 1);
+    let sum = builder.sum("sum", &[pointwise, first]).unwrap();
+    let a = builder.relu("last", sum).unwrap();
+    let pooled = builder.global_average_pool("average", a).unwrap();
+    let flat = builder.reshape("flat", pooled, [53]).unwrap();
+    let logits = builder.dense("head", flat, numbers.tensor(&[3, 53]), None).unwrap();
+    builder.build(logits).unwrap()
+}
+
+#[test]
+fn what_goes_past_the_caches_has_the_bits_of_what_stays_there() {
+    let network = Arc::new(on_a_large_image());
+    let x = samples(&network, 2, 8);
+    for preset in ["epsilon-plus", "epsilon-alpha2-beta1"] {
+        let composite = Composite::preset(preset).unwrap();
+        let on = |threads, batch_size| {
+            let threads = Some(threads);
+            let options = Options { backend: Backend::Cpu, threads, batch_size, ..Options::default() };
+            Explainer::with_options(Arc::clone(&network), &composite, options)
+                .unwrap()
+                .explain(&[Input::from(&x)], &Targets::Top(1))
+                .unwrap()
+        };
+        let (far, near) = (on(2, None), on(1, Some(1)));
+        assert!(near.input().data().iter().any(|r| *r != 0.0), "{preset}");
+        assert_eq!(far.input(), near.input(), "{preset}");
+    }
+}
