@@ -186,9 +186,15 @@ fn on_a_wide_image() -> Network {
     let window = Window::new(vec![axis(5), axis(7)]).unwrap();
     let z = builder.conv("conv", x, weight, None, window, 1).unwrap();
     let a = builder.relu("relu", z).unwrap();
-    let pooled = builder.global_average_pool("average", a).unwrap();
-    let flat = builder.reshape("flat", pooled, [9]).unwrap();
-    let logits = builder.dense("head", flat, numbers.tensor(&[3, 9]), None).unwrap();
+    classified(builder, a, &mut numbers)
+}
+
+/// The network that ends with a dense layer on the averages of an image's channels.
+fn classified(mut builder: NetworkBuilder, image: ValueId, numbers: &mut Numbers) -> Network {
+    let channels = builder.shape(image).dims()[0];
+    let pooled = builder.global_average_pool("average", image).unwrap();
+    let flat = builder.reshape("flat", pooled, [channels]).unwrap();
+    let logits = builder.dense("head", flat, numbers.tensor(&[3, channels]), None).unwrap();
     builder.build(logits).unwrap()
 }
 
@@ -237,10 +243,7 @@ fn on_a_large_image() -> Network {
     let pointwise = conv(&mut builder, apart, 53, 1, 1);
     let sum = builder.sum("sum", &[pointwise, first]).unwrap();
     let a = builder.relu("last", sum).unwrap();
-    let pooled = builder.global_average_pool("average", a).unwrap();
-    let flat = builder.reshape("flat", pooled, [53]).unwrap();
-    let logits = builder.dense("head", flat, numbers.tensor(&[3, 53]), None).unwrap();
-    builder.build(logits).unwrap()
+    classified(builder, a, &mut numbers)
 }
 
 #[test]
