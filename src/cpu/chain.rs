@@ -93,6 +93,27 @@ impl Chain<'_> {
         }
     }
 
+    /// Makes elements of the targets from `first` on, counted over rows of `width` elements: what `make` fills in, then the chains. Targets
+    /// that will have left the caches before they are read again come to be in `room`, which stays there, and go past them.
+    pub(super) fn make(
+        &self,
+        first: usize,
+        width: usize,
+        written: Written<'_>,
+        room: &mut Vec<f32>,
+        make: impl FnOnce(&mut [f32]),
+    ) {
+        let length = written.target.len();
+        if self.bytes() > STREAMED {
+            room.resize(room.len().max(length), 0.0);
+            make(&mut room[..length]);
+            self.stream(first, width, &mut room[..length], written);
+        } else {
+            make(written.target);
+            self.finish(first, width, written);
+        }
+    }
+
     /// Applies the chains to elements of the targets from `first` on, counted over rows of `width` elements.
     pub(super) fn finish(&self, first: usize, width: usize, written: Written<'_>) {
         let Written { target, mut also } = written;
@@ -110,7 +131,7 @@ impl Chain<'_> {
     }
 
     /// Applies the chains to elements `made` as [`finish`](Self::finish) does, and writes the targets past the caches.
-    pub(super) fn stream(&self, first: usize, width: usize, made: &mut [f32], written: Written<'_>) {
+    fn stream(&self, first: usize, width: usize, made: &mut [f32], written: Written<'_>) {
         let Written { target, mut also } = written;
         let mut other = [0.0; STRETCH];
         for (stretch, v) in made.chunks_mut(STRETCH).enumerate() {
@@ -138,7 +159,7 @@ impl Chain<'_> {
     }
 
     /// Bytes of a target of the step, of the whole chunk.
-    pub(super) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.memory.rows(self.rows) * self.plan.buffers[self.step.target.index()].width * size_of::<f32>()
     }
 
@@ -207,6 +228,8 @@ impl Chain<'_> {
     }
 }
 
+/// A target of more bytes, of a whole chunk, has left the caches before it is read again.
+const STREAMED: usize = 6 << 20;
 /// Elements that one operation after another is applied to: with what stands beside them, they stay in the first-level cache.
 const STRETCH: usize = 2048;
 /// Derivatives and sums that are computed at a time.

@@ -23,9 +23,6 @@ use crate::plan::{Operand, Step};
 /// Rows that are a multiple of this many floats apart lie in the same lines of a first-level cache.
 const CONFLICT: usize = 1024;
 
-/// A target of more bytes, of a whole chunk, has left the caches before it is read again.
-const STREAMED: usize = 6 << 20;
-
 /// What a convolution's step reads beside data.
 #[derive(Debug)]
 pub(super) struct Convolution {
@@ -45,11 +42,6 @@ impl Convolution {
             Filters::Panels(_) | Filters::Direct(_) => gemm::row_block() * self.phases.len(),
             Filters::Narrow(_) => narrow::block(self),
         }
-    }
-
-    /// Whether the step's targets go past the caches. Those of narrow filters are made by many parts of sources, in place.
-    fn is_streamed(&self, chain: &Chain<'_>) -> bool {
-        self.spread.is_none() && chain.bytes() > STREAMED
     }
 
     /// Whether rows of the source, as they are, are the rows of A.
@@ -75,15 +67,13 @@ pub(super) fn run(
 ) {
     let from = first * conv.channels.target;
     let width = conv.lattice.count() * conv.channels.target;
-    let length = written.target.len();
-    if conv.is_streamed(chain) {
-        let Room { rows, made } = room;
-        made.resize(made.len().max(length), 0.0);
-        products(chain, step, conv, first, &mut made[..length], rows);
-        chain.stream(from, width, &mut made[..length], written);
-    } else {
-        products(chain, step, conv, first, written.target, &mut room.rows);
+    let Room { rows, made } = room;
+    if conv.spread.is_some() {
+        // Targets of narrow filters are made by many parts of sources, in place.
+        products(chain, step, conv, first, written.target, rows);
         chain.finish(from, width, written);
+    } else {
+        chain.make(from, width, written, made, |targets| products(chain, step, conv, first, targets, rows));
     }
 }
 

@@ -1,6 +1,6 @@
 //! A convolution's weight as its kernels read it, and the phases that it is packed for.
 
-use super::gemm::PackedWeight;
+use super::gemm::{self, PackedWeight};
 use super::lattice::{Extents, filled};
 use super::narrow::Narrow;
 use crate::layers::window::MOST_AXES;
@@ -59,7 +59,7 @@ impl Phase {
     }
 
     /// The window's row-major position at each tap, in the order that sums take them.
-    fn positions(&self, kernel: Extents) -> Vec<usize> {
+    pub(super) fn positions(&self, kernel: Extents) -> Vec<usize> {
         let along = |axis: usize| {
             let Reach { taps, tap, tap_step, .. } = self.axes[axis];
             (0..taps).map(move |t| tap + tap_step * self.turned(axis, t))
@@ -107,21 +107,41 @@ impl Channels {
     }
 }
 
+/// The weight is `[coarse][fine of the group][position]`, and one of the grids is the target's.
+fn target_is_coarse(conv: &Conv, direction: Direction) -> bool {
+    (direction == Direction::Forward) != conv.is_transposed()
+}
+
+/// Where the weight of a group's source and target channel lies, at a position of the window.
+pub(super) fn index(conv: &Conv, direction: Direction) -> impl Fn(usize, usize, usize, usize) -> usize {
+    let channels = Channels::new(conv, direction);
+    let (sources, targets) = (channels.source_group(), channels.target_group());
+    let (positions, target_is_coarse) = (conv.window().positions(), target_is_coarse(conv, direction));
+    move |group, source, target, position| {
+        let (coarse, fine, width) = match target_is_coarse {
+            true => (group * targets + target, source, sources),
+            false => (group * sources + source, target, targets),
+        };
+        (coarse * width + fine) * positions + position
+    }
+}
+
+/// Elements of the summed axis of a chain of a convolution's products, at most. Products of one sign forward are a denominator's share:
+/// what they lose, a small z that is added up from W⁺x and W⁻x loses many times over.
+pub(super) fn chain(direction: Direction, part: WeightPart) -> usize {
+    match direction {
+        Direction::Forward if part.has_one_sign() => gemm::CHAIN / 2,
+        Direction::Forward | Direction::Backward => gemm::CHAIN,
+    }
+}
+
 impl Filters {
     pub(super) fn new(conv: &Conv, direction: Direction, part: WeightPart, phases: &[Phase]) -> Self {
         let channels = Channels::new(conv, direction);
         let (sources, targets) = (channels.source_group(), channels.target_group());
         let positions = conv.window().positions();
         let w = conv.weight().data();
-        // The weight is [coarse][fine of the group][position], and one of the grids is the target's.
-        let target_is_coarse = (direction == Direction::Forward) != conv.is_transposed();
-        let at = |group: usize, source: usize, target: usize, position: usize| {
-            let (coarse, fine, width) = match target_is_coarse {
-                true => (group * targets + target, source, sources),
-                false => (group * sources + source, target, targets),
-            };
-            (coarse * width + fine) * positions + position
-        };
+        let at = &index(conv, direction);
         if channels.groups > 1 && sources.min(targets) < FEW {
             let element = |position: usize, source: usize, target: usize| {
                 part.of(w[at(target / targets, source, target % targets, position)])
@@ -133,7 +153,8 @@ impl Filters {
         }
         if channels.groups == 1 && targets < FEW && positions > 1 {
             // Along a fine axis, targets rise with the window's positions; along a coarse one they fall.
-            let (is_turned, line) = (target_is_coarse, conv.window().kernel().last().copied().unwrap_or(1));
+            let (is_turned, line) =
+                (target_is_coarse(conv, direction), conv.window().kernel().last().copied().unwrap_or(1));
             let position = |column: usize| match is_turned {
                 true => column / line * line + (line - 1 - column % line),
                 false => column,
@@ -149,7 +170,8 @@ impl Filters {
                 let step = at(group, 0, 1.min(targets - 1), 0) - at(group, 0, 0, 0);
                 let first: Vec<usize> =
                     taps.iter().flat_map(|&tap| (0..sources).map(move |source| at(group, source, 0, tap))).collect();
-                PackedWeight::new(first.len(), targets, |k, n| part.of(w[first[k] + n * step]))
+                let weight = PackedWeight::new(first.len(), targets, |k, n| part.of(w[first[k] + n * step]));
+                weight.in_chains_of(chain(direction, part))
             };
             if taps.is_empty() { Vec::new() } else { (0..channels.groups).map(of_group).collect() }
         };

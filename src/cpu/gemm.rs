@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use super::simd::Level;
+pub(super) use super::tile::CHAIN;
 use super::tile::{Blocking, Tiles, chain_length};
 
 /// A weight of up to this many elements stays in the second-level cache beside the rows.
@@ -41,7 +42,7 @@ fn slices_of(level: Level, depth: usize) -> impl Iterator<Item = Range<usize>> {
 pub(super) fn chains(depth: usize) -> impl Iterator<Item = Range<usize>> {
     let steps = Blocking::of_level(Level::widest()).steps;
     slices(depth).flat_map(move |Range { start, end }| {
-        let length = chain_length(end - start, steps);
+        let length = chain_length(end - start, CHAIN, steps);
         (start..end).step_by(length).map(move |from| from..end.min(from + length))
     })
 }
@@ -57,6 +58,8 @@ pub(super) struct PackedWeight {
     panel: usize,
     depth: usize,
     columns: usize,
+    /// Elements of the summed axis of a chain, at most.
+    chain: usize,
 }
 
 impl PackedWeight {
@@ -81,7 +84,12 @@ impl PackedWeight {
         let first = elements.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
         let of_panels = elements[first..][..length].chunks_exact_mut(depth * width).enumerate();
         of_panels.for_each(|(panel, packed)| fill(panel * width, width, packed));
-        PackedWeight { elements, first, panel: width, depth, columns }
+        PackedWeight { elements, first, panel: width, depth, columns, chain: CHAIN }
+    }
+
+    /// The same weight, whose sums are of chains of at most `chain`.
+    pub(super) fn in_chains_of(self, chain: usize) -> Self {
+        PackedWeight { chain, ..self }
     }
 
     /// The length of a row of C.
@@ -161,15 +169,20 @@ fn multiply_slice_at(level: Level, slice: Slice<'_>, c: &mut [f32], starts: &[us
     // Every tile brings its share of the next panel closer, where the weight lies beyond the caches: elsewhere the
     // instructions would not pay.
     let is_far = b.depth * b.columns > FAR;
+    let chain = b.chain;
     let multiply = |position: usize, (c, column): (&mut [f32], usize), alike: &[usize], rest: &[usize]| {
         let next = if is_far { b.slice(position + 1, from, to) } else { &[] };
         let share = (next.len() / b.panel).div_ceil(tiles) * b.panel;
         let (next, last) = next.split_at(next.len().min(alike.len() / rows * share));
         let panel = b.slice(position, from, to);
-        Tiles { a, stride, goes_on, panel, next, tiles, starts: alike, column }.run(level, rows, c);
+        Tiles { a, stride, goes_on, chain, panel, next, tiles, starts: alike, column }.run(level, rows, c);
         if !rest.is_empty() {
             let a = &a[alike.len() * stride..];
-            Tiles { a, stride, goes_on, panel, next: last, tiles, starts: rest, column }.run(level, rest.len(), c);
+            Tiles { a, stride, goes_on, chain, panel, next: last, tiles, starts: rest, column }.run(
+                level,
+                rest.len(),
+                c,
+            );
         }
     };
     let whole = b.columns / b.panel;
@@ -198,7 +211,6 @@ fn multiply_slice_at(level: Level, slice: Slice<'_>, c: &mut [f32], starts: &[us
 #[cfg(test)]
 mod tests {
     use super::super::simd;
-    use super::super::tile::CHAIN;
     use super::*;
 
     fn number(index: usize) -> f32 {

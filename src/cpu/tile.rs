@@ -42,10 +42,10 @@ impl Blocking {
     }
 }
 
-/// Chains of a slice are of about one length, in whole steps.
+/// The length of a slice's chains: about the same, in whole steps, and at most `most`.
 #[inline(always)]
-pub(super) fn chain_length(depth: usize, steps: usize) -> usize {
-    depth.div_ceil(depth.div_ceil(CHAIN).max(1)).next_multiple_of(steps).max(1)
+pub(super) fn chain_length(depth: usize, most: usize, steps: usize) -> usize {
+    depth.div_ceil(depth.div_ceil(most).max(1)).next_multiple_of(steps).max(1)
 }
 
 /// Tiles of equally many rows of A times a slice of a panel.
@@ -54,6 +54,8 @@ pub(super) struct Tiles<'a> {
     pub(super) stride: usize,
     /// Whether C holds the sum of the slices before.
     pub(super) goes_on: bool,
+    /// Elements of the summed axis of a chain, at most.
+    pub(super) chain: usize,
     pub(super) panel: &'a [f32],
     /// What these tiles bring into the second-level cache of the panel that follows, if they should.
     pub(super) next: &'a [f32],
@@ -135,7 +137,7 @@ fn multiply_tiles<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: u
     let (starts, spread) = (tiles.starts.as_chunks::<ROWS>().0, tiles.tiles.ilog2());
     let mut next = next.chunks(next.len().div_ceil(starts.len().max(1)).max(1));
     // Once for all tiles: a division takes as long as some steps of a short sum.
-    let length = chain_length(panel.len(), STEPS);
+    let length = chain_length(panel.len(), tiles.chain, STEPS);
     for (starts, a) in starts.iter().zip(tiles.a.chunks(ROWS * tiles.stride)) {
         let next = (next.next().unwrap_or_default(), spread);
         let of_c = (&mut *c, starts, tiles.column);

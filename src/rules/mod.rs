@@ -172,6 +172,14 @@ impl WeightPart {
             WeightPart::One => 1.0,
         }
     }
+
+    /// Whether no two weights' parts differ in sign, so that a sum of them times rectified inputs never cancels.
+    pub fn has_one_sign(self) -> bool {
+        match self {
+            WeightPart::Scaled { positive, negative } => positive * negative <= 0.0,
+            WeightPart::Squared | WeightPart::One => true,
+        }
+    }
 }
 
 /// b̃: the part of the bias in a denominator.
