@@ -17,6 +17,15 @@ impl<'a> Written<'a> {
             .chunks_mut(length)
             .map(move |target| Written { target, also: also.iter_mut().filter_map(Iterator::next).collect() })
     }
+
+    /// Parts of these lengths, one after another.
+    pub(super) fn cut(self, lengths: impl IntoIterator<Item = usize>) -> impl Iterator<Item = Written<'a>> {
+        let Written { mut target, mut also } = self;
+        lengths.into_iter().map(move |length| Written {
+            target: target.split_off_mut(..length).expect("parts lie within"),
+            also: also.iter_mut().map(|also| also.split_off_mut(..length).expect("parts lie within")).collect(),
+        })
+    }
 }
 
 /// Memory that parts of steps work in, one after another; each leaves it in any state.

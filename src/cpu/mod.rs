@@ -28,6 +28,8 @@ mod simd;
 mod tests;
 mod tile;
 mod tools;
+mod turns;
+mod winograd;
 
 use std::sync::{Mutex, PoisonError};
 

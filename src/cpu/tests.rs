@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::composite::PresetOptions;
 use crate::explain::Options;
 use crate::layers::{Activation, AxisMap, AxisMapKind, Conv, Divisor, Layer, MaxPool, Window, WindowAxis};
 use crate::network::{Network, NetworkBuilder, ValueId};
+use crate::rules::Stabilizer;
 use crate::{Backend, Composite, Explainer, Input, Relevance, Request, Targets, Tensor};
 
 /// A reproducible stream of numbers (a 64-bit linear congruential generator).
@@ -119,8 +121,11 @@ fn network(seed: u64) -> Network {
 }
 
 fn explain(network: &Arc<Network>, composite: &str, options: Options, x: &Tensor) -> Relevance {
-    let composite = Composite::preset(composite).unwrap();
-    let explainer = Explainer::with_options(Arc::clone(network), &composite, options).unwrap();
+    explain_by(network, &Composite::preset(composite).unwrap(), options, x)
+}
+
+fn explain_by(network: &Arc<Network>, composite: &Composite, options: Options, x: &Tensor) -> Relevance {
+    let explainer = Explainer::with_options(Arc::clone(network), composite, options).unwrap();
     let request = Request::new(Targets::Top(2)).report(true);
     explainer.explain_with(&[Input::from(x)], &request).unwrap()
 }
@@ -263,5 +268,77 @@ fn what_goes_past_the_caches_has_the_bits_of_what_stays_there() {
         let (far, near) = (on(2, None), on(1, Some(1)));
         assert!(near.input().data().iter().any(|r| *r != 0.0), "{preset}");
         assert_eq!(far.input(), near.input(), "{preset}");
+    }
+}
+
+/// Shapes for which tiles of 2 × 2 pay, and of 4 × 4: channels of source and target, lines and columns, padding in front and behind.
+pub(super) const TILED: [(usize, usize, [usize; 2], [usize; 2]); 6] = [
+    (32, 48, [10, 8], [1, 1]),
+    (64, 32, [5, 14], [0, 2]),
+    (32, 32, [13, 13], [2, 0]),
+    (32, 64, [20, 17], [1, 1]),
+    (48, 32, [18, 19], [0, 0]),
+    (32, 32, [112, 114], [1, 1]),
+];
+
+/// Two such convolutions, of which the second, transposed, makes up for what the first cuts off, and a residual sum behind them.
+fn of_tiles(shape: (usize, usize, [usize; 2], [usize; 2]), seed: u64) -> Network {
+    let (sources, targets, extents, [before, after]) = shape;
+    let mut numbers = Numbers(seed);
+    let mut builder = Network::builder();
+    let x = builder.input("x", [&[2], &extents[..]].concat());
+    let pointwise = Window::new(vec![WindowAxis::new(1); 2]).unwrap();
+    let first = builder.conv("first", x, numbers.tensor(&[sources, 2, 1, 1]), None, pointwise, 1).unwrap();
+    let first = builder.relu("first, rectified", first).unwrap();
+    let window = Window::new(vec![WindowAxis { before, after, ..WindowAxis::new(3) }; 2]).unwrap();
+    let weight = numbers.tensor(&[targets, sources, 3, 3]);
+    let z = builder.conv("there", first, weight, Some(numbers.tensor(&[targets])), window.clone(), 1).unwrap();
+    let z = builder.relu("there, rectified", z).unwrap();
+    let weight = numbers.tensor(&[targets, sources, 3, 3]);
+    let back = Conv::transposed(weight, Some(Arc::new(numbers.tensor(&[sources]))), window, 1, vec![0; 2]).unwrap();
+    let back = builder.layer("back", Layer::Conv(back), vec![z]).unwrap();
+    let sum = builder.sum("sum", &[back, first]).unwrap();
+    let a = builder.relu("sum, rectified", sum).unwrap();
+    classified(builder, a, &mut numbers)
+}
+
+#[test]
+fn convolutions_in_tiles_agree_with_the_reference() {
+    for (seed, shape) in TILED[..5].iter().enumerate() {
+        let network = Arc::new(of_tiles(*shape, seed as u64));
+        let x = samples(&network, 2, seed as u64);
+        for preset in ["epsilon", "epsilon-plus-flat", "epsilon-alpha2-beta1"] {
+            // With the usual ε a z that rounds to the other side of zero turns a share around, by any way of summing.
+            let softly = Some(Stabilizer::Absolute(0.1));
+            let options = PresetOptions { epsilon: softly, stabilizer: softly, ..PresetOptions::default() };
+            let composite = Composite::preset_with(preset, options).unwrap();
+            let on = |backend| explain_by(&network, &composite, Options { backend, ..Options::default() }, &x);
+            let (found, exact) = (on(Backend::Cpu), on(Backend::Reference));
+            let what = format!("{shape:?}, {preset}");
+            assert_close(&found.logits, &exact.logits, &what);
+            assert_close(found.input(), exact.input(), &what);
+        }
+    }
+}
+
+#[test]
+fn bits_of_tiles_do_not_depend_on_neighbours_threads_or_chunks() {
+    for (seed, shape) in TILED.iter().enumerate() {
+        let network = Arc::new(of_tiles(*shape, seed as u64));
+        // Of the last shape, a chunk of four samples has targets that go past the caches, and one of a single sample has not.
+        let x = samples(&network, 5, seed as u64);
+        let last = Tensor::new(network.shape(network.inputs()[0].value).prepend(1), x.row(4).to_vec()).unwrap();
+        let on = |threads, batch_size, x: &Tensor| {
+            let options = Options { backend: Backend::Cpu, threads: Some(threads), batch_size, ..Options::default() };
+            explain(&network, "epsilon-alpha2-beta1", options, x)
+        };
+        let all = on(1, None, &x);
+        for row in 0..5 {
+            assert!(all.input().row(row).iter().any(|r| *r != 0.0), "{shape:?}, row {row}");
+        }
+        for (threads, batch_size) in [(1, Some(1)), (2, None), (3, Some(4))] {
+            assert_eq!(on(threads, batch_size, &x).input(), all.input(), "{shape:?}, {threads} threads");
+        }
+        assert_eq!(on(2, None, &last).input().row(0), all.input().row(4), "{shape:?}");
     }
 }

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::convolve::Convolution;
 use super::dense::Weight;
 use super::few_rows::FewRows;
-use super::filters::{Channels, Filters, phases};
+use super::filters::{self, Channels, Filters, phases};
 use super::gemm::{LARGE, PackedWeight};
-use super::lattice::Lattice;
+use super::lattice::{Lattice, filled};
 use super::narrow::Spread;
 use super::pools::Pool;
+use super::winograd::{Turned, Winograd};
 use crate::error::{Error, Result};
 use crate::layers::{AveragePool, Conv, Dense, Layer, MaxPool};
 use crate::network::{LayerId, LayerNode, Network};
@@ -23,6 +24,7 @@ pub(super) enum Tool {
     Nothing,
     Product(Weight),
     Convolve(Convolution),
+    Winograd(Winograd),
     Pool(Pool),
     /// For each target position along the axis, sources and their weights.
     AlongAxis(Vec<Vec<(usize, f32)>>),
@@ -33,7 +35,7 @@ impl Tool {
     pub(super) fn columns(&self) -> Option<usize> {
         match self {
             Tool::Product(weight) => Some(weight.columns()),
-            Tool::Convolve(_) | Tool::Pool(_) | Tool::AlongAxis(_) | Tool::Nothing => None,
+            Tool::Convolve(_) | Tool::Winograd(_) | Tool::Pool(_) | Tool::AlongAxis(_) | Tool::Nothing => None,
         }
     }
 }
@@ -43,6 +45,7 @@ impl Tool {
 pub(super) struct Weights {
     dense: Mutex<HashMap<Key, Arc<PackedWeight>>>,
     filters: Mutex<HashMap<Key, Arc<Filters>>>,
+    turned: Mutex<HashMap<Key, Arc<Turned>>>,
 }
 
 type Key = (LayerId, Direction, [u32; 3]);
@@ -78,7 +81,7 @@ impl Weights {
                 })
             }
             (&Work::Convolve { direction, .. }, Layer::Conv(conv)) => {
-                Tool::Convolve(self.convolution(Extents::of(network, node), conv, step, (id, direction)))
+                self.convolution(Extents::of(network, node), conv, step, (id, direction))
             }
             (Work::AveragePool { direction, weight }, Layer::AveragePool(pool)) => {
                 Tool::Pool(average(&Extents::of(network, node), pool, *direction, *weight)?)
@@ -130,14 +133,29 @@ impl Weights {
         conv: &Conv,
         step: &Step,
         (id, direction): (LayerId, Direction),
-    ) -> Convolution {
+    ) -> Tool {
         let Extents { input, output, .. } = extents;
         let kernel = conv.window().kernel();
+        let (channels, phases) = (Channels::new(conv, direction), phases(conv, direction, input, output));
+        let sources = match direction {
+            Direction::Forward => input,
+            Direction::Backward => output,
+        };
+        if let Some(mut winograd) = Winograd::new(channels, filled(sources), &phases) {
+            let (w, at) = (conv.weight().data(), filters::index(conv, direction));
+            let taps = phases[0].positions(filled(&kernel));
+            let turn = |part: WeightPart| {
+                let element = |tap: usize, source, target| part.of(w[at(0, source, target, taps[tap])]);
+                winograd.turned(filters::chain(direction, part), element)
+            };
+            let of_part = |(_, part)| shared(&self.turned, key(id, direction, part), || turn(part));
+            winograd.weights = step.products().map(of_part).collect();
+            return Tool::Winograd(winograd);
+        }
         let lattice = match direction {
             Direction::Forward => Lattice::new(&conv.forward(output), input, output, &kernel),
             Direction::Backward => Lattice::new(&conv.backward(input), output, input, &kernel),
         };
-        let phases = phases(conv, direction, input, output);
         let of_part =
             |part| shared(&self.filters, key(id, direction, part), || Filters::new(conv, direction, part, &phases));
         let filters: Vec<Arc<Filters>> = step.products().map(|(_, part)| of_part(part)).collect();
@@ -145,7 +163,7 @@ impl Weights {
             Filters::Narrow(narrow) => Some(Spread::new(&lattice, narrow)),
             Filters::Panels(_) | Filters::Direct(_) => None,
         };
-        Convolution { channels: Channels::new(conv, direction), lattice, phases, filters, spread }
+        Tool::Convolve(Convolution { channels, lattice, phases, filters, spread })
     }
 }
 

@@ -1,0 +1,166 @@
+//! The turns of Winograd's convolutions: a tile of sources, a filter of three taps and the products of both, along one axis.
+//!
+//! A tile of m targets y of a filter g of three taps reads m + 2 sources d. Seen as the coefficients of polynomials, y is a
+//! product's (Toom and Cook): with both evaluated at m + 1 points and at infinity, one multiplication a point makes all m targets,
+//! y = Aᵀ((G g) ⊙ (Bᵀ d)), where plain sums take three a target (S. Winograd, *Arithmetic Complexity of Computations*, 1980;
+//! A. Lavin and S. Gray, *Fast Algorithms for Convolutional Neural Networks*, 2015). Along two axes both turns follow one another.
+//!
+//! For a point p, and M(x) the product of (x − p) over all finite points: the row of Bᵀ holds the coefficients of M(x) / (x − p), and
+//! that of infinity those of M(x); the row of G is (1, p, p²) / M'(p), and that of infinity (0, 0, 1); the column of Aᵀ is
+//! (1, p, p², …), and that of infinity (0, …, 0, 1).
+
+/// Some channels of one source, product or target.
+type Lanes<const N: usize> = [f32; N];
+
+/// The turns of tiles of `SIDE` targets along an axis, which read `SPAN` sources.
+pub(super) trait Turn<const SIDE: usize, const SPAN: usize> {
+    /// Bᵀ d.
+    fn sources<const FUSED: bool, const N: usize>(d: &[Lanes<N>; SPAN]) -> [Lanes<N>; SPAN];
+
+    /// G g.
+    fn filter(g: [f64; 3]) -> [f64; SPAN];
+
+    /// Aᵀ m.
+    fn products<const FUSED: bool, const N: usize>(m: &[Lanes<N>; SPAN]) -> [Lanes<N>; SIDE];
+}
+
+/// Tiles of two targets: the points 0, 1 and −1.
+pub(super) struct Two;
+
+/// Tiles of four targets: the points 0, ±1/√2 and ±√2, whose powers stay nearest to one; with ±1 and ±2 in their place
+/// targets lose two to four times as much to rounding.
+pub(super) struct Four;
+
+impl Turn<2, 4> for Two {
+    #[inline(always)]
+    fn sources<const FUSED: bool, const N: usize>(d: &[Lanes<N>; 4]) -> [Lanes<N>; 4] {
+        [minus(&d[0], &d[2]), plus(&d[2], &d[1]), minus(&d[2], &d[1]), minus(&d[3], &d[1])]
+    }
+
+    fn filter([g0, g1, g2]: [f64; 3]) -> [f64; 4] {
+        [g0, (g0 + g1 + g2) / 2.0, (g0 - g1 + g2) / 2.0, g2]
+    }
+
+    #[inline(always)]
+    fn products<const FUSED: bool, const N: usize>(m: &[Lanes<N>; 4]) -> [Lanes<N>; 2] {
+        [plus(&m[0], &plus(&m[1], &m[2])), plus(&minus(&m[1], &m[2]), &m[3])]
+    }
+}
+
+/// The points of [`Four`], and their squares.
+const NEAR: f64 = std::f64::consts::FRAC_1_SQRT_2;
+const FAR: f64 = std::f64::consts::SQRT_2;
+const NEAR_SQUARED: f64 = 0.5;
+const FAR_SQUARED: f64 = 2.0;
+
+impl Turn<4, 6> for Four {
+    #[inline(always)]
+    fn sources<const FUSED: bool, const N: usize>(d: &[Lanes<N>; 6]) -> [Lanes<N>; 6] {
+        // M(x) = x (x² − NEAR²) (x² − FAR²) = x⁵ − MIDDLE x³ + x.
+        const MIDDLE: f32 = (NEAR_SQUARED + FAR_SQUARED) as f32;
+        let even = |squared: f64| add_times::<FUSED, N>(&d[4], -squared as f32, &d[2]);
+        let odd = |squared: f64| add_times::<FUSED, N>(&d[3], -squared as f32, &d[1]);
+        let (even_near, odd_near) = (even(FAR_SQUARED), odd(FAR_SQUARED));
+        let (even_far, odd_far) = (even(NEAR_SQUARED), odd(NEAR_SQUARED));
+        [
+            add_times::<FUSED, N>(&plus(&d[0], &d[4]), -MIDDLE, &d[2]),
+            add_times::<FUSED, N>(&even_near, NEAR as f32, &odd_near),
+            add_times::<FUSED, N>(&even_near, -NEAR as f32, &odd_near),
+            add_times::<FUSED, N>(&even_far, FAR as f32, &odd_far),
+            add_times::<FUSED, N>(&even_far, -FAR as f32, &odd_far),
+            add_times::<FUSED, N>(&plus(&d[1], &d[5]), -MIDDLE, &d[3]),
+        ]
+    }
+
+    fn filter([g0, g1, g2]: [f64; 3]) -> [f64; 6] {
+        // M'(p) = 2 p² (p² − the other point's square).
+        let at = |p: f64, slope: f64| (g0 + p * g1 + p * p * g2) / slope;
+        let near = 2.0 * NEAR_SQUARED * (NEAR_SQUARED - FAR_SQUARED);
+        let far = 2.0 * FAR_SQUARED * (FAR_SQUARED - NEAR_SQUARED);
+        [g0, at(NEAR, near), at(-NEAR, near), at(FAR, far), at(-FAR, far), g2]
+    }
+
+    #[inline(always)]
+    fn products<const FUSED: bool, const N: usize>(m: &[Lanes<N>; 6]) -> [Lanes<N>; 4] {
+        let (even_near, odd_near) = (plus(&m[1], &m[2]), times(NEAR as f32, &minus(&m[1], &m[2])));
+        let (even_far, odd_far) = (plus(&m[3], &m[4]), times(FAR as f32, &minus(&m[3], &m[4])));
+        let of = |near: &Lanes<N>, far: &Lanes<N>| {
+            add_times::<FUSED, N>(&times(NEAR_SQUARED as f32, near), FAR_SQUARED as f32, far)
+        };
+        [
+            plus(&m[0], &plus(&even_near, &even_far)),
+            plus(&odd_near, &odd_far),
+            of(&even_near, &even_far),
+            plus(&of(&odd_near, &odd_far), &m[5]),
+        ]
+    }
+}
+
+#[inline(always)]
+fn plus<const N: usize>(a: &Lanes<N>, b: &Lanes<N>) -> Lanes<N> {
+    let mut sum = *a;
+    for lane in 0..N {
+        sum[lane] += b[lane];
+    }
+    sum
+}
+
+#[inline(always)]
+fn minus<const N: usize>(a: &Lanes<N>, b: &Lanes<N>) -> Lanes<N> {
+    let mut difference = *a;
+    for lane in 0..N {
+        difference[lane] -= b[lane];
+    }
+    difference
+}
+
+#[inline(always)]
+fn times<const N: usize>(factor: f32, a: &Lanes<N>) -> Lanes<N> {
+    let mut product = *a;
+    for product in &mut product {
+        *product *= factor;
+    }
+    product
+}
+
+/// a + factor · b.
+#[inline(always)]
+fn add_times<const FUSED: bool, const N: usize>(a: &Lanes<N>, factor: f32, b: &Lanes<N>) -> Lanes<N> {
+    let mut sum = *a;
+    for lane in 0..N {
+        sum[lane] = if FUSED { factor.mul_add(b[lane], a[lane]) } else { a[lane] + factor * b[lane] };
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small whole numbers, so that only the points' roots round.
+    fn number(at: usize) -> f64 {
+        (at * 37 % 11) as f64 - 5.0
+    }
+
+    fn check<T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize, const FUSED: bool>() {
+        for seed in 0..20 {
+            let d: [f64; SPAN] = std::array::from_fn(|i| number(seed * 7 + i));
+            let g: [f64; 3] = std::array::from_fn(|i| number(seed * 5 + i + 3));
+            let turned = T::sources::<FUSED, 1>(&d.map(|d| [d as f32]));
+            let filter = T::filter(g);
+            let products = std::array::from_fn(|i| [turned[i][0] * filter[i] as f32]);
+            for (target, y) in T::products::<FUSED, 1>(&products).iter().enumerate() {
+                let expected: f64 = (0..3).map(|tap| g[tap] * d[target + tap]).sum();
+                approx::assert_abs_diff_eq!(f64::from(y[0]), expected, epsilon = 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_of_either_side_are_what_three_taps_make() {
+        check::<Two, 2, 4, false>();
+        check::<Two, 2, 4, true>();
+        check::<Four, 4, 6, false>();
+        check::<Four, 4, 6, true>();
+    }
+}
