@@ -1,5 +1,6 @@
 //! Who does the parts of a step: the thread that runs the chunk, or all of them.
 
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// What a step writes, or a part of it.
@@ -10,14 +11,6 @@ pub(super) struct Written<'a> {
 }
 
 impl<'a> Written<'a> {
-    /// Parts of `length` elements, the last one shorter.
-    pub(super) fn parts(self, length: usize) -> impl Iterator<Item = Written<'a>> {
-        let mut also: Vec<_> = self.also.into_iter().map(|also| also.chunks_mut(length)).collect();
-        self.target
-            .chunks_mut(length)
-            .map(move |target| Written { target, also: also.iter_mut().filter_map(Iterator::next).collect() })
-    }
-
     /// Parts of these lengths, one after another.
     pub(super) fn cut(self, lengths: impl IntoIterator<Item = usize>) -> impl Iterator<Item = Written<'a>> {
         let Written { mut target, mut also } = self;
@@ -66,6 +59,15 @@ impl Crew<'_> {
         parts.into_iter().for_each(work);
     }
 
+    /// Ranges of about one length, of at most `most` units each, that together are `count` units. Few of them are as many for every
+    /// thread, so that none waits for another's.
+    pub(super) fn shares(&self, count: usize, most: usize) -> impl Iterator<Item = Range<usize>> + Clone + use<> {
+        let parts = count.div_ceil(most.max(1));
+        let parts = if parts < 4 * self.threads { parts.next_multiple_of(self.threads) } else { parts };
+        let parts = parts.min(count);
+        (0..parts).map(move |part| part * count / parts..(part + 1) * count / parts)
+    }
+
     /// Cuts `written` into pieces of whole units, at most `most` each, and does each; `work` also gets the position of the
     /// piece's first unit.
     pub(super) fn pieces(
@@ -78,12 +80,29 @@ impl Crew<'_> {
         if written.target.is_empty() {
             return;
         }
-        let count = written.target.len() / unit;
-        let pieces = count.div_ceil(most.max(1));
-        // Few pieces are cut evenly, so that no thread waits for another's longer one.
-        let pieces = if pieces < 4 * self.threads { pieces.next_multiple_of(self.threads) } else { pieces };
-        let units = count.div_ceil(pieces);
-        let pieces = written.parts(units * unit).enumerate();
-        self.each(pieces, |(position, piece), room| work(position * units, piece, room));
+        let shares = self.shares(written.target.len() / unit, most);
+        let pieces = written.cut(shares.clone().map(|share| share.len() * unit));
+        self.each(shares.zip(pieces), |(share, piece), room| work(share.start, piece, room));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_all_units_once_even_and_as_many_for_every_thread_where_they_are_few() {
+        let shelf = Shelf::default();
+        for (threads, count, most) in [(2, 28, 4), (2, 7, 4), (1, 7, 4), (3, 2, 9), (2, 1000, 7), (2, 5, 0), (2, 0, 3)]
+        {
+            let shares: Vec<_> = Crew { threads, shelf: &shelf }.shares(count, most).collect();
+            let what = format!("{count} units, {most} at most, {threads} threads: {shares:?}");
+            assert!(shares.iter().cloned().flatten().eq(0..count), "{what}");
+            let lengths = || shares.iter().map(Range::len);
+            assert!(lengths().all(|length| (1..=most.max(1)).contains(&length)), "{what}");
+            assert!(lengths().max().unwrap_or(0) - lengths().min().unwrap_or(0) <= 1, "{what}");
+            let is_few = shares.len() < 4 * threads && shares.len() < count;
+            assert!(!is_few || shares.len().is_multiple_of(threads), "{what}");
+        }
     }
 }

@@ -113,7 +113,7 @@ fn target_is_coarse(conv: &Conv, direction: Direction) -> bool {
 }
 
 /// Where the weight of a group's source and target channel lies, at a position of the window.
-pub(super) fn index(conv: &Conv, direction: Direction) -> impl Fn(usize, usize, usize, usize) -> usize {
+pub(super) fn weight_index(conv: &Conv, direction: Direction) -> impl Fn(usize, usize, usize, usize) -> usize {
     let channels = Channels::new(conv, direction);
     let (sources, targets) = (channels.source_group(), channels.target_group());
     let (positions, target_is_coarse) = (conv.window().positions(), target_is_coarse(conv, direction));
@@ -126,7 +126,7 @@ pub(super) fn index(conv: &Conv, direction: Direction) -> impl Fn(usize, usize, 
     }
 }
 
-/// Elements of the summed axis of a chain of a convolution's products, at most. Products of one sign forward are a denominator's share:
+/// Elements of the summed axis of a chain of a convolution's products in panels and tiles, at most. Products of one sign forward are a denominator's share:
 /// what they lose, a small z that is added up from W⁺x and W⁻x loses many times over.
 pub(super) fn chain(direction: Direction, part: WeightPart) -> usize {
     match direction {
@@ -141,7 +141,7 @@ impl Filters {
         let (sources, targets) = (channels.source_group(), channels.target_group());
         let positions = conv.window().positions();
         let w = conv.weight().data();
-        let at = &index(conv, direction);
+        let at = &weight_index(conv, direction);
         if channels.groups > 1 && sources.min(targets) < FEW {
             let element = |position: usize, source: usize, target: usize| {
                 part.of(w[at(target / targets, source, target % targets, position)])

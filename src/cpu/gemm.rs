@@ -38,7 +38,8 @@ fn slices_of(level: Level, depth: usize) -> impl Iterator<Item = Range<usize>> {
     (0..depth).step_by(length).map(move |from| from..depth.min(from + length))
 }
 
-/// The chains of multiply-adds that make an element of C, one after another, each added to those before.
+/// The chains of multiply-adds that make an element of C, one after another, each added to those before, where a weight has none of its own
+/// length.
 pub(super) fn chains(depth: usize) -> impl Iterator<Item = Range<usize>> {
     let steps = Blocking::of_level(Level::widest()).steps;
     slices(depth).flat_map(move |Range { start, end }| {
@@ -253,6 +254,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn sums_are_of_chains_of_the_length_that_a_weight_asks_for() {
+        let (level, depth, columns) = (Level::widest(), 100, 19);
+        let fused = level.lanes() > 4 || cfg!(target_arch = "aarch64");
+        let b = |k: usize, n: usize| number(k * columns + n);
+        let steps = Blocking::of_level(level).steps;
+        let mut found = Vec::new();
+        for most in [32, 64] {
+            let weight = PackedWeight::new(depth, columns, b).in_chains_of(most);
+            let a: Vec<f32> = (0..weight.stride()).map(|k| number(k + 5)).collect();
+            let mut c = vec![0.0; columns];
+            multiply(&a, &weight, &mut c, false);
+            for (n, &c) in c.iter().enumerate() {
+                let term = |sum: f32, k: usize| if fused { a[k].mul_add(b(k, n), sum) } else { a[k] * b(k, n) + sum };
+                let chains = (0..depth).step_by(chain_length(depth, most, steps));
+                let sum = chains.map(|from| (from..depth.min(from + chain_length(depth, most, steps))).fold(0.0, term));
+                assert_eq!(c, sum.reduce(|before, chain| chain + before).unwrap(), "chains of {most}, column {n}");
+            }
+            found.push(c);
+        }
+        assert_ne!(found[0], found[1]);
     }
 
     fn check(level: Level, rows: usize, depth: usize, columns: usize) {

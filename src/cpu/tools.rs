@@ -142,7 +142,7 @@ impl Weights {
             Direction::Backward => output,
         };
         if let Some(mut winograd) = Winograd::new(channels, filled(sources), &phases) {
-            let (w, at) = (conv.weight().data(), filters::index(conv, direction));
+            let (w, at) = (conv.weight().data(), filters::weight_index(conv, direction));
             let taps = phases[0].positions(filled(&kernel));
             let turn = |part: WeightPart| {
                 let element = |tap: usize, source, target| part.of(w[at(0, source, target, taps[tap])]);

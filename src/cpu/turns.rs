@@ -1,13 +1,13 @@
 //! The turns of Winograd's convolutions: a tile of sources, a filter of three taps and the products of both, along one axis.
 //!
-//! A tile of m targets y of a filter g of three taps reads m + 2 sources d. Seen as the coefficients of polynomials, y is a
-//! product's (Toom and Cook): with both evaluated at m + 1 points and at infinity, one multiplication a point makes all m targets,
+//! A tile of m targets y of a filter g of three taps reads m + 2 sources d. That is a product of polynomials, transposed: evaluated at
+//! m + 1 points and at infinity (Toom and Cook), one multiplication a point makes all m targets,
 //! y = Aᵀ((G g) ⊙ (Bᵀ d)), where plain sums take three a target (S. Winograd, *Arithmetic Complexity of Computations*, 1980;
 //! A. Lavin and S. Gray, *Fast Algorithms for Convolutional Neural Networks*, 2015). Along two axes both turns follow one another.
 //!
 //! For a point p, and M(x) the product of (x − p) over all finite points: the row of Bᵀ holds the coefficients of M(x) / (x − p), and
 //! that of infinity those of M(x); the row of G is (1, p, p²) / M'(p), and that of infinity (0, 0, 1); the column of Aᵀ is
-//! (1, p, p², …), and that of infinity (0, …, 0, 1).
+//! (1, p, p², …), and that of infinity (0, …, 0, 1). A point's row of Bᵀ and of G may both change sign.
 
 /// Some channels of one source, product or target.
 type Lanes<const N: usize> = [f32; N];
@@ -137,9 +137,9 @@ fn add_times<const FUSED: bool, const N: usize>(a: &Lanes<N>, factor: f32, b: &L
 mod tests {
     use super::*;
 
-    /// Small whole numbers, so that only the points' roots round.
+    /// Whole numbers, so that only the points' roots round.
     fn number(at: usize) -> f64 {
-        (at * 37 % 11) as f64 - 5.0
+        (at * 37 % 101) as f64 - 50.0
     }
 
     fn check<T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize, const FUSED: bool>() {
@@ -151,7 +151,7 @@ mod tests {
             let products = std::array::from_fn(|i| [turned[i][0] * filter[i] as f32]);
             for (target, y) in T::products::<FUSED, 1>(&products).iter().enumerate() {
                 let expected: f64 = (0..3).map(|tap| g[tap] * d[target + tap]).sum();
-                approx::assert_abs_diff_eq!(f64::from(y[0]), expected, epsilon = 1e-4);
+                approx::assert_abs_diff_eq!(f64::from(y[0]), expected, epsilon = 1e-2);
             }
         }
     }

@@ -5,8 +5,8 @@
 //! of 2 × 2 takes 16 multiplications in place of 36, one of 4 × 4 takes 36 in place of 144. A step's two products are summed
 //! before they are turned.
 //!
-//! What it costs: targets of a tile share their roundings, so each is off by what is small beside the tile's greatest, not beside itself,
-//! and the turned weight is 16 or 36 ninths of the weight. Which layers take it depends on their shape alone, and a sample's tiles
+//! What it costs: targets of a tile share their roundings, so each is off by what is small beside the tile's greatest, not beside itself;
+//! a source that is no number reaches all of them; and the turned weight is 16 or 36 ninths of the weight. Which layers take it depends on their shape alone, and a sample's tiles
 //! are its own, so a sample's bits depend on nothing else.
 
 use std::ops::Range;
@@ -88,7 +88,7 @@ pub(super) struct Winograd {
     targets: [usize; 2],
     /// The lowest source of the first tile along each axis; it may lie outside.
     lowest: [isize; 2],
-    /// For each product that the step sums.
+    /// A weight for each product that the step sums.
     pub(super) weights: Vec<Arc<Turned>>,
 }
 
@@ -152,7 +152,9 @@ fn turned_filters<T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize>(
     element: impl Fn(usize, usize, usize) -> f32,
 ) -> Vec<PackedWeight> {
     let pairs = channels.source * channels.target;
-    let mut points = vec![0.0_f32; SPAN * SPAN * pairs];
+    // A cache line between points, which would else compete for a few lines of the first-level cache.
+    let point = pairs + LINE;
+    let mut points = vec![0.0_f32; SPAN * SPAN * point];
     for source in 0..channels.source {
         for target in 0..channels.target {
             let g = |tap: usize| f64::from(element(tap, source, target));
@@ -161,7 +163,7 @@ fn turned_filters<T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize>(
             for column in 0..SPAN {
                 let turned = T::filter(lines.map(|line| line[column]));
                 for (line, turned) in turned.into_iter().enumerate() {
-                    points[(line * SPAN + column) * pairs + source * channels.target + target] = turned as f32;
+                    points[(line * SPAN + column) * point + source * channels.target + target] = turned as f32;
                 }
             }
         }
@@ -169,28 +171,18 @@ fn turned_filters<T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize>(
     let pack = |point: &[f32]| {
         PackedWeight::new(channels.source, channels.target, |source, target| point[source * channels.target + target])
     };
-    points.chunks_exact(pairs).map(pack).collect()
+    points.chunks_exact(point).map(pack).collect()
 }
 
-/// Makes a step's targets; the chain follows.
+/// Makes a step's targets and applies its chains.
 pub(super) fn run(chain: &Chain<'_>, step: &Step, conv: &Winograd, written: Written<'_>, crew: Crew<'_>) {
     let [strips_a_row, tiles_a_strip] = conv.tiles();
     let line = conv.targets[1] * conv.channels.target;
     let strips = written.target.len() / (conv.targets[0] * line) * strips_a_row;
-    if strips == 0 {
-        return;
-    }
-    let parts = strips.div_ceil((conv.tiles_at_once() / tiles_a_strip).max(1));
-    // Few parts are cut evenly, so that no thread waits for another's longer one.
-    let parts = if parts < 4 * crew.threads { parts.next_multiple_of(crew.threads) } else { parts };
-    let strips_a_part = strips.div_ceil(parts);
-    let firsts = (0..strips).step_by(strips_a_part);
-    let parts: Vec<Part<'_>> =
-        firsts.map(|first| Part { chain, step, conv, strips: first..strips.min(first + strips_a_part) }).collect();
-    let lines = |part: &Part<'_>| part.strips.clone().map(|strip| conv.lines(strip).len()).sum::<usize>();
-    let lengths: Vec<usize> = parts.iter().map(|part| lines(part) * line).collect();
-    let pieces = written.cut(lengths);
-    crew.each(parts.into_iter().zip(pieces), |(part, piece), room| part.run(piece, room));
+    let shares = crew.shares(strips, (conv.tiles_at_once() / tiles_a_strip).max(1));
+    let lines = |strips: Range<usize>| strips.map(|strip| conv.lines(strip).len()).sum::<usize>();
+    let pieces = written.cut(shares.clone().map(|strips| lines(strips) * line));
+    crew.each(shares.zip(pieces), |(strips, piece), room| Part { chain, step, conv, strips }.run(piece, room));
 }
 
 /// Some strips of tiles.
@@ -456,6 +448,7 @@ mod tests {
                 vec![28, 28],
             ),
             ("depth", conv([32, 32], 1, vec![axis; 3]), vec![8, 28, 28]),
+            ("several images", conv([64, 64], 1, vec![WindowAxis::new(1), axis, axis]), vec![2, 28, 28]),
             ("few channels", conv([16, 64], 1, vec![axis; 2]), vec![28, 28]),
             ("channels that fill no line", conv([40, 64], 1, vec![axis; 2]), vec![28, 28]),
         ];
@@ -464,6 +457,13 @@ mod tests {
                 assert_eq!(taken(&conv, direction, &input), None, "{what}, {direction:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_axis_of_one_position_in_front_changes_nothing() {
+        let axis = WindowAxis { before: 1, after: 1, ..WindowAxis::new(3) };
+        let conv = conv([64, 64], 1, vec![WindowAxis::new(1), axis, axis]);
+        assert_eq!(taken(&conv, Direction::Forward, &[1, 28, 28]), Some(Side::Four));
     }
 
     fn channels(source: usize, target: usize) -> Channels {

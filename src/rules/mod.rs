@@ -174,7 +174,7 @@ impl WeightPart {
     }
 
     /// Whether no two weights' parts differ in sign, so that a sum of them times rectified inputs never cancels.
-    pub fn has_one_sign(self) -> bool {
+    pub(crate) fn has_one_sign(self) -> bool {
         match self {
             WeightPart::Scaled { positive, negative } => positive * negative <= 0.0,
             WeightPart::Squared | WeightPart::One => true,
