@@ -271,7 +271,8 @@ fn what_goes_past_the_caches_has_the_bits_of_what_stays_there() {
     }
 }
 
-/// Shapes for which tiles of 2 × 2 pay, and of 4 × 4: channels of source and target, lines and columns, padding in front and behind. One has more
+/// Shapes for which tiles of 2 × 2 pay, and of 4 × 4: channels of source and target, lines and columns, padding in front of lines and behind them; that of columns is the
+/// other way round. One has more
 /// tiles in a line than are turned at a time, one more channels than a product takes at a time.
 pub(super) const TILED: [(usize, usize, [usize; 2], [usize; 2]); 7] = [
     (32, 48, [10, 8], [1, 1]),
@@ -295,7 +296,8 @@ fn of_tiles(shape: (usize, usize, [usize; 2], [usize; 2]), seed: u64) -> Network
     let first = builder.conv("first", x, numbers.tensor(&[sources, 2, 1, 1]), None, pointwise, 1).unwrap();
     let activation = [Activation::Relu, Activation::LeakyRelu { slope: 0.1 }, Activation::Sigmoid][seed as usize % 3];
     let first = builder.activation("first, activated", first, activation).unwrap();
-    let window = Window::new(vec![WindowAxis { before, after, ..WindowAxis::new(3) }; 2]).unwrap();
+    let axis = |before, after| WindowAxis { before, after, ..WindowAxis::new(3) };
+    let window = Window::new(vec![axis(before, after), axis(after, before)]).unwrap();
     let weight = numbers.tensor(&[targets, sources, 3, 3]);
     let z = builder.conv("there", first, weight, Some(numbers.tensor(&[targets])), window.clone(), 1).unwrap();
     let z = builder.relu("there, rectified", z).unwrap();
