@@ -145,45 +145,48 @@ fn multiply_tiles<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: u
     }
 }
 
-/// `ROWS` × `PANEL` sums, in registers over chains of `length`.
+/// `ROWS` × `PANEL` sums, in registers over chains of `length`, a multiple of `STEPS`; of what is brought closer meanwhile, `next` is a row
+/// every 2^`spread` steps.
+///
+/// Whatever can be made once for all chains is: they are short, and what stands between two of them takes as long as some steps of k.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "only loops that count are written out")]
 fn multiply_tile<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize>(
     (a, stride): (&[f32], usize),
     (panel, length): (&[[f32; PANEL]], usize),
-    (next, spread): (&[[f32; PANEL]], u32),
+    next: (&[[f32; PANEL]], u32),
     goes_on: bool,
     (c, starts, column): (&mut [f32], &[usize; ROWS], usize),
 ) {
+    let (depth, (panel, rest)) = (panel.len(), panel.as_chunks::<STEPS>());
+    let mut rows = [[].as_slice(); ROWS];
+    let mut rests = [[].as_slice(); ROWS];
+    for row in 0..ROWS {
+        let (chunks, rest_of_row) = a[row * stride..][..depth].as_chunks::<STEPS>();
+        (rows[row], rests[row]) = (&chunks[..panel.len()], &rest_of_row[..rest.len()]);
+    }
     let mut from = 0;
     loop {
-        let chain = &panel[from..panel.len().min(from + length)];
-        let next = (next.get(from >> spread..).unwrap_or_default(), spread);
+        let to = panel.len().min(from + length / STEPS);
         let mut sums = [[0.0_f32; PANEL]; ROWS];
-        accumulate::<K, ROWS, PANEL, STEPS>(&a[from..], stride, chain, next, &mut sums);
-        if goes_on || from > 0 {
-            for row in 0..ROWS {
-                sums[row] = plus(sums[row], load(c, starts[row] + column));
+        accumulate::<K, ROWS, PANEL, STEPS>(&rows, &panel[from..to], from, next, &mut sums);
+        // A slice's last steps are no chain of their own.
+        let is_last = to == panel.len() && (to - from) * STEPS + rest.len() <= length;
+        if is_last {
+            for k in 0..rest.len() {
+                step::<K, ROWS, PANEL>(|row| rests[row][k], &rest[k], &mut sums);
             }
         }
+        let goes_on = goes_on || from > 0;
         for row in 0..ROWS {
-            store(sums[row], c, starts[row] + column);
+            let c: &mut [f32; PANEL] = c[starts[row] + column..].first_chunk_mut().expect("a row of C is whole panels");
+            *c = if goes_on { plus(sums[row], *c) } else { sums[row] };
         }
-        from += length;
-        if from >= panel.len() {
+        if is_last {
             return;
         }
+        from = to;
     }
-}
-
-#[inline(always)]
-fn load<const PANEL: usize>(c: &[f32], at: usize) -> [f32; PANEL] {
-    *c[at..].first_chunk().expect("a row of C is whole panels")
-}
-
-#[inline(always)]
-fn store<const PANEL: usize>(sums: [f32; PANEL], c: &mut [f32], at: usize) {
-    *c[at..].first_chunk_mut().expect("a row of C is whole panels") = sums;
 }
 
 #[inline(always)]
@@ -194,8 +197,7 @@ fn plus<const PANEL: usize>(mut sums: [f32; PANEL], before: [f32; PANEL]) -> [f3
     sums
 }
 
-/// Adds `ROWS` rows times a panel to `sums`; of what is brought closer meanwhile, `next` is
-/// a row every 2^`spread` steps.
+/// Adds `ROWS` rows times chunks of a panel to `sums`, those from chunk `first` on.
 ///
 /// The sums are a local copy and the loops count, because only then does the compiler keep them in registers. `STEPS` of
 /// k are written out one after another, for which the rows' addresses are made once: made for each step they are a third
@@ -204,45 +206,35 @@ fn plus<const PANEL: usize>(mut sums: [f32; PANEL], before: [f32; PANEL]) -> [f3
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "see above")]
 fn accumulate<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize>(
-    a: &[f32],
-    stride: usize,
-    panel: &[[f32; PANEL]],
+    rows: &[&[[f32; STEPS]]; ROWS],
+    panel: &[[[f32; PANEL]; STEPS]],
+    first: usize,
     (next, spread): (&[[f32; PANEL]], u32),
     sums: &mut [[f32; PANEL]; ROWS],
 ) {
-    let depth = panel.len();
-    let mut rows = [[].as_slice(); ROWS];
+    let mut of_rows = [[].as_slice(); ROWS];
     for row in 0..ROWS {
-        rows[row] = &a[row * stride..][..depth];
+        of_rows[row] = &rows[row][first..][..panel.len()];
     }
     let mut local = *sums;
-    let written_out = if STEPS > 1 { depth / STEPS * STEPS } else { 0 };
-    for (chunk, b) in panel[..written_out].as_chunks::<STEPS>().0.iter().enumerate() {
-        let first = chunk * STEPS;
+    for chunk in 0..panel.len() {
         if K::FAR {
-            for row in first >> spread..(first + STEPS).div_ceil(1 << spread) {
+            let k = (first + chunk) * STEPS;
+            for row in k >> spread..(k + STEPS).div_ceil(1 << spread) {
                 simd::prefetch::<_, false>(next, row);
             }
         }
+        if K::NEAR {
+            simd::prefetch::<_, true>(panel, chunk + AHEAD / STEPS);
+        }
+        let b = &panel[chunk];
         let mut a = [&[0.0; STEPS]; ROWS];
         for row in 0..ROWS {
-            a[row] = rows[row][first..].first_chunk().expect("a chunk of A for each of the panel");
+            a[row] = &of_rows[row][chunk];
         }
         for k in 0..STEPS {
-            if K::NEAR {
-                simd::prefetch::<_, true>(panel, first + k + AHEAD);
-            }
             step::<K, ROWS, PANEL>(|row| a[row][k], &b[k], &mut local);
         }
-    }
-    for k in written_out..depth {
-        if K::NEAR {
-            simd::prefetch::<_, true>(panel, k + AHEAD);
-        }
-        if K::FAR {
-            simd::prefetch::<_, false>(next, k >> spread);
-        }
-        step::<K, ROWS, PANEL>(|row| rows[row][k], &panel[k], &mut local);
     }
     *sums = local;
 }

@@ -301,6 +301,8 @@ fn turn_sources<const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE: usize, const
     let (channels, [lines, columns]) = (conv.channels.source / LINE, conv.sources);
     let (of_tile, of_plane, to) = (planes.tile / LINE, planes.plane / LINE, to.as_chunks_mut::<LINE>().0);
     let inside = |at: isize, extent: usize| usize::try_from(at).ok().filter(|at| *at < extent);
+    // Outside the loops, which overwrite all of it: filled anew for all channels it took a fiftieth of an explanation.
+    let mut turned = [[[0.0; LINE]; SPAN]; SPAN];
     for (position, tile) in batch.tiles.clone().enumerate() {
         let strip = strips.start + tile / conv.tiles()[1];
         let elements = chain.row(source.buffer, strip / conv.tiles()[0]).as_chunks::<LINE>().0;
@@ -314,7 +316,6 @@ fn turn_sources<const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE: usize, const
             }
         }
         for channel in 0..channels {
-            let mut turned = [[[0.0; LINE]; SPAN]; SPAN];
             for column in 0..SPAN {
                 let mut d = [[0.0; LINE]; SPAN];
                 for line in 0..SPAN {
@@ -366,11 +367,11 @@ fn turn_products<const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE: usize, cons
     let (channels, columns) = (conv.channels.target / LINE, conv.targets[1]);
     let (of_tile, of_plane) = (planes.tile / LINE, planes.plane / LINE);
     let (products, targets) = (products.as_chunks::<LINE>().0, targets.as_chunks_mut::<LINE>().0);
+    let mut turned = [[[0.0; LINE]; SPAN]; SIDE];
     for (position, tile) in batch.tiles.clone().enumerate() {
         let (strip, first_column) = (tile / conv.tiles()[1], tile % conv.tiles()[1] * SIDE);
         let (first_line, lines) = (batch.part.lines_before(strip), conv.lines(strips.start + strip).len());
         for channel in 0..channels {
-            let mut turned = [[[0.0; LINE]; SPAN]; SIDE];
             for column in 0..SPAN {
                 let mut m = [[0.0; LINE]; SPAN];
                 for (line, m) in m.iter_mut().enumerate() {
