@@ -44,12 +44,7 @@ pub(super) struct Crew<'a> {
 impl Crew<'_> {
     /// Does every part of a step, each in the memory of parts before it.
     pub(super) fn each<T: Send>(&self, parts: impl IntoIterator<Item = T>, work: impl Fn(T, &mut Room) + Sync) {
-        let work = |part: T| {
-            let shelf = || self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut room = shelf().pop().unwrap_or_default();
-            work(part, &mut room);
-            shelf().push(room);
-        };
+        let work = |part: T| self.lend(|room| work(part, room));
         #[cfg(feature = "threads")]
         if self.threads > 1 {
             use rayon::prelude::*;
@@ -57,6 +52,14 @@ impl Crew<'_> {
             return parts.into_par_iter().with_max_len(1).for_each(work);
         }
         parts.into_iter().for_each(work);
+    }
+
+    /// Does `work` in memory that rests.
+    pub(super) fn lend(&self, work: impl FnOnce(&mut Room)) {
+        let shelf = || self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut room = shelf().pop().unwrap_or_default();
+        work(&mut room);
+        shelf().push(room);
     }
 
     /// Ranges of about one length, of at most `most` units each, that together are `count` units. Few of them are as many for every

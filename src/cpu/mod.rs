@@ -27,6 +27,7 @@ mod simd;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod tiled;
 mod tools;
 mod turns;
 mod winograd;

@@ -4,7 +4,7 @@ use super::chain::Chain;
 use super::crew::{Crew, Written};
 use super::memory::Memory;
 use super::tools::Tool;
-use super::{Chunk, Prepared, convolve, dense, moves, pools, winograd};
+use super::{Chunk, Prepared, convolve, dense, moves, pools, tiled};
 use crate::error::{Error, Result};
 use crate::layers::Layer;
 use crate::network::Network;
@@ -158,7 +158,7 @@ fn work(chain: &Chain<'_>, step: &Step, tool: &Tool, written: Written<'_>, crew:
         Tool::Convolve(conv) => crew.pieces(written, conv.channels.target, conv.block(), |first, piece, room| {
             convolve::run(chain, step, conv, first, piece, room);
         }),
-        Tool::Winograd(conv) => winograd::run(chain, step, conv, written, crew),
+        Tool::Winograd(conv) => tiled::run(chain, step, conv, written, crew),
         Tool::Pool(pool) => crew.pieces(written, pool.channels, pools::BLOCK, |first, piece, _| {
             pools::run(chain, step, pool, first, piece);
         }),

@@ -12,35 +12,27 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::chain::{self, Chain};
-use super::crew::{Crew, Room, Written};
 use super::filters::{Channels, Phase};
-use super::functions::{Function, WithFunction};
-use super::gemm::{self, LINE, PackedWeight, Slice};
+use super::gemm::{LINE, PackedWeight};
 use super::lattice::Extents;
-use super::simd::{self, Level, Loop};
 use super::turns::{Four, Turn, Two};
 use crate::layers::Reach;
-use crate::plan::{Operand, Step};
 
 /// Taps of a window along each axis.
 const TAPS: usize = 3;
 /// Fewer channels on either side leave sums too short beside the turns, and windows that are all zeros likely.
 const FEW: usize = 32;
 /// Samples that share a reading of the weight, about.
-const SAMPLES: usize = 4;
+const SAMPLES: usize = 8;
 /// Multiply-adds in the time that one element of a weight takes from memory.
 const READING: usize = 16;
 /// Multiply-adds in the time that turning one element takes, to products' points or back.
 const TURNING: usize = 8;
-/// Bytes of turned sources and products at a time, about: they stay near a core.
-const HELD: usize = 1 << 19;
-/// Tiles at a time at least, so that reading the weight does not count.
-const ENOUGH_TILES: usize = 32;
-
+/// Elements of a turned weight that is read once for many tiles, by all threads together: more than stay in caches of their own.
+const LARGE: usize = 1 << 20;
 /// How targets are cut into tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     Two = 2,
     Four = 4,
 }
@@ -64,7 +56,7 @@ impl Side {
         let direct = (TAPS * TAPS * (SAMPLES * targets[0] * targets[1] + READING)) as f64;
         let [two, four] = [Side::Two, Side::Four].map(|side| side.cost(targets, channels));
         // Large tiles round more and have larger weights: they must be much better.
-        if four < 0.7 * two.min(direct) {
+        if four < 0.8 * two.min(direct) {
             Some(Side::Four)
         } else if two < 0.8 * direct {
             Some(Side::Two)
@@ -78,16 +70,22 @@ impl Side {
 #[derive(Debug)]
 pub(super) struct Turned(Vec<PackedWeight>);
 
+impl Turned {
+    pub(super) fn points(&self) -> &[PackedWeight] {
+        &self.0
+    }
+}
+
 /// What a step of such a convolution reads beside data.
 #[derive(Debug)]
 pub(super) struct Winograd {
-    side: Side,
-    channels: Channels,
+    pub(super) side: Side,
+    pub(super) channels: Channels,
     /// Lines and columns.
-    sources: [usize; 2],
-    targets: [usize; 2],
+    pub(super) sources: [usize; 2],
+    pub(super) targets: [usize; 2],
     /// The lowest source of the first tile along each axis; it may lie outside.
-    lowest: [isize; 2],
+    pub(super) lowest: [isize; 2],
     /// A weight for each product that the step sums.
     pub(super) weights: Vec<Arc<Turned>>,
 }
@@ -123,24 +121,28 @@ impl Winograd {
         Turned(points.into_iter().map(|point| point.in_chains_of(chain / 2)).collect())
     }
 
+    /// Whether a turned weight is too large for a thread to read it for some tiles at a time.
+    pub(super) fn is_large(&self) -> bool {
+        self.points() * self.channels.source * self.channels.target > LARGE
+    }
+
+    /// Elements of a line of targets.
+    pub(super) fn line(&self) -> usize {
+        self.targets[1] * self.channels.target
+    }
+
     /// Points of both axes.
-    fn points(&self) -> usize {
+    pub(super) fn points(&self) -> usize {
         self.side.span() * self.side.span()
     }
 
-    /// How many tiles are turned at a time.
-    fn tiles_at_once(&self) -> usize {
-        let of_tile = self.points() * (self.channels.source + self.channels.target) * size_of::<f32>();
-        (HELD / of_tile).max(ENOUGH_TILES)
-    }
-
     /// Tiles along each axis.
-    fn tiles(&self) -> [usize; 2] {
+    pub(super) fn tiles(&self) -> [usize; 2] {
         self.targets.map(|targets| targets.div_ceil(self.side as usize))
     }
 
     /// The lines of targets that a strip of tiles makes, strips counted over all rows of a chunk.
-    fn lines(&self, strip: usize) -> Range<usize> {
+    pub(super) fn lines(&self, strip: usize) -> Range<usize> {
         let first = strip % self.tiles()[0] * self.side as usize;
         first..self.targets[0].min(first + self.side as usize)
     }
@@ -174,229 +176,6 @@ fn turned_filters<T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize>(
     points.chunks_exact(point).map(pack).collect()
 }
 
-/// Makes a step's targets and applies its chains.
-pub(super) fn run(chain: &Chain<'_>, step: &Step, conv: &Winograd, written: Written<'_>, crew: Crew<'_>) {
-    let [strips_a_row, tiles_a_strip] = conv.tiles();
-    let line = conv.targets[1] * conv.channels.target;
-    let strips = written.target.len() / (conv.targets[0] * line) * strips_a_row;
-    let shares = crew.shares(strips, (conv.tiles_at_once() / tiles_a_strip).max(1));
-    let lines = |strips: Range<usize>| strips.map(|strip| conv.lines(strip).len()).sum::<usize>();
-    let pieces = written.cut(shares.clone().map(|strips| lines(strips) * line));
-    crew.each(shares.zip(pieces), |(strips, piece), room| Part { chain, step, conv, strips }.run(piece, room));
-}
-
-/// Some strips of tiles.
-struct Part<'a> {
-    chain: &'a Chain<'a>,
-    step: &'a Step,
-    conv: &'a Winograd,
-    /// Counted over all rows of the chunk.
-    strips: Range<usize>,
-}
-
-impl Part<'_> {
-    fn run(&self, written: Written<'_>, room: &mut Room) {
-        let Part { chain, conv, .. } = *self;
-        let Room { rows, made } = room;
-        let line = conv.targets[1] * conv.channels.target;
-        let width = conv.targets[0] * line;
-        let first = self.strips.start / conv.tiles()[0] * width + conv.lines(self.strips.start).start * line;
-        chain.make(first, width, written, made, |targets| {
-            let tiles = self.strips.len() * conv.tiles()[1];
-            let at_once = tiles.div_ceil(tiles.div_ceil(conv.tiles_at_once()));
-            for from in (0..tiles).step_by(at_once) {
-                let to = tiles.min(from + at_once);
-                Batch { part: self, tiles: from..to }.run(targets, rows);
-            }
-        });
-    }
-
-    /// The lines of the part's targets before a strip of it.
-    fn lines_before(&self, strip: usize) -> usize {
-        let lines = |strip: usize| strip / self.conv.tiles()[0] * self.conv.targets[0] + self.conv.lines(strip).start;
-        lines(self.strips.start + strip) - lines(self.strips.start)
-    }
-}
-
-/// Tiles of a part that are turned at a time.
-struct Batch<'a> {
-    part: &'a Part<'a>,
-    /// Counted from the part's first.
-    tiles: Range<usize>,
-}
-
-/// Where the elements of tiles lie in one plane for each point.
-#[derive(Clone, Copy)]
-struct Planes {
-    /// Elements from tile to tile.
-    tile: usize,
-    /// Elements from plane to plane: an odd number of cache lines, because planes a power of two apart would compete for a few lines of
-    /// the first-level cache.
-    plane: usize,
-}
-
-impl Planes {
-    fn new(tiles: usize, tile: usize) -> Self {
-        Planes { tile, plane: ((tiles * tile / LINE) | 1) * LINE }
-    }
-}
-
-impl Batch<'_> {
-    fn run(&self, targets: &mut [f32], room: &mut Vec<f32>) {
-        let conv = self.part.conv;
-        let (channels, points, tiles) = (conv.channels, conv.points(), self.tiles.len());
-        let (sources, products) = (Planes::new(tiles, channels.source + LINE), Planes::new(tiles, channels.target));
-        room.resize(room.len().max(points * (sources.plane + products.plane)), 0.0);
-        let (of_sources, rest) = room.split_at_mut(points * sources.plane);
-        let of_products = &mut rest[..points * products.plane];
-        let starts: Vec<usize> = (0..tiles).map(|tile| tile * products.tile).collect();
-        for (position, ((source, _), weight)) in self.part.step.products().zip(&conv.weights).enumerate() {
-            let turn = TurnSources { batch: self, source, planes: sources, to: &mut *of_sources };
-            chain::through(source.activation, source.part, turn);
-            let planes = of_sources.chunks_exact(sources.plane).zip(of_products.chunks_exact_mut(products.plane));
-            for (weight, (a, c)) in weight.0.iter().zip(planes) {
-                for Range { start: from, end: to } in gemm::slices(weight.depth()) {
-                    let goes_on = position > 0 || from > 0;
-                    let slice = Slice { a: &a[from..], stride: sources.tile, b: weight, from, to, goes_on };
-                    gemm::multiply_slice(slice, c, &starts);
-                }
-            }
-        }
-        simd::run(Level::widest(), TurnProducts { batch: self, planes: products, products: of_products, targets });
-    }
-}
-
-/// Turns the sources of tiles, read through the source's activation, zeros where there are none.
-struct TurnSources<'a> {
-    batch: &'a Batch<'a>,
-    source: Operand,
-    planes: Planes,
-    to: &'a mut [f32],
-}
-
-impl WithFunction for TurnSources<'_> {
-    fn run(self, f: impl Function) {
-        struct Body<'a, F>(TurnSources<'a>, F);
-        impl<F: Function> Loop for Body<'_, F> {
-            #[inline(always)]
-            fn run<const FUSED: bool, const LANES: usize>(self) {
-                match self.0.batch.part.conv.side {
-                    Side::Two => turn_sources::<FUSED, Two, 2, 4>(self.0, self.1),
-                    Side::Four => turn_sources::<FUSED, Four, 4, 6>(self.0, self.1),
-                }
-            }
-        }
-        simd::run(Level::widest(), Body(self, f));
-    }
-}
-
-#[inline(always)]
-fn turn_sources<const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize>(
-    of: TurnSources<'_>,
-    f: impl Function,
-) {
-    let TurnSources { batch, source, planes, to } = of;
-    let Part { chain, conv, ref strips, .. } = *batch.part;
-    // All in cache lines from here on.
-    let (channels, [lines, columns]) = (conv.channels.source / LINE, conv.sources);
-    let (of_tile, of_plane, to) = (planes.tile / LINE, planes.plane / LINE, to.as_chunks_mut::<LINE>().0);
-    let inside = |at: isize, extent: usize| usize::try_from(at).ok().filter(|at| *at < extent);
-    // Outside the loops, which overwrite all of it: filled anew for all channels it took a fiftieth of an explanation.
-    let mut turned = [[[0.0; LINE]; SPAN]; SPAN];
-    for (position, tile) in batch.tiles.clone().enumerate() {
-        let strip = strips.start + tile / conv.tiles()[1];
-        let elements = chain.row(source.buffer, strip / conv.tiles()[0]).as_chunks::<LINE>().0;
-        let first = [conv.lines(strip).start, tile % conv.tiles()[1] * SIDE];
-        let mut places = [[None; SPAN]; SPAN];
-        for (line, places) in places.iter_mut().enumerate() {
-            let Some(line) = inside(conv.lowest[0] + (first[0] + line) as isize, lines) else { continue };
-            for (column, place) in places.iter_mut().enumerate() {
-                let column = inside(conv.lowest[1] + (first[1] + column) as isize, columns);
-                *place = column.map(|column| (line * columns + column) * channels);
-            }
-        }
-        for channel in 0..channels {
-            for column in 0..SPAN {
-                let mut d = [[0.0; LINE]; SPAN];
-                for line in 0..SPAN {
-                    let Some(place) = places[line][column] else { continue };
-                    if column >= SPAN - SIDE {
-                        // What the next tile reads for the first time.
-                        simd::prefetch::<_, true>(elements, place + SIDE * channels + channel);
-                    }
-                    d[line] = f.of_all(elements[place + channel]);
-                }
-                let of_column = T::sources::<FUSED, LINE>(&d);
-                for line in 0..SPAN {
-                    turned[line][column] = of_column[line];
-                }
-            }
-            for (line, turned) in turned.iter().enumerate() {
-                for (column, turned) in T::sources::<FUSED, LINE>(turned).iter().enumerate() {
-                    to[(line * SPAN + column) * of_plane + position * of_tile + channel] = *turned;
-                }
-            }
-        }
-    }
-}
-
-/// Turns products into targets of a part.
-struct TurnProducts<'a> {
-    batch: &'a Batch<'a>,
-    planes: Planes,
-    products: &'a [f32],
-    targets: &'a mut [f32],
-}
-
-impl Loop for TurnProducts<'_> {
-    #[inline(always)]
-    fn run<const FUSED: bool, const LANES: usize>(self) {
-        match self.batch.part.conv.side {
-            Side::Two => turn_products::<FUSED, Two, 2, 4>(self),
-            Side::Four => turn_products::<FUSED, Four, 4, 6>(self),
-        }
-    }
-}
-
-#[inline(always)]
-#[allow(clippy::needless_range_loop, reason = "what is indexed by a column are not the rows that hold it")]
-fn turn_products<const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize>(of: TurnProducts<'_>) {
-    let TurnProducts { batch, planes, products, targets } = of;
-    let Part { conv, ref strips, .. } = *batch.part;
-    // All in cache lines from here on.
-    let (channels, columns) = (conv.channels.target / LINE, conv.targets[1]);
-    let (of_tile, of_plane) = (planes.tile / LINE, planes.plane / LINE);
-    let (products, targets) = (products.as_chunks::<LINE>().0, targets.as_chunks_mut::<LINE>().0);
-    let mut turned = [[[0.0; LINE]; SPAN]; SIDE];
-    for (position, tile) in batch.tiles.clone().enumerate() {
-        let (strip, first_column) = (tile / conv.tiles()[1], tile % conv.tiles()[1] * SIDE);
-        let (first_line, lines) = (batch.part.lines_before(strip), conv.lines(strips.start + strip).len());
-        for channel in 0..channels {
-            for column in 0..SPAN {
-                let mut m = [[0.0; LINE]; SPAN];
-                for (line, m) in m.iter_mut().enumerate() {
-                    let at = (line * SPAN + column) * of_plane + position * of_tile + channel;
-                    // What the next tile reads; the machine does not follow so many planes by itself.
-                    simd::prefetch::<_, true>(products, at + of_tile);
-                    *m = products[at];
-                }
-                let of_column = T::products::<FUSED, LINE>(&m);
-                for line in 0..SIDE {
-                    turned[line][column] = of_column[line];
-                }
-            }
-            for (line, turned) in turned[..lines].iter().enumerate() {
-                let of_line = (first_line + line) * columns;
-                for (column, y) in T::products::<FUSED, LINE>(turned).iter().enumerate() {
-                    if first_column + column < columns {
-                        targets[(of_line + first_column + column) * channels + channel] = *y;
-                    }
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::filters::phases;
@@ -407,12 +186,16 @@ mod tests {
     use crate::layers::{Conv, Window, WindowAxis};
     use crate::plan::Direction;
 
-    /// The tiles that a direction of a convolution takes.
-    fn taken(conv: &Conv, direction: Direction, input: &[usize]) -> Option<Side> {
+    /// How a direction of a convolution is made, if by tiles.
+    fn found(conv: &Conv, direction: Direction, input: &[usize]) -> Option<Winograd> {
         let output = conv.window().outputs(input).unwrap();
         let sources = if direction == Direction::Forward { input } else { &output };
         let phases = phases(conv, direction, input, &output);
-        Winograd::new(Channels::new(conv, direction), filled(sources), &phases).map(|winograd| winograd.side)
+        Winograd::new(Channels::new(conv, direction), filled(sources), &phases)
+    }
+
+    fn taken(conv: &Conv, direction: Direction, input: &[usize]) -> Option<Side> {
+        found(conv, direction, input).map(|winograd| winograd.side)
     }
 
     fn conv(channels: [usize; 2], groups: usize, axes: Vec<WindowAxis>) -> Conv {
@@ -423,15 +206,18 @@ mod tests {
 
     #[test]
     fn the_shapes_that_are_compared_with_the_reference_take_tiles_both_ways() {
-        let mut found = Vec::new();
+        let mut all = Vec::new();
         for (sources, targets, extents, [before, after]) in TILED {
             let axes = vec![WindowAxis { before, after, ..WindowAxis::new(3) }; 2];
             for direction in [Direction::Forward, Direction::Backward] {
-                found.push(taken(&conv([sources, targets], 1, axes.clone()), direction, &extents));
+                let conv = conv([sources, targets], 1, axes.clone());
+                all.extend(found(&conv, direction, &extents).map(|winograd| (winograd.side, winograd.is_large())));
             }
         }
-        assert!(found.iter().all(Option::is_some), "{found:?}");
-        assert!([Side::Two, Side::Four].iter().all(|side| found.contains(&Some(*side))), "{found:?}");
+        assert_eq!(all.len(), 2 * TILED.len(), "{all:?}");
+        for kind in [(Side::Two, false), (Side::Four, false), (Side::Four, true)] {
+            assert!(all.contains(&kind), "{kind:?} among {all:?}");
+        }
     }
 
     #[test]
@@ -472,11 +258,11 @@ mod tests {
     }
 
     #[test]
-    fn images_take_large_tiles_and_their_last_stages_small_ones() {
-        for extent in [28, 56, 112, 224] {
-            assert_eq!(Side::of([extent, extent], channels(64, 64)), Some(Side::Four), "{extent}");
+    fn images_take_large_tiles_and_small_ones_where_those_would_reach_far_beyond_them() {
+        for (extent, count) in [(7, 512), (14, 256), (28, 128), (56, 64), (224, 64)] {
+            assert_eq!(Side::of([extent, extent], channels(count, count)), Some(Side::Four), "{extent}");
         }
-        for extent in [7, 14] {
+        for extent in [5, 6] {
             assert_eq!(Side::of([extent, extent], channels(512, 512)), Some(Side::Two), "{extent}");
         }
         // The turned weight is read for a few targets only.

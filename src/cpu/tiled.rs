@@ -1,0 +1,368 @@
+//! Runs convolutions in [Winograd's](super::winograd) tiles: sources are turned, multiplied at each point, and turned into targets.
+//!
+//! Where the turned weight stays in cache each thread takes tiles of its own through all three, few at a time, so that what it turns stays
+//! near its core. A larger weight is read once for many tiles: all threads turn sources, then share the points, and then turn products.
+//! What a tile comes to is the same either way.
+
+use std::ops::Range;
+
+use super::chain::{self, Chain};
+use super::crew::{Crew, Room, Written};
+use super::functions::{Function, WithFunction};
+use super::gemm::{self, LINE, PackedWeight, Slice};
+use super::simd::{self, Level, Loop};
+use super::turns::{Four, Turn, Two};
+use super::winograd::{Side, Winograd};
+use crate::plan::{Operand, Step};
+
+/// Bytes of turned sources and products that a thread works on at a time, about: they stay near a core.
+const HELD: usize = 1 << 19;
+/// Its tiles at least, so that reading the weight does not count.
+const ENOUGH_TILES: usize = 32;
+/// Bytes of turned sources and products that all threads work on, about.
+const HELD_TOGETHER: usize = 1 << 23;
+/// Tiles that are multiplied while one point's weight is read: their turned sources stay in the second-level cache.
+const ROWS: usize = 192;
+/// Tiles, at most, that a thread turns at a time where all work together.
+const TURNED: usize = 16;
+
+/// Makes a step's targets and applies its chains.
+pub(super) fn run(chain: &Chain<'_>, step: &Step, conv: &Winograd, written: Written<'_>, crew: Crew<'_>) {
+    let [strips_a_row, tiles_a_strip] = conv.tiles();
+    let strips = written.target.len() / (conv.targets[0] * conv.line()) * strips_a_row;
+    let all = Strips { chain, step, conv, strips: 0..strips };
+    let of_tile = conv.points() * (conv.channels.source + conv.channels.target) * size_of::<f32>();
+    if conv.is_large() {
+        let at_once = (HELD_TOGETHER / of_tile / tiles_a_strip).max(1);
+        let shares = strips.div_ceil(strips.div_ceil(at_once));
+        let shares = (0..strips).step_by(shares).map(|first| first..strips.min(first + shares));
+        let pieces = written.cut(shares.clone().map(|strips| all.part(strips).length()));
+        shares.zip(pieces).for_each(|(strips, piece)| all.part(strips).run_together(piece, crew));
+    } else {
+        let at_once = (HELD / of_tile).max(ENOUGH_TILES);
+        let shares = crew.shares(strips, (at_once / tiles_a_strip).max(1));
+        let pieces = written.cut(shares.clone().map(|strips| all.part(strips).length()));
+        crew.each(shares.zip(pieces), |(strips, piece), room| all.part(strips).run_alone(at_once, piece, room));
+    }
+}
+
+/// Some strips of tiles, those that make the same lines of targets.
+#[derive(Clone)]
+struct Strips<'a> {
+    chain: &'a Chain<'a>,
+    step: &'a Step,
+    conv: &'a Winograd,
+    /// Counted over all rows of the chunk.
+    strips: Range<usize>,
+}
+
+impl<'a> Strips<'a> {
+    fn part(&self, strips: Range<usize>) -> Strips<'a> {
+        Strips { strips, ..self.clone() }
+    }
+
+    fn tiles(&self) -> usize {
+        self.strips.len() * self.conv.tiles()[1]
+    }
+
+    /// Elements of the targets.
+    fn length(&self) -> usize {
+        self.strips.clone().map(|strip| self.conv.lines(strip).len()).sum::<usize>() * self.conv.line()
+    }
+
+    /// The position of the first target among the step's, counted over rows of `width` elements.
+    fn first(&self, width: usize) -> usize {
+        let conv = self.conv;
+        self.strips.start / conv.tiles()[0] * width + conv.lines(self.strips.start).start * conv.line()
+    }
+
+    /// The lines of the targets before a strip.
+    fn lines_before(&self, strip: usize) -> usize {
+        let lines = |strip: usize| strip / self.conv.tiles()[0] * self.conv.targets[0] + self.conv.lines(strip).start;
+        lines(self.strips.start + strip) - lines(self.strips.start)
+    }
+
+    /// Makes the targets by `make`, and applies the chains.
+    fn make(&self, written: Written<'_>, made: &mut Vec<f32>, make: impl FnOnce(&mut [f32])) {
+        let width = self.conv.targets[0] * self.conv.line();
+        self.chain.make(self.first(width), width, written, made, make);
+    }
+
+    /// By one thread, `at_once` tiles at a time.
+    fn run_alone(&self, at_once: usize, written: Written<'_>, room: &mut Room) {
+        let Room { rows, made } = room;
+        self.make(written, made, |targets| {
+            let tiles = self.tiles();
+            let at_once = tiles.div_ceil(tiles.div_ceil(at_once));
+            for from in (0..tiles).step_by(at_once) {
+                let batch = Batch { of: self, tiles: from..tiles.min(from + at_once) };
+                let planes = Planes::of(self.conv, batch.tiles.len());
+                let (sources, products) = planes.room(rows);
+                for (position, ((source, _), weights)) in self.step.products().zip(&self.conv.weights).enumerate() {
+                    batch.turn_sources(source, planes.sources.cut(sources, [batch.tiles.len()]).remove(0), &planes);
+                    for (weight, (a, c)) in weights.points().iter().zip(planes.pairs(sources, products)) {
+                        multiply(weight, a, c, &planes, position > 0);
+                    }
+                }
+                batch.turn_products(products, &planes, targets);
+            }
+        });
+    }
+
+    /// By all threads, one phase after another.
+    fn run_together(&self, written: Written<'_>, crew: Crew<'_>) {
+        let tiles = self.tiles();
+        let planes = Planes::of(self.conv, tiles);
+        crew.lend(|room| {
+            let (sources, products) = planes.room(&mut room.rows);
+            for (position, ((source, _), weights)) in self.step.products().zip(&self.conv.weights).enumerate() {
+                let shares = crew.shares(tiles, TURNED);
+                let cut = planes.sources.cut(sources, shares.clone().map(|tiles| tiles.len()));
+                crew.each(shares.zip(cut), |(tiles, to), _| {
+                    Batch { of: self, tiles }.turn_sources(source, to, &planes)
+                });
+                crew.each(weights.points().iter().zip(planes.pairs(sources, products)), |(weight, (a, c)), _| {
+                    multiply(weight, a, c, &planes, position > 0);
+                });
+            }
+            let tiles_a_strip = self.conv.tiles()[1];
+            let shares = crew.shares(self.strips.len(), TURNED.div_ceil(tiles_a_strip));
+            let strips =
+                shares.map(|strips| self.part(self.strips.start + strips.start..self.strips.start + strips.end));
+            let pieces = written.cut(strips.clone().map(|strips| strips.length()));
+            let products = &*products;
+            crew.each(strips.zip(pieces), |(strips, piece), room| {
+                let first = (strips.strips.start - self.strips.start) * tiles_a_strip;
+                strips.make(piece, &mut room.made, |targets| {
+                    let batch = Batch { of: &strips, tiles: 0..strips.tiles() };
+                    batch.turn_products(&products[first * planes.products.tile..], &planes, targets);
+                });
+            });
+        });
+    }
+}
+
+/// C = A B at one point, or where it goes on, C = C + A B.
+fn multiply(weight: &PackedWeight, a: &[f32], c: &mut [f32], planes: &Planes, goes_on: bool) {
+    let stride = planes.sources.tile;
+    let starts: Vec<usize> = (0..planes.tiles).map(|tile| tile * planes.products.tile).collect();
+    for (a, starts) in a.chunks(ROWS * stride).zip(starts.chunks(ROWS)) {
+        for Range { start: from, end: to } in gemm::slices(weight.depth()) {
+            let slice = Slice { a: &a[from..], stride, b: weight, from, to, goes_on: goes_on || from > 0 };
+            gemm::multiply_slice(slice, c, starts);
+        }
+    }
+}
+
+/// Where the turned sources and the products of some tiles lie.
+struct Planes {
+    points: usize,
+    tiles: usize,
+    sources: Layout,
+    products: Layout,
+}
+
+impl Planes {
+    fn of(conv: &Winograd, tiles: usize) -> Self {
+        let layout = |tile| Layout::new(tiles, tile);
+        let (sources, products) = (layout(conv.channels.source + LINE), layout(conv.channels.target));
+        Planes { points: conv.points(), tiles, sources, products }
+    }
+
+    /// Room for turned sources and for products.
+    fn room<'a>(&self, room: &'a mut Vec<f32>) -> (&'a mut [f32], &'a mut [f32]) {
+        let [sources, products] = [&self.sources, &self.products].map(|layout| self.points * layout.plane);
+        room.resize(room.len().max(sources + products), 0.0);
+        room[..sources + products].split_at_mut(sources)
+    }
+
+    /// The turned sources and the products of each point.
+    fn pairs<'a>(
+        &self,
+        sources: &'a [f32],
+        products: &'a mut [f32],
+    ) -> impl Iterator<Item = (&'a [f32], &'a mut [f32])> {
+        sources.chunks_exact(self.sources.plane).zip(products.chunks_exact_mut(self.products.plane))
+    }
+}
+
+/// Where the elements of tiles lie in one plane for each point.
+struct Layout {
+    /// Elements from tile to tile.
+    tile: usize,
+    /// Elements from plane to plane: an odd number of cache lines, because planes a power of two apart would compete for a few lines of
+    /// the first-level cache.
+    plane: usize,
+}
+
+impl Layout {
+    fn new(tiles: usize, tile: usize) -> Self {
+        Layout { tile, plane: ((tiles * tile / LINE) | 1) * LINE }
+    }
+
+    /// For each of several parts of the tiles, `lengths` long, its cache lines in every plane.
+    fn cut<'a>(
+        &self,
+        planes: &'a mut [f32],
+        lengths: impl IntoIterator<Item = usize>,
+    ) -> Vec<Vec<&'a mut [[f32; LINE]]>> {
+        let mut rest: Vec<_> = planes.chunks_exact_mut(self.plane).map(|plane| plane.as_chunks_mut().0).collect();
+        let mut part = |tiles: usize| {
+            let length = tiles * self.tile / LINE;
+            rest.iter_mut().map(|rest| rest.split_off_mut(..length).expect("parts lie within")).collect()
+        };
+        lengths.into_iter().map(&mut part).collect()
+    }
+}
+
+/// Tiles of some strips that are turned at a time.
+struct Batch<'a> {
+    of: &'a Strips<'a>,
+    /// Counted from the strips' first.
+    tiles: Range<usize>,
+}
+
+impl Batch<'_> {
+    /// Turns the sources of the tiles into their cache lines `to` of every plane.
+    fn turn_sources(&self, source: Operand, to: Vec<&mut [[f32; LINE]]>, planes: &Planes) {
+        let turn = TurnSources { batch: self, source, of_tile: planes.sources.tile / LINE, to };
+        chain::through(source.activation, source.part, turn);
+    }
+
+    /// Turns products, which begin with the first tile's, into targets of the strips.
+    fn turn_products(&self, products: &[f32], planes: &Planes, targets: &mut [f32]) {
+        simd::run(Level::widest(), TurnProducts { batch: self, layout: &planes.products, products, targets });
+    }
+}
+
+/// Turns the sources of tiles, read through the source's activation, zeros where there are none.
+struct TurnSources<'a> {
+    batch: &'a Batch<'a>,
+    source: Operand,
+    /// Cache lines from tile to tile.
+    of_tile: usize,
+    /// The tiles' cache lines in each plane.
+    to: Vec<&'a mut [[f32; LINE]]>,
+}
+
+impl WithFunction for TurnSources<'_> {
+    fn run(self, f: impl Function) {
+        struct Body<'a, F>(TurnSources<'a>, F);
+        impl<F: Function> Loop for Body<'_, F> {
+            #[inline(always)]
+            fn run<const FUSED: bool, const LANES: usize>(self) {
+                match self.0.batch.of.conv.side {
+                    Side::Two => turn_sources::<FUSED, Two, 2, 4>(self.0, self.1),
+                    Side::Four => turn_sources::<FUSED, Four, 4, 6>(self.0, self.1),
+                }
+            }
+        }
+        simd::run(Level::widest(), Body(self, f));
+    }
+}
+
+#[inline(always)]
+fn turn_sources<const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize>(
+    of: TurnSources<'_>,
+    f: impl Function,
+) {
+    let TurnSources { batch, source, of_tile, mut to } = of;
+    let Strips { chain, conv, ref strips, .. } = *batch.of;
+    // All in cache lines from here on.
+    let (channels, [lines, columns]) = (conv.channels.source / LINE, conv.sources);
+    let inside = |at: isize, extent: usize| usize::try_from(at).ok().filter(|at| *at < extent);
+    // Outside the loops, which overwrite all of it: filled anew for all channels it took a fiftieth of an explanation.
+    let mut turned = [[[0.0; LINE]; SPAN]; SPAN];
+    for (position, tile) in batch.tiles.clone().enumerate() {
+        let strip = strips.start + tile / conv.tiles()[1];
+        let elements = chain.row(source.buffer, strip / conv.tiles()[0]).as_chunks::<LINE>().0;
+        let first = [conv.lines(strip).start, tile % conv.tiles()[1] * SIDE];
+        let mut places = [[None; SPAN]; SPAN];
+        for (line, places) in places.iter_mut().enumerate() {
+            let Some(line) = inside(conv.lowest[0] + (first[0] + line) as isize, lines) else { continue };
+            for (column, place) in places.iter_mut().enumerate() {
+                let column = inside(conv.lowest[1] + (first[1] + column) as isize, columns);
+                *place = column.map(|column| (line * columns + column) * channels);
+            }
+        }
+        for channel in 0..channels {
+            for column in 0..SPAN {
+                let mut d = [[0.0; LINE]; SPAN];
+                for line in 0..SPAN {
+                    let Some(place) = places[line][column] else { continue };
+                    if column >= SPAN - SIDE {
+                        // What the next tile reads for the first time.
+                        simd::prefetch::<_, true>(elements, place + SIDE * channels + channel);
+                    }
+                    d[line] = f.of_all(elements[place + channel]);
+                }
+                let of_column = T::sources::<FUSED, LINE>(&d);
+                for line in 0..SPAN {
+                    turned[line][column] = of_column[line];
+                }
+            }
+            for (line, turned) in turned.iter().enumerate() {
+                for (column, turned) in T::sources::<FUSED, LINE>(turned).iter().enumerate() {
+                    to[line * SPAN + column][position * of_tile + channel] = *turned;
+                }
+            }
+        }
+    }
+}
+
+/// Turns products into targets of a part.
+struct TurnProducts<'a> {
+    batch: &'a Batch<'a>,
+    layout: &'a Layout,
+    products: &'a [f32],
+    targets: &'a mut [f32],
+}
+
+impl Loop for TurnProducts<'_> {
+    #[inline(always)]
+    fn run<const FUSED: bool, const LANES: usize>(self) {
+        match self.batch.of.conv.side {
+            Side::Two => turn_products::<FUSED, Two, 2, 4>(self),
+            Side::Four => turn_products::<FUSED, Four, 4, 6>(self),
+        }
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "what is indexed by a column are not the rows that hold it")]
+fn turn_products<const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize>(of: TurnProducts<'_>) {
+    let TurnProducts { batch, layout, products, targets } = of;
+    let Strips { conv, ref strips, .. } = *batch.of;
+    // All in cache lines from here on.
+    let (channels, columns) = (conv.channels.target / LINE, conv.targets[1]);
+    let (of_tile, of_plane) = (layout.tile / LINE, layout.plane / LINE);
+    let (products, targets) = (products.as_chunks::<LINE>().0, targets.as_chunks_mut::<LINE>().0);
+    let mut turned = [[[0.0; LINE]; SPAN]; SIDE];
+    for (position, tile) in batch.tiles.clone().enumerate() {
+        let (strip, first_column) = (tile / conv.tiles()[1], tile % conv.tiles()[1] * SIDE);
+        let (first_line, lines) = (batch.of.lines_before(strip), conv.lines(strips.start + strip).len());
+        for channel in 0..channels {
+            for column in 0..SPAN {
+                let mut m = [[0.0; LINE]; SPAN];
+                for (line, m) in m.iter_mut().enumerate() {
+                    let at = (line * SPAN + column) * of_plane + position * of_tile + channel;
+                    // What the next tile reads; the machine does not follow so many planes by itself.
+                    simd::prefetch::<_, true>(products, at + of_tile);
+                    *m = products[at];
+                }
+                let of_column = T::products::<FUSED, LINE>(&m);
+                for line in 0..SIDE {
+                    turned[line][column] = of_column[line];
+                }
+            }
+            for (line, turned) in turned[..lines].iter().enumerate() {
+                let of_line = (first_line + line) * columns;
+                for (column, y) in T::products::<FUSED, LINE>(turned).iter().enumerate() {
+                    if first_column + column < columns {
+                        targets[(of_line + first_column + column) * channels + channel] = *y;
+                    }
+                }
+            }
+        }
+    }
+}
