@@ -145,48 +145,45 @@ fn multiply_tiles<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: u
     }
 }
 
-/// `ROWS` × `PANEL` sums, in registers over chains of `length`, a multiple of `STEPS`; of what is brought closer meanwhile, `next` is a row
-/// every 2^`spread` steps.
-///
-/// Whatever can be made once for all chains is: they are short, and what stands between two of them takes as long as some steps of k.
+/// `ROWS` × `PANEL` sums, in registers over chains of `length`.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "only loops that count are written out")]
 fn multiply_tile<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize>(
     (a, stride): (&[f32], usize),
     (panel, length): (&[[f32; PANEL]], usize),
-    next: (&[[f32; PANEL]], u32),
+    (next, spread): (&[[f32; PANEL]], u32),
     goes_on: bool,
     (c, starts, column): (&mut [f32], &[usize; ROWS], usize),
 ) {
-    let (depth, (panel, rest)) = (panel.len(), panel.as_chunks::<STEPS>());
-    let mut rows = [[].as_slice(); ROWS];
-    let mut rests = [[].as_slice(); ROWS];
-    for row in 0..ROWS {
-        let (chunks, rest_of_row) = a[row * stride..][..depth].as_chunks::<STEPS>();
-        (rows[row], rests[row]) = (&chunks[..panel.len()], &rest_of_row[..rest.len()]);
-    }
     let mut from = 0;
     loop {
-        let to = panel.len().min(from + length / STEPS);
+        let chain = &panel[from..panel.len().min(from + length)];
+        let next = (next.get(from >> spread..).unwrap_or_default(), spread);
         let mut sums = [[0.0_f32; PANEL]; ROWS];
-        accumulate::<K, ROWS, PANEL, STEPS>(&rows, &panel[from..to], from, next, &mut sums);
-        // A slice's last steps are no chain of their own.
-        let is_last = to == panel.len() && (to - from) * STEPS + rest.len() <= length;
-        if is_last {
-            for k in 0..rest.len() {
-                step::<K, ROWS, PANEL>(|row| rests[row][k], &rest[k], &mut sums);
+        accumulate::<K, ROWS, PANEL, STEPS>(&a[from..], stride, chain, next, &mut sums);
+        if goes_on || from > 0 {
+            for row in 0..ROWS {
+                sums[row] = plus(sums[row], load(c, starts[row] + column));
             }
         }
-        let goes_on = goes_on || from > 0;
         for row in 0..ROWS {
-            let c: &mut [f32; PANEL] = c[starts[row] + column..].first_chunk_mut().expect("a row of C is whole panels");
-            *c = if goes_on { plus(sums[row], *c) } else { sums[row] };
+            store(sums[row], c, starts[row] + column);
         }
-        if is_last {
+        from += length;
+        if from >= panel.len() {
             return;
         }
-        from = to;
     }
+}
+
+#[inline(always)]
+fn load<const PANEL: usize>(c: &[f32], at: usize) -> [f32; PANEL] {
+    *c[at..].first_chunk().expect("a row of C is whole panels")
+}
+
+#[inline(always)]
+fn store<const PANEL: usize>(sums: [f32; PANEL], c: &mut [f32], at: usize) {
+    *c[at..].first_chunk_mut().expect("a row of C is whole panels") = sums;
 }
 
 #[inline(always)]
@@ -197,7 +194,8 @@ fn plus<const PANEL: usize>(mut sums: [f32; PANEL], before: [f32; PANEL]) -> [f3
     sums
 }
 
-/// Adds `ROWS` rows times chunks of a panel to `sums`, those from chunk `first` on.
+/// Adds `ROWS` rows times a panel to `sums`; of what is brought closer meanwhile, `next` is
+/// a row every 2^`spread` steps.
 ///
 /// The sums are a local copy and the loops count, because only then does the compiler keep them in registers. `STEPS` of
 /// k are written out one after another, for which the rows' addresses are made once: made for each step they are a third
@@ -206,35 +204,45 @@ fn plus<const PANEL: usize>(mut sums: [f32; PANEL], before: [f32; PANEL]) -> [f3
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "see above")]
 fn accumulate<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize>(
-    rows: &[&[[f32; STEPS]]; ROWS],
-    panel: &[[[f32; PANEL]; STEPS]],
-    first: usize,
+    a: &[f32],
+    stride: usize,
+    panel: &[[f32; PANEL]],
     (next, spread): (&[[f32; PANEL]], u32),
     sums: &mut [[f32; PANEL]; ROWS],
 ) {
-    let mut of_rows = [[].as_slice(); ROWS];
+    let depth = panel.len();
+    let mut rows = [[].as_slice(); ROWS];
     for row in 0..ROWS {
-        of_rows[row] = &rows[row][first..][..panel.len()];
+        rows[row] = &a[row * stride..][..depth];
     }
     let mut local = *sums;
-    for chunk in 0..panel.len() {
+    let written_out = if STEPS > 1 { depth / STEPS * STEPS } else { 0 };
+    for (chunk, b) in panel[..written_out].as_chunks::<STEPS>().0.iter().enumerate() {
+        let first = chunk * STEPS;
         if K::FAR {
-            let k = (first + chunk) * STEPS;
-            for row in k >> spread..(k + STEPS).div_ceil(1 << spread) {
+            for row in first >> spread..(first + STEPS).div_ceil(1 << spread) {
                 simd::prefetch::<_, false>(next, row);
             }
         }
-        if K::NEAR {
-            simd::prefetch::<_, true>(panel, chunk + AHEAD / STEPS);
-        }
-        let b = &panel[chunk];
         let mut a = [&[0.0; STEPS]; ROWS];
         for row in 0..ROWS {
-            a[row] = &of_rows[row][chunk];
+            a[row] = rows[row][first..].first_chunk().expect("a chunk of A for each of the panel");
         }
         for k in 0..STEPS {
+            if K::NEAR {
+                simd::prefetch::<_, true>(panel, first + k + AHEAD);
+            }
             step::<K, ROWS, PANEL>(|row| a[row][k], &b[k], &mut local);
         }
+    }
+    for k in written_out..depth {
+        if K::NEAR {
+            simd::prefetch::<_, true>(panel, k + AHEAD);
+        }
+        if K::FAR {
+            simd::prefetch::<_, false>(next, k >> spread);
+        }
+        step::<K, ROWS, PANEL>(|row| rows[row][k], &panel[k], &mut local);
     }
     *sums = local;
 }
@@ -252,6 +260,71 @@ fn step<K: Kind, const ROWS: usize, const PANEL: usize>(
         for lane in 0..PANEL {
             let (b, sum) = (b[lane], sums[row][lane]);
             sums[row][lane] = if K::FUSED { a.mul_add(b, sum) } else { a * b + sum };
+        }
+    }
+}
+
+/// The machine code that tiles become, which no result shows: a level that this machine lacks may have lost its registers.
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// What a function of a level multiplies with.
+    #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+    struct Code {
+        /// Packed multiply-adds of any width.
+        packed: usize,
+        /// Those of the level's width.
+        wide: usize,
+        /// Whether a vector of that width goes through the stack.
+        spills: bool,
+    }
+
+    /// The functions of a level in this program that multiply, if `objdump` is there to read them.
+    fn codes(level: Level) -> Option<Vec<Code>> {
+        let (name, register) = if level == Level::Avx512 { ("6avx512", "%zmm") } else { ("4avx2", "%ymm") };
+        let program = std::env::current_exe().unwrap();
+        let listing = Command::new("objdump").args(["-d", "--no-show-raw-insn"]).arg(program).output().ok()?;
+        let mut codes = Vec::new();
+        let mut is_of_level = false;
+        for line in String::from_utf8_lossy(&listing.stdout).lines() {
+            if line.ends_with(">:") {
+                is_of_level = line.contains("cpu4simd") && line.contains(name);
+                codes.extend(is_of_level.then(Code::default));
+            } else if let Some(code) = codes.last_mut().filter(|_| is_of_level) {
+                let is_wide = line.contains(register);
+                let multiplies = line.contains("vfmadd") && line.contains("ps ");
+                code.packed += usize::from(multiplies);
+                code.wide += usize::from(multiplies && is_wide);
+                code.spills |= is_wide && line.contains("(%rsp)");
+            }
+        }
+        codes.retain(|code| code.packed > 0);
+        Some(codes)
+    }
+
+    #[test]
+    fn the_compiler_keeps_every_tile_in_the_registers_of_its_level() {
+        for level in [Level::Avx2, Level::Avx512] {
+            let Some(codes) = codes(level) else {
+                return println!("objdump is not here: nothing is looked at");
+            };
+            if codes.is_empty() {
+                return println!("{level:?}: this build does not vectorise: nothing is looked at");
+            }
+            let Blocking { tile, panel, steps, .. } = Blocking::of_level(level);
+            // Each step of k that is written out, and one of those that are left.
+            let steps = if steps > 1 { steps + 1 } else { steps };
+            // Tiles of few rows are made of what is left, and of few instructions.
+            for rows in tile / 2..=tile {
+                let multiplications = rows * (panel / level.lanes()) * steps;
+                let expected = Code { packed: multiplications, wide: multiplications, spills: false };
+                // With the panel that follows brought closer, and without.
+                let count = codes.iter().filter(|code| **code == expected).count();
+                assert!(count >= 2, "{level:?}, {rows} rows: {count} times {expected:?} among {codes:?}");
+            }
         }
     }
 }
