@@ -28,6 +28,8 @@ const SAMPLES: usize = 8;
 const READING: usize = 16;
 /// Multiply-adds in the time that turning one element takes, to products' points or back.
 const TURNING: usize = 8;
+/// A weight turned for large tiles is not worth its memory where it is more than this many times what samples read and write.
+const HEAVY: usize = 8;
 /// Elements of a turned weight that is read once for many tiles, by all threads together: more than stay in caches of their own.
 const LARGE: usize = 1 << 20;
 /// How targets are cut into tiles.
@@ -53,10 +55,13 @@ impl Side {
 
     /// The tiles that a layer takes, if any pay.
     fn of(targets: [usize; 2], channels: Channels) -> Option<Side> {
-        let direct = (TAPS * TAPS * (SAMPLES * targets[0] * targets[1] + READING)) as f64;
+        let positions = SAMPLES * targets[0] * targets[1];
+        let direct = (TAPS * TAPS * (positions + READING)) as f64;
         let [two, four] = [Side::Two, Side::Four].map(|side| side.cost(targets, channels));
+        let is_heavy = Side::Four.span().pow(2) * channels.source * channels.target
+            > HEAVY * positions * (channels.source + channels.target);
         // Large tiles round more and have larger weights: they must be much better.
-        if four < 0.8 * two.min(direct) {
+        if four < 0.8 * two.min(direct) && !is_heavy {
             Some(Side::Four)
         } else if two < 0.8 * direct {
             Some(Side::Two)
@@ -258,12 +263,12 @@ mod tests {
     }
 
     #[test]
-    fn images_take_large_tiles_and_small_ones_where_those_would_reach_far_beyond_them() {
-        for (extent, count) in [(7, 512), (14, 256), (28, 128), (56, 64), (224, 64)] {
+    fn images_take_large_tiles_and_small_ones_where_those_would_reach_far_beyond_them_or_weigh_much() {
+        for (extent, count) in [(7, 128), (14, 256), (14, 512), (28, 128), (56, 64), (224, 64)] {
             assert_eq!(Side::of([extent, extent], channels(count, count)), Some(Side::Four), "{extent}");
         }
-        for extent in [5, 6] {
-            assert_eq!(Side::of([extent, extent], channels(512, 512)), Some(Side::Two), "{extent}");
+        for (extent, count) in [(5, 128), (6, 512), (9, 64), (7, 512)] {
+            assert_eq!(Side::of([extent, extent], channels(count, count)), Some(Side::Two), "{extent}");
         }
         // The turned weight is read for a few targets only.
         assert_eq!(Side::of([2, 2], channels(512, 512)), None);
