@@ -30,6 +30,14 @@ pub(super) struct Room {
     pub(super) made: Vec<f32>,
 }
 
+impl Room {
+    /// Takes the one with most rows from a shelf: work that needs much then makes one grow, not all in turn.
+    pub(super) fn largest(shelf: &mut Vec<Room>) -> Option<Room> {
+        let largest = (0..shelf.len()).max_by_key(|&position| shelf[position].rows.len())?;
+        Some(shelf.swap_remove(largest))
+    }
+}
+
 /// Memory of threads that rest, for the next part.
 pub(super) type Shelf = Mutex<Vec<Room>>;
 
@@ -44,7 +52,7 @@ pub(super) struct Crew<'a> {
 impl Crew<'_> {
     /// Does every part of a step, each in the memory of parts before it.
     pub(super) fn each<T: Send>(&self, parts: impl IntoIterator<Item = T>, work: impl Fn(T, &mut Room) + Sync) {
-        let work = |part: T| self.lend(|room| work(part, room));
+        let work = |part: T| self.lend(Vec::pop, |room| work(part, room));
         #[cfg(feature = "threads")]
         if self.threads > 1 {
             use rayon::prelude::*;
@@ -54,10 +62,10 @@ impl Crew<'_> {
         parts.into_iter().for_each(work);
     }
 
-    /// Does `work` in memory that rests.
-    pub(super) fn lend(&self, work: impl FnOnce(&mut Room)) {
+    /// Does `work` in memory that `take` takes from the shelf, and puts it back there.
+    pub(super) fn lend(&self, take: impl FnOnce(&mut Vec<Room>) -> Option<Room>, work: impl FnOnce(&mut Room)) {
         let shelf = || self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut room = shelf().pop().unwrap_or_default();
+        let mut room = take(&mut shelf()).unwrap_or_default();
         work(&mut room);
         shelf().push(room);
     }

@@ -273,19 +273,20 @@ fn what_goes_past_the_caches_has_the_bits_of_what_stays_there() {
 
 /// Shapes for which tiles of 2 × 2 pay, and of 4 × 4: channels of source and target, lines and columns, padding in front of lines and behind
 /// them; that of columns is the other way round. One has more tiles in a line than are turned at a time, one more channels than a product
-/// takes at a time, one a weight that all threads read together.
-pub(super) const TILED: [(usize, usize, [usize; 2], [usize; 2]); 8] = [
+/// takes at a time, two a weight that all threads read together.
+pub(super) const TILED: [(usize, usize, [usize; 2], [usize; 2]); 9] = [
     (32, 48, [10, 8], [1, 1]),
-    (64, 64, [6, 10], [0, 2]),
+    (64, 64, [5, 9], [0, 2]),
     (32, 32, [13, 13], [2, 0]),
     (32, 64, [20, 17], [1, 1]),
     (48, 32, [18, 19], [0, 0]),
     (32, 32, [8, 240], [1, 1]),
     (272, 32, [8, 20], [1, 1]),
     (192, 176, [7, 8], [1, 1]),
+    (272, 256, [5, 5], [1, 1]),
 ];
 /// One whose weight all threads read together, some samples' tiles at a time.
-const TOGETHER: (usize, usize, [usize; 2], [usize; 2]) = (192, 176, [20, 32], [1, 1]);
+const TOGETHER: (usize, usize, [usize; 2], [usize; 2]) = (192, 176, [20, 31], [1, 1]);
 /// One whose relevance, of two samples and targets, goes past the caches, while that of one sample does not.
 const FAR: (usize, usize, [usize; 2], [usize; 2]) = (32, 32, [112, 114], [1, 1]);
 

@@ -17,13 +17,14 @@ use crate::plan::{Operand, Step};
 
 /// Bytes of turned sources and products that a thread works on at a time, about: they stay near a core.
 const HELD: usize = 1 << 19;
-/// Its tiles at least, so that reading the weight does not count.
+/// Tiles that such a thread takes at a time at least, so that reading the weight does not count.
 const ENOUGH_TILES: usize = 32;
-/// Bytes of turned sources and products that all threads work on, about.
+/// Bytes of turned sources and products that all threads work on together, about, and at most: each has a strip in any case.
 const HELD_TOGETHER: usize = 1 << 23;
+const MOST_TOGETHER: usize = 1 << 26;
 /// Tiles that are multiplied while one point's weight is read: their turned sources stay in the second-level cache.
-const ROWS: usize = 192;
-/// Tiles, at most, that a thread turns at a time where all work together.
+const ROWS: usize = 96;
+/// Tiles, about, that a thread turns at a time where all work together.
 const TURNED: usize = 16;
 
 /// Makes a step's targets and applies its chains.
@@ -31,15 +32,16 @@ pub(super) fn run(chain: &Chain<'_>, step: &Step, conv: &Winograd, written: Writ
     let [strips_a_row, tiles_a_strip] = conv.tiles();
     let strips = written.target.len() / (conv.targets[0] * conv.line()) * strips_a_row;
     let all = Strips { chain, step, conv, strips: 0..strips };
-    let of_tile = conv.points() * (conv.channels.source + conv.channels.target) * size_of::<f32>();
-    if conv.is_large() {
-        let at_once = (HELD_TOGETHER / of_tile / tiles_a_strip).max(1);
-        let shares = strips.div_ceil(strips.div_ceil(at_once));
-        let shares = (0..strips).step_by(shares).map(|first| first..strips.min(first + shares));
+    let bytes_a_tile = conv.points() * (conv.channels.source + conv.channels.target) * size_of::<f32>();
+    let bytes_a_strip = tiles_a_strip * bytes_a_tile;
+    if conv.is_read_together() && crew.threads * bytes_a_strip <= MOST_TOGETHER {
+        // As many strips for every thread.
+        let at_once = (HELD_TOGETHER / bytes_a_strip / crew.threads).max(1) * crew.threads;
+        let shares = Crew { threads: 1, ..crew }.shares(strips, at_once);
         let pieces = written.cut(shares.clone().map(|strips| all.part(strips).length()));
         shares.zip(pieces).for_each(|(strips, piece)| all.part(strips).run_together(piece, crew));
     } else {
-        let at_once = (HELD / of_tile).max(ENOUGH_TILES);
+        let at_once = (HELD / bytes_a_tile).max(ENOUGH_TILES);
         let shares = crew.shares(strips, (at_once / tiles_a_strip).max(1));
         let pieces = written.cut(shares.clone().map(|strips| all.part(strips).length()));
         crew.each(shares.zip(pieces), |(strips, piece), room| all.part(strips).run_alone(at_once, piece, room));
@@ -100,7 +102,7 @@ impl<'a> Strips<'a> {
                 let (sources, products) = planes.room(rows);
                 for (position, ((source, _), weights)) in self.step.products().zip(&self.conv.weights).enumerate() {
                     batch.turn_sources(source, planes.sources.cut(sources, [batch.tiles.len()]).remove(0), &planes);
-                    for (weight, (a, c)) in weights.points().iter().zip(planes.pairs(sources, products)) {
+                    for (weight, (a, c)) in weights.of_points().iter().zip(planes.pairs(sources, products)) {
                         multiply(weight, a, c, &planes, position > 0);
                     }
                 }
@@ -113,7 +115,7 @@ impl<'a> Strips<'a> {
     fn run_together(&self, written: Written<'_>, crew: Crew<'_>) {
         let tiles = self.tiles();
         let planes = Planes::of(self.conv, tiles);
-        crew.lend(|room| {
+        crew.lend(Room::largest, |room| {
             let (sources, products) = planes.room(&mut room.rows);
             for (position, ((source, _), weights)) in self.step.products().zip(&self.conv.weights).enumerate() {
                 let shares = crew.shares(tiles, TURNED);
@@ -121,7 +123,7 @@ impl<'a> Strips<'a> {
                 crew.each(shares.zip(cut), |(tiles, to), _| {
                     Batch { of: self, tiles }.turn_sources(source, to, &planes)
                 });
-                crew.each(weights.points().iter().zip(planes.pairs(sources, products)), |(weight, (a, c)), _| {
+                crew.each(weights.of_points().iter().zip(planes.pairs(sources, products)), |(weight, (a, c)), _| {
                     multiply(weight, a, c, &planes, position > 0);
                 });
             }
@@ -135,7 +137,7 @@ impl<'a> Strips<'a> {
                 let first = (strips.strips.start - self.strips.start) * tiles_a_strip;
                 strips.make(piece, &mut room.made, |targets| {
                     let batch = Batch { of: &strips, tiles: 0..strips.tiles() };
-                    batch.turn_products(&products[first * planes.products.tile..], &planes, targets);
+                    batch.turn_products(&products[first * planes.products.stride..], &planes, targets);
                 });
             });
         });
@@ -144,9 +146,8 @@ impl<'a> Strips<'a> {
 
 /// C = A B at one point, or where it goes on, C = C + A B.
 fn multiply(weight: &PackedWeight, a: &[f32], c: &mut [f32], planes: &Planes, goes_on: bool) {
-    let stride = planes.sources.tile;
-    let starts: Vec<usize> = (0..planes.tiles).map(|tile| tile * planes.products.tile).collect();
-    for (a, starts) in a.chunks(ROWS * stride).zip(starts.chunks(ROWS)) {
+    let stride = planes.sources.stride;
+    for (a, starts) in a.chunks(ROWS * stride).zip(planes.starts.chunks(ROWS)) {
         for Range { start: from, end: to } in gemm::slices(weight.depth()) {
             let slice = Slice { a: &a[from..], stride, b: weight, from, to, goes_on: goes_on || from > 0 };
             gemm::multiply_slice(slice, c, starts);
@@ -157,22 +158,28 @@ fn multiply(weight: &PackedWeight, a: &[f32], c: &mut [f32], planes: &Planes, go
 /// Where the turned sources and the products of some tiles lie.
 struct Planes {
     points: usize,
-    tiles: usize,
     sources: Layout,
     products: Layout,
+    /// Where each tile's products begin in a plane.
+    starts: Vec<usize>,
 }
 
 impl Planes {
     fn of(conv: &Winograd, tiles: usize) -> Self {
-        let layout = |tile| Layout::new(tiles, tile);
+        let layout = |stride| Layout::new(tiles, stride);
         let (sources, products) = (layout(conv.channels.source + LINE), layout(conv.channels.target));
-        Planes { points: conv.points(), tiles, sources, products }
+        let starts = (0..tiles).map(|tile| tile * products.stride).collect();
+        Planes { points: conv.points(), sources, products, starts }
     }
 
     /// Room for turned sources and for products.
     fn room<'a>(&self, room: &'a mut Vec<f32>) -> (&'a mut [f32], &'a mut [f32]) {
         let [sources, products] = [&self.sources, &self.products].map(|layout| self.points * layout.plane);
-        room.resize(room.len().max(sources + products), 0.0);
+        if room.len() < sources + products {
+            // Let go first, so that nothing is copied and both are never there.
+            drop(std::mem::take(room));
+            *room = vec![0.0; sources + products];
+        }
         room[..sources + products].split_at_mut(sources)
     }
 
@@ -189,15 +196,15 @@ impl Planes {
 /// Where the elements of tiles lie in one plane for each point.
 struct Layout {
     /// Elements from tile to tile.
-    tile: usize,
+    stride: usize,
     /// Elements from plane to plane: an odd number of cache lines, because planes a power of two apart would compete for a few lines of
     /// the first-level cache.
     plane: usize,
 }
 
 impl Layout {
-    fn new(tiles: usize, tile: usize) -> Self {
-        Layout { tile, plane: ((tiles * tile / LINE) | 1) * LINE }
+    fn new(tiles: usize, stride: usize) -> Self {
+        Layout { stride, plane: ((tiles * stride / LINE) | 1) * LINE }
     }
 
     /// For each of several parts of the tiles, `lengths` long, its cache lines in every plane.
@@ -208,7 +215,7 @@ impl Layout {
     ) -> Vec<Vec<&'a mut [[f32; LINE]]>> {
         let mut rest: Vec<_> = planes.chunks_exact_mut(self.plane).map(|plane| plane.as_chunks_mut().0).collect();
         let mut part = |tiles: usize| {
-            let length = tiles * self.tile / LINE;
+            let length = tiles * self.stride / LINE;
             rest.iter_mut().map(|rest| rest.split_off_mut(..length).expect("parts lie within")).collect()
         };
         lengths.into_iter().map(&mut part).collect()
@@ -225,7 +232,7 @@ struct Batch<'a> {
 impl Batch<'_> {
     /// Turns the sources of the tiles into their cache lines `to` of every plane.
     fn turn_sources(&self, source: Operand, to: Vec<&mut [[f32; LINE]]>, planes: &Planes) {
-        let turn = TurnSources { batch: self, source, of_tile: planes.sources.tile / LINE, to };
+        let turn = TurnSources { batch: self, source, of_tile: planes.sources.stride / LINE, to };
         chain::through(source.activation, source.part, turn);
     }
 
@@ -335,8 +342,9 @@ fn turn_products<const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE: usize, cons
     let Strips { conv, ref strips, .. } = *batch.of;
     // All in cache lines from here on.
     let (channels, columns) = (conv.channels.target / LINE, conv.targets[1]);
-    let (of_tile, of_plane) = (layout.tile / LINE, layout.plane / LINE);
+    let (of_tile, of_plane) = (layout.stride / LINE, layout.plane / LINE);
     let (products, targets) = (products.as_chunks::<LINE>().0, targets.as_chunks_mut::<LINE>().0);
+    // Outside the loops, as that of sources is.
     let mut turned = [[[0.0; LINE]; SPAN]; SIDE];
     for (position, tile) in batch.tiles.clone().enumerate() {
         let (strip, first_column) = (tile / conv.tiles()[1], tile % conv.tiles()[1] * SIDE);

@@ -28,10 +28,11 @@ const SAMPLES: usize = 8;
 const READING: usize = 16;
 /// Multiply-adds in the time that turning one element takes, to products' points or back.
 const TURNING: usize = 8;
-/// A weight turned for large tiles is not worth its memory where it is more than this many times what samples read and write.
+/// A weight turned for large tiles is not worth its memory where it is more than this many times what [`SAMPLES`] samples read and write.
 const HEAVY: usize = 8;
 /// Elements of a turned weight that is read once for many tiles, by all threads together: more than stay in caches of their own.
-const LARGE: usize = 1 << 20;
+const READ_TOGETHER: usize = 1 << 20;
+
 /// How targets are cut into tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
@@ -60,7 +61,7 @@ impl Side {
         let [two, four] = [Side::Two, Side::Four].map(|side| side.cost(targets, channels));
         let is_heavy = Side::Four.span().pow(2) * channels.source * channels.target
             > HEAVY * positions * (channels.source + channels.target);
-        // Large tiles round more and have larger weights: they must be much better.
+        // Large tiles round more, and their weights take more memory.
         if four < 0.8 * two.min(direct) && !is_heavy {
             Some(Side::Four)
         } else if two < 0.8 * direct {
@@ -76,7 +77,7 @@ impl Side {
 pub(super) struct Turned(Vec<PackedWeight>);
 
 impl Turned {
-    pub(super) fn points(&self) -> &[PackedWeight] {
+    pub(super) fn of_points(&self) -> &[PackedWeight] {
         &self.0
     }
 }
@@ -127,8 +128,8 @@ impl Winograd {
     }
 
     /// Whether a turned weight is too large for a thread to read it for some tiles at a time.
-    pub(super) fn is_large(&self) -> bool {
-        self.points() * self.channels.source * self.channels.target > LARGE
+    pub(super) fn is_read_together(&self) -> bool {
+        self.points() * self.channels.source * self.channels.target > READ_TOGETHER
     }
 
     /// Elements of a line of targets.
@@ -216,11 +217,13 @@ mod tests {
             let axes = vec![WindowAxis { before, after, ..WindowAxis::new(3) }; 2];
             for direction in [Direction::Forward, Direction::Backward] {
                 let conv = conv([sources, targets], 1, axes.clone());
-                all.extend(found(&conv, direction, &extents).map(|winograd| (winograd.side, winograd.is_large())));
+                all.extend(
+                    found(&conv, direction, &extents).map(|winograd| (winograd.side, winograd.is_read_together())),
+                );
             }
         }
         assert_eq!(all.len(), 2 * TILED.len(), "{all:?}");
-        for kind in [(Side::Two, false), (Side::Four, false), (Side::Four, true)] {
+        for kind in [Side::Two, Side::Four].into_iter().flat_map(|side| [(side, false), (side, true)]) {
             assert!(all.contains(&kind), "{kind:?} among {all:?}");
         }
     }
