@@ -327,7 +327,8 @@ mod tests {
                 let expected = Code { packed: multiplications, wide: multiplications, spills: false };
                 // With the panel that follows brought closer, and without.
                 let count = codes.iter().filter(|code| **code == expected).count();
-                assert_eq!(count, 2, "{level:?}, {rows} rows: {expected:?} among {codes:?}");
+                let advice = "see what `objdump -d` shows of them; another compiler may write out other steps";
+                assert_eq!(count, 2, "{level:?}, {rows} rows: {expected:?} among {codes:?}; {advice}");
             }
         }
     }
