@@ -92,6 +92,15 @@ pub enum Op<B, P> {
         /// stab, absolute or clipping.
         stabilizer: Stabilizer,
     },
+    /// v ← v · (f / stab(d) + g / stab(e)), a quotient by 0 left out.
+    MultiplyQuotients {
+        /// d and e.
+        by: [B; 2],
+        /// f and g.
+        factors: [f32; 2],
+        /// stab, absolute or clipping.
+        stabilizer: Stabilizer,
+    },
     /// v ← v · (stab(d) − d): what the stabiliser absorbs.
     MultiplyDamping {
         /// d.
@@ -111,7 +120,9 @@ impl<B: Copy, P: Copy> Op<B, P> {
                 (None, None)
             }
             Op::Add { operand, .. } | Op::Multiply(operand) => (Some(operand.buffer), None),
-            Op::MultiplySum([one, other]) => (Some(*one), Some(*other)),
+            Op::MultiplySum([one, other]) | Op::MultiplyQuotients { by: [one, other], .. } => {
+                (Some(*one), Some(*other))
+            }
             Op::MultiplyDerivative { at, .. } => (Some(at.buffer), None),
             Op::DivideInto { numerator, .. } => (Some(numerator.buffer), None),
             Op::Mask { by, .. } => (Some(by.buffer), None),
@@ -139,6 +150,7 @@ impl<B: Copy, P: Copy> Op<B, P> {
             | Op::MultiplySum(_)
             | Op::MultiplyDerivative { .. }
             | Op::DivideInto { .. }
+            | Op::MultiplyQuotients { .. }
             | Op::Mask { .. } => None,
         }
     }

@@ -220,7 +220,7 @@ fn constant(network: &Network, rules: &Assignment, layer: LayerId, group: usize,
     }
     for term in &group.terms {
         let x = match term.input {
-            InputPart::Whole | InputPart::Positive | InputPart::Negative => continue,
+            InputPart::Whole | InputPart::Positive | InputPart::Negative | InputPart::Magnitude => continue,
             InputPart::One => vec![1.0; network.shape(network.layer(layer).inputs[0]).count()],
             InputPart::Low | InputPart::High => bound(network, rules, layer, term.input)?.into_data(),
         };

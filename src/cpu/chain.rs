@@ -60,6 +60,10 @@ impl Chain<'_> {
                         if stable == 0.0 { 0.0 } else { n / stable }
                     });
                 }
+                Op::MultiplyQuotients { by, factors, stabilizer } => {
+                    let by = by.map(|buffer| self.beside(buffer, row, from, v.len()));
+                    multiply_quotients(v, by, *factors, *stabilizer);
+                }
                 Op::MultiplyDamping { by, stabilizer, rms } => {
                     let (damping, stabilizer) = (self.damping(by, *stabilizer, *rms, row), *stabilizer);
                     self.beside_denominator(by, row, from, v, |v, d| {
@@ -322,6 +326,7 @@ fn repeat(v: &mut [f32], period: &[f32], from: usize, join: impl Join) {
 pub(super) fn through(activation: Option<Activation>, part: InputPart, work: impl WithFunction) {
     match (activation, part) {
         (None, InputPart::Negative) => work.run(functions::Negative),
+        (None, InputPart::Magnitude) => work.run(functions::Abs),
         (None | Some(Activation::Relu), InputPart::Positive) => work.run(functions::Relu),
         (None, InputPart::Whole | InputPart::Low | InputPart::High | InputPart::One) => work.run(functions::Identity),
         (Some(Activation::Relu), InputPart::Whole) => work.run(functions::Relu),
@@ -363,6 +368,7 @@ fn take_part(part: InputPart, v: &mut [f32]) {
     match part {
         InputPart::Positive => InPlace(v).run(functions::Relu),
         InputPart::Negative => InPlace(v).run(functions::Negative),
+        InputPart::Magnitude => InPlace(v).run(functions::Abs),
         InputPart::Whole | InputPart::Low | InputPart::High | InputPart::One => {}
     }
 }
@@ -378,6 +384,32 @@ fn divide(v: &mut [f32], d: &[f32], stabilizer: Stabilizer, damping: f32) {
             let stable = stabilize(stabilizer, damping, d);
             if stable == 0.0 { 0.0 } else { v / stable }
         }),
+    }
+}
+
+/// v · (f / stab(d) + g / stab(e)), a quotient by 0 left out.
+fn multiply_quotients(v: &mut [f32], by: [&[f32]; 2], factors: [f32; 2], stabilizer: Stabilizer) {
+    struct Body<'a, S>(&'a mut [f32], [&'a [f32]; 2], [f32; 2], S);
+    impl<S: Fn(f32) -> f32> Loop for Body<'_, S> {
+        #[inline(always)]
+        fn run<const FUSED: bool, const LANES: usize>(self) {
+            let Body(v, [d, e], [f, g], stabilize) = self;
+            let quotient = |factor: f32, d: f32| if d == 0.0 { 0.0 } else { factor / stabilize(d) };
+            for ((v, &d), &e) in v.iter_mut().zip(d).zip(e) {
+                *v *= quotient(f, d) + quotient(g, e);
+            }
+        }
+    }
+    let epsilon = stabilizer.epsilon();
+    match stabilizer {
+        Stabilizer::Absolute(_) | Stabilizer::Rms(_) => {
+            let stabilize = move |d: f32| d + if d >= 0.0 { epsilon } else { -epsilon };
+            simd::run(Level::widest(), Body(v, by, factors, stabilize));
+        }
+        Stabilizer::Clip(_) => {
+            let stabilize = move |d: f32| stabilize(stabilizer, epsilon, d);
+            simd::run(Level::widest(), Body(v, by, factors, stabilize));
+        }
     }
 }
 

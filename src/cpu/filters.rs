@@ -127,10 +127,10 @@ pub(super) fn weight_index(conv: &Conv, direction: Direction) -> impl Fn(usize, 
 }
 
 /// Elements of the summed axis of a chain of a convolution's products in panels and tiles, at most. Products of one sign forward are a denominator's share:
-/// what they lose, a small z that is added up from W⁺x and W⁻x loses many times over.
+/// what they lose, a small z that is added up from W⁺x and W⁻x loses many times over. So are halves of a denominator, whose chains must be alike.
 pub(super) fn chain(direction: Direction, part: WeightPart) -> usize {
     match direction {
-        Direction::Forward if part.has_one_sign() => gemm::CHAIN / 2,
+        Direction::Forward if part.has_one_sign() || part == WeightPart::HALF => gemm::CHAIN / 2,
         Direction::Forward | Direction::Backward => gemm::CHAIN,
     }
 }

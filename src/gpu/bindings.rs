@@ -102,6 +102,9 @@ impl<'a> Bindings<'a> {
             plan::Op::DivideInto { numerator, stabilizer } => {
                 Op::DivideInto { numerator: self.operand(&numerator), stabilizer }
             }
+            plan::Op::MultiplyQuotients { by: [one, other], factors, stabilizer } => {
+                Op::MultiplyQuotients { by: [self.slot(one, false), self.slot(other, false)], factors, stabilizer }
+            }
             plan::Op::MultiplyDamping { by, stabilizer, rms } => {
                 let (by, stabilizer, rms) = self.denominator(by, stabilizer, rms);
                 Op::MultiplyDamping { by, stabilizer, rms }

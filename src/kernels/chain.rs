@@ -154,6 +154,16 @@ impl Writer {
                 stabilizer: stabilizer_text(stabilizer),
                 epsilon: self.number(stabilizer.epsilon()),
             },
+            Op::MultiplyQuotients { by: [Slot(one), Slot(other)], factors, stabilizer } => {
+                let epsilon = self.number(stabilizer.epsilon());
+                let mut quotient = |slot: usize, factor: f32| {
+                    let (factor, stabilizer) = (self.number(factor), stabilizer_text(stabilizer));
+                    format!(
+                        "quotient_unless_zero({factor}, operand_{slot}(at), stabilize_{stabilizer}(operand_{slot}(at), {epsilon}))"
+                    )
+                };
+                Line::Multiply { value: format!("({} + {})", quotient(one, factors[0]), quotient(other, factors[1])) }
+            }
             Op::MultiplyDamping { by, stabilizer, rms } => {
                 let (value, stabilizer, epsilon) = self.denominator(by, stabilizer, rms);
                 Line::Damp { value, stabilizer, epsilon }
@@ -288,6 +298,7 @@ fn bounds(activation: Option<Activation>, part: InputPart) -> Option<[f32; 2]> {
     Some(match part {
         InputPart::Positive => [low.max(0.0), high.max(0.0)],
         InputPart::Negative => [low.min(0.0), high.min(0.0)],
+        InputPart::Magnitude => return None,
         InputPart::Whole | InputPart::Low | InputPart::High | InputPart::One => [low, high],
     })
 }
@@ -300,6 +311,7 @@ fn part_of(part: InputPart, x: String) -> String {
     match part {
         InputPart::Positive => format!("relu({x})"),
         InputPart::Negative => format!("negative({x})"),
+        InputPart::Magnitude => format!("magnitude({x})"),
         // Bounds and ones are parameters of the chain; no buffer is read as them.
         InputPart::Whole | InputPart::Low | InputPart::High | InputPart::One => x,
     }

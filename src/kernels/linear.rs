@@ -81,7 +81,7 @@ pub(super) fn check_extents(extents: &[usize]) -> Result<()> {
 /// A part of X that is a function of X.
 pub(super) fn part_of(part: InputPart) -> Result<InputPart> {
     match part {
-        InputPart::Whole | InputPart::Positive | InputPart::Negative => Ok(part),
+        InputPart::Whole | InputPart::Positive | InputPart::Negative | InputPart::Magnitude => Ok(part),
         InputPart::Low | InputPart::High | InputPart::One => {
             Err(Error::new(ErrorKind::Unsupported, format!("{part:?} is no part of x"))
                 .help("give a buffer of those values as x"))
@@ -95,6 +95,7 @@ pub(super) fn read(part: InputPart, x: f32) -> f64 {
     match part {
         InputPart::Positive if x < 0.0 => 0.0,
         InputPart::Negative if x > 0.0 => 0.0,
+        InputPart::Magnitude => f64::from(x.abs()),
         InputPart::One => 1.0,
         InputPart::Whole | InputPart::Positive | InputPart::Negative | InputPart::Low | InputPart::High => f64::from(x),
     }

@@ -32,7 +32,7 @@ impl Builder<'_> {
                 InputPart::Whole => 0..2,
                 InputPart::Positive => 0..1,
                 InputPart::Negative => 1..2,
-                InputPart::Low | InputPart::High | InputPart::One => return None,
+                InputPart::Magnitude | InputPart::Low | InputPart::High | InputPart::One => return None,
             };
             for cell in &mut products[signs] {
                 cell[0] += term.sign.factor() * positive;
@@ -62,10 +62,16 @@ impl Builder<'_> {
     }
 
     /// p and n of a group, where the signs of x and W come to no more than these.
-    fn agreement(&self, node: &LayerNode, group: &Group) -> Option<[f32; 2]> {
-        let Cells { products: [[p, n], [n_below, p_below]], bias } = self.cells(node, group)?;
+    pub(super) fn weighing(&self, node: &LayerNode, group: &Group) -> Option<[f32; 2]> {
+        let [[p, n], [n_below, p_below]] = self.cells(node, group)?.products;
         let is_same_below = self.known.is_nonnegative(node.inputs[0]) || [p_below, n_below] == [p, n];
-        (is_same_below && (bias == [p, n] || !has_bias(node))).then_some([p, n])
+        is_same_below.then_some([p, n])
+    }
+
+    /// The same, where they hold of the bias too.
+    fn agreement(&self, node: &LayerNode, group: &Group) -> Option<[f32; 2]> {
+        let weighing = self.weighing(node, group)?;
+        (!has_bias(node) || self.cells(node, group)?.bias == weighing).then_some(weighing)
     }
 
     /// A group's denominator from z and one that the rule's groups already have, where no product is needed for it:

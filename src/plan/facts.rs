@@ -19,6 +19,9 @@ pub struct Facts {
     pub split_forward: bool,
     /// Where one quotient goes back through W, W⁺ and W⁻, as the box rule's does, the first is the sum of the others.
     pub weight_in_parts: bool,
+    /// Where x has both signs and a rule weighs contributions by whether x and W agree in sign, halves of the sums of W x and of
+    /// |W| |x| make all denominators, and two products send all groups' relevance back.
+    pub halve: bool,
     /// Where z and one denominator of a rule give another one, no product is made for it.
     pub derive: bool,
     /// Elementwise work joins the step before it.
@@ -42,6 +45,7 @@ impl Default for Facts {
             reuse_forward: true,
             split_forward: true,
             weight_in_parts: true,
+            halve: true,
             derive: true,
             fuse: true,
             follow: true,

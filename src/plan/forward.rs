@@ -1,6 +1,7 @@
 //! The forward pass: one step a layer that computes, none for layers that only name elements anew.
 
 use super::layout::{Layout, turned};
+use super::terms::has_bias;
 use super::{Builder, Direction, Op, Operand, Parameter, Role, Rows, Work};
 use crate::layers::{AxisMap, Layer, Transpose};
 use crate::network::{LayerId, LayerNode, ValueId};
@@ -17,6 +18,11 @@ impl Builder<'_> {
 
     /// Plans one layer and says how its value is read.
     fn forward_layer(&mut self, id: LayerId, node: &LayerNode) -> Operand {
+        if let Some(half) = self.halves_of_output(id, node) {
+            let mut chain = vec![Op::Scale(2.0)];
+            chain.extend(bias_added(id, has_bias(node)));
+            return self.compute(id, node.output, Work::Elementwise, Operand::whole(half), chain);
+        }
         if let Some([first, second]) = self.parts_of_output(id, node) {
             let chain = vec![Op::Add { operand: Operand::whole(first), factor: 1.0 }];
             return self.compute(id, node.output, Work::Elementwise, Operand::whole(second), chain);

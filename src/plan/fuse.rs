@@ -206,6 +206,7 @@ fn is_factor(op: &Op) -> bool {
         | Op::MultiplyParameter(_)
         | Op::Multiply(_)
         | Op::MultiplySum(_)
+        | Op::MultiplyQuotients { .. }
         | Op::MultiplyDerivative { .. }
         | Op::Mask { .. } => true,
         Op::AddParameter(_)

@@ -17,10 +17,10 @@ const BOX: [Term; 3] = [
 
 /// A term on its way back: factor · σ · W̃ᵀ q, before x̃.
 #[derive(Clone, Copy)]
-struct Sent {
-    q: BufferId,
-    term: Term,
-    factor: f32,
+pub(super) struct Sent {
+    pub(super) q: BufferId,
+    pub(super) term: Term,
+    pub(super) factor: f32,
 }
 
 impl Backward<'_, '_> {
@@ -28,11 +28,27 @@ impl Backward<'_, '_> {
         let mut shares = vec![None; self.node.inputs.len()];
         let mut sent = vec![Vec::new(); self.node.inputs.len()];
         let mut made = None;
+        let sends_halves = self.sends_halves(rule);
+        let mut weighed = Vec::new();
+        let halves = if sends_halves { self.halves_together(rule) } else { None };
         for (position, group) in rule.groups.iter().enumerate() {
-            let is_dead = group.mask == Mask::Negative && self.builder.known.is_dead_below_zero(self.node.output);
-            if group.factor != 0.0 && !is_dead {
-                self.group(position, group, &mut made, (&mut sent, &mut shares));
+            let is_sent = halves.is_some() && !self.builder.ask.report;
+            if is_sent || !self.builder.is_live(self.node, group) {
+                continue;
             }
+            let (quotient, damping) = self.quotient(position, group, &mut made);
+            if !sends_halves {
+                self.send(group, quotient, (&mut sent, &mut shares));
+            } else if halves.is_none() {
+                weighed.push(self.weighed(position, group, quotient));
+            }
+            match group.share {
+                Share::Absorbed => self.measure_absorbed(quotient, group, damping),
+                Share::Redistributed => self.redistribute(quotient, group, damping, &mut shares),
+            }
+        }
+        if sends_halves {
+            sent[0] = halves.unwrap_or_else(|| self.halves(&weighed));
         }
         for (slot, (mut sent, share)) in sent.into_iter().zip(&mut shares).enumerate() {
             while let Some(part) = sent.first().map(|sent| sent.term.input) {
@@ -51,15 +67,14 @@ impl Backward<'_, '_> {
         shares
     }
 
-    /// What a group sends back to each input, and what it gives it already; `made` is the first group of the rule that has a
-    /// denominator of its own.
-    fn group<'r>(
+    /// A group's q with the factor that stands before it, and what its stabiliser does to it; `made` is the first group of the rule
+    /// that has a denominator of its own.
+    fn quotient<'r>(
         &mut self,
         position: usize,
         group: &'r Group,
         made: &mut Option<(&'r Group, BufferId)>,
-        (sent, shares): (&mut [Vec<Sent>], &mut [Option<BufferId>]),
-    ) {
+    ) -> ((BufferId, f32), Option<Op>) {
         let mut chain = Vec::new();
         if group.mask != Mask::Everywhere {
             chain.push(Op::Mask { by: self.builder.operand(self.node.output), mask: group.mask });
@@ -67,9 +82,10 @@ impl Backward<'_, '_> {
         let damping = match group.quotient {
             Quotient::Plain => None,
             Quotient::Divided(stabilizer) => {
-                let derived = made.and_then(|made| self.builder.derived((self.id, self.node), made, group));
-                let by = match derived {
-                    Some(derived) => Denominator::Buffer(derived),
+                let left = self.builder.part(self.id, position);
+                let derived = || made.and_then(|made| self.builder.derived((self.id, self.node), made, group));
+                let by = match left.or_else(derived) {
+                    Some(d) => Denominator::Buffer(d),
                     None => self.builder.denominator(self.id, self.node, position, group),
                 };
                 if let (None, Denominator::Buffer(d)) = (&made, by) {
@@ -90,7 +106,17 @@ impl Backward<'_, '_> {
             self.push(Work::Elementwise, Operand::whole(self.relevance), chain, q);
             q
         };
-        for (slot, (sent, share)) in sent.iter_mut().zip(&mut *shares).enumerate() {
+        ((q, factor), damping)
+    }
+
+    /// What a group sends back to each input by its terms, or gives it already.
+    fn send(
+        &mut self,
+        group: &Group,
+        (q, factor): (BufferId, f32),
+        (sent, shares): (&mut [Vec<Sent>], &mut [Option<BufferId>]),
+    ) {
+        for (slot, (sent, share)) in sent.iter_mut().zip(shares).enumerate() {
             if !self.builder.is_needed(self.node.inputs[slot]) {
                 continue;
             }
@@ -104,10 +130,6 @@ impl Backward<'_, '_> {
                 continue;
             }
             sent.extend(terms.into_iter().map(|term| Sent { q, term, factor }));
-        }
-        match group.share {
-            Share::Absorbed => self.measure_absorbed((q, factor), group, damping),
-            Share::Redistributed => self.redistribute((q, factor), group, damping, shares),
         }
     }
 
@@ -133,7 +155,7 @@ impl Backward<'_, '_> {
     /// ⊙ x̃.
     fn times(&mut self, slot: usize, part: InputPart) -> Option<Op> {
         match part {
-            InputPart::Whole | InputPart::Positive | InputPart::Negative => {
+            InputPart::Whole | InputPart::Positive | InputPart::Negative | InputPart::Magnitude => {
                 Some(Op::Multiply(Operand { part, ..self.input(slot) }))
             }
             InputPart::Low => Some(Op::MultiplyParameter(Parameter::Low(self.id))),
@@ -233,7 +255,7 @@ impl Backward<'_, '_> {
         Some(target)
     }
 
-    fn output_buffer(&mut self, name: &str) -> BufferId {
+    pub(super) fn output_buffer(&mut self, name: &str) -> BufferId {
         let width = self.builder.width(self.node.output);
         let rows = self.rows();
         self.builder.buffer(format!("{name}({})", self.node.name), rows, width, Role::Scratch)

@@ -12,6 +12,7 @@ mod factor;
 mod facts;
 mod forward;
 mod fuse;
+mod halves;
 mod layout;
 mod linear;
 mod pair;
@@ -236,8 +237,8 @@ struct Builder<'a> {
     layouts: Vec<Layout>,
     /// How each value is read in the layout that is not its own, once that is made.
     doors: Vec<Option<Operand>>,
-    /// The denominators of a layer's two groups, where the forward pass adds them up to its output.
-    parts: Vec<Option<[BufferId; 2]>>,
+    /// The denominators of each layer's groups that the forward pass makes beside its output, or adds up to that.
+    parts: Vec<Vec<Option<BufferId>>>,
     /// The output in ONNX order, once it is computed.
     logits: Option<BufferId>,
     results: Vec<(ValueId, BufferId)>,
@@ -255,7 +256,7 @@ impl<'a> Builder<'a> {
             values: vec![None; network.values().len()],
             layouts: layout::layouts(network),
             doors: vec![None; network.values().len()],
-            parts: vec![None; network.layers().len()],
+            parts: vec![Vec::new(); network.layers().len()],
             logits: None,
             results: Vec::new(),
         };

@@ -69,6 +69,7 @@ impl Plan {
         match operand.part {
             InputPart::Positive => format!("{read}⁺"),
             InputPart::Negative => format!("{read}⁻"),
+            InputPart::Magnitude => format!("|{read}|"),
             InputPart::Whole | InputPart::Low | InputPart::High | InputPart::One => read,
         }
     }
@@ -93,6 +94,10 @@ impl Plan {
             Op::Divide { by, stabilizer, .. } => format!(" / stab({}, {stabilizer})", self.denominator(by)),
             Op::DivideInto { numerator, stabilizer } => {
                 format!(" → {} / stab(that, {stabilizer})", self.operand(numerator))
+            }
+            Op::MultiplyQuotients { by: [one, other], factors: [f, g], stabilizer } => {
+                let [one, other] = [one, other].map(|buffer| self.operand(&Operand::whole(*buffer)));
+                format!(" ⊙ ({f} / stab({one}, {stabilizer}) + {g} / stab({other}, {stabilizer}))")
             }
             Op::MultiplyDamping { by, stabilizer, .. } => {
                 format!(" ⊙ damping({}, {stabilizer})", self.denominator(by))

@@ -57,6 +57,7 @@ fn numbers(op: &Op) -> usize {
         Op::Scale(_) => 1,
         Op::AddParameter(_) | Op::MultiplyParameter(_) | Op::Divide { .. } | Op::MultiplyDamping { .. } => PARAMETER,
         Op::Activate(_) | Op::Multiply(_) => OPERAND,
+        Op::MultiplyQuotients { .. } => 3,
         Op::Add { .. } | Op::Mask { .. } | Op::DivideInto { .. } => 1 + OPERAND,
         Op::MultiplyDerivative { .. } => 2 * OPERAND,
     }

@@ -12,7 +12,7 @@ impl Builder<'_> {
         let nonnegative = self.known.is_nonnegative(node.inputs[slot]);
         let keep = |term: &Term| !(nonnegative && term.input == InputPart::Negative);
         let simplify = |term: Term| match term.input {
-            InputPart::Positive if nonnegative => Term { input: InputPart::Whole, ..term },
+            InputPart::Positive | InputPart::Magnitude if nonnegative => Term { input: InputPart::Whole, ..term },
             _ => term,
         };
         group.terms.iter().copied().filter(keep).map(simplify).collect()
@@ -20,8 +20,8 @@ impl Builder<'_> {
 
     /// d of a group: what the forward pass left where that is what the group sums, products where not.
     pub(super) fn denominator(&mut self, id: LayerId, node: &LayerNode, position: usize, group: &Group) -> Denominator {
-        if let Some(parts) = self.parts[id.index()] {
-            return Denominator::Buffer(parts[position]);
+        if let Some(d) = self.part(id, position) {
+            return Denominator::Buffer(d);
         }
         let slots = node.inputs.len();
         let depends_on_data = |term: &Term| term.input.vanishes_with_input();
@@ -91,8 +91,13 @@ impl Builder<'_> {
             let terms: Vec<(usize, Term)> = self.live_terms(node, group, 0).into_iter().map(|term| (0, term)).collect();
             self.sum_of(id, node, position, group, &terms, false)
         });
-        self.parts[id.index()] = Some(parts);
+        self.parts[id.index()] = parts.map(Some).to_vec();
         Some(parts)
+    }
+
+    /// The denominator of a group that the forward pass left.
+    pub(super) fn part(&self, id: LayerId, position: usize) -> Option<BufferId> {
+        self.parts[id.index()].get(position).copied().flatten()
     }
 
     pub(super) fn denominator_buffer(&mut self, node: &LayerNode) -> BufferId {

@@ -89,6 +89,7 @@ impl Bounds {
             InputPart::Positive if x < 0.0 => 0.0,
             InputPart::Negative if x > 0.0 => 0.0,
             InputPart::Positive | InputPart::Negative => x,
+            InputPart::Magnitude => x.abs(),
             InputPart::Low => self.low[element],
             InputPart::High => self.high[element],
             InputPart::One => 1.0,

@@ -122,6 +122,8 @@ pub enum InputPart {
     Positive,
     /// min(x, 0).
     Negative,
+    /// |x|.
+    Magnitude,
     /// The lowest value that the input can take.
     Low,
     /// The highest value that the input can take.
@@ -134,7 +136,7 @@ impl InputPart {
     /// Whether the part is zero wherever x is.
     pub fn vanishes_with_input(self) -> bool {
         match self {
-            InputPart::Whole | InputPart::Positive | InputPart::Negative => true,
+            InputPart::Whole | InputPart::Positive | InputPart::Negative | InputPart::Magnitude => true,
             InputPart::Low | InputPart::High | InputPart::One => false,
         }
     }
@@ -163,6 +165,10 @@ impl WeightPart {
     pub const POSITIVE: WeightPart = WeightPart::Scaled { positive: 1.0, negative: 0.0 };
     /// min(W, 0).
     pub const NEGATIVE: WeightPart = WeightPart::Scaled { positive: 0.0, negative: 1.0 };
+    /// ½ W.
+    pub const HALF: WeightPart = WeightPart::Scaled { positive: 0.5, negative: 0.5 };
+    /// ½ |W|.
+    pub const HALF_MAGNITUDE: WeightPart = WeightPart::Scaled { positive: 0.5, negative: -0.5 };
 
     /// The part of one weight.
     pub fn of(self, weight: f32) -> f32 {

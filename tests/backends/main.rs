@@ -7,6 +7,7 @@ mod convolutional;
 #[cfg(feature = "gpu")]
 #[path = "../device/mod.rs"]
 mod device;
+mod halves;
 mod input_checks;
 mod plans;
 #[path = "../zoo/mod.rs"]
@@ -30,6 +31,10 @@ fn on(backend: Backend) -> Options {
         return Options { backend, gpu: Some(device::shared()), batch_size: Some(2), ..Options::default() };
     }
     Options { backend, ..Options::default() }
+}
+
+fn plan_of(network: &Network, composite: &Composite, ask: &Ask) -> plan::Plan {
+    plan::build(network, &composite.assign(network).unwrap(), ask, &Target::UNLIMITED).unwrap()
 }
 
 /// Every backend that is judged by the reference.

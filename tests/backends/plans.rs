@@ -2,10 +2,6 @@
 
 use super::*;
 
-fn plan_of(network: &Network, composite: &Composite, ask: &Ask) -> plan::Plan {
-    plan::build(network, &composite.assign(network).unwrap(), ask, &Target::UNLIMITED).unwrap()
-}
-
 #[test]
 fn a_plain_mlp_takes_two_steps_a_layer_and_one_more() {
     for activation in [Activation::Relu, Activation::Tanh, Activation::Gelu(GeluForm::Erf)] {
@@ -65,6 +61,10 @@ fn each_fact_removes_work_and_keeps_the_result() {
     let alpha_beta = composite_of(LinearRule::alpha_beta(2.0, damped()));
     assert_fact_pays(net(), &alpha_beta, Facts { split_forward: false, ..Facts::default() });
     assert_fact_pays(net(), &alpha_beta, Facts { pair: false, ..Facts::default() });
+    for rule in [alpha_beta, composite_of(LinearRule::z_plus(damped()))] {
+        let both_signs = mlp(20, &[70, 72, 66, 4], Activation::Tanh, true);
+        assert_fact_pays(both_signs, &rule, Facts { halve: false, ..Facts::default() });
+    }
 }
 
 #[test]

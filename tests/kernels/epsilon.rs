@@ -72,7 +72,7 @@ fn long_sums_are_right() {
 /// Every tile with every part of the weight, each of them with every part of x and every mask.
 #[test]
 fn parts_of_weight_and_input_are_read() {
-    let inputs = [InputPart::Whole, InputPart::Positive, InputPart::Negative, InputPart::One];
+    let inputs = [InputPart::Whole, InputPart::Positive, InputPart::Negative, InputPart::Magnitude, InputPart::One];
     let masks = [Mask::Everywhere, Mask::Positive, Mask::Negative];
     let stabilizers = [Stabilizer::DEFAULT, Stabilizer::Clip(0.25), Stabilizer::Absolute(0.25), Stabilizer::Clip(1e-6)];
     // With and without rows that begin at multiples of 4.
@@ -80,7 +80,7 @@ fn parts_of_weight_and_input_are_read() {
     for (i, tile) in Tile::ALL.into_iter().enumerate() {
         for (j, weight) in WEIGHTS.into_iter().enumerate() {
             let shape = shape(tile, extents[(i + j) % 4]);
-            let (input, mask, stabilizer) = (inputs[(i + 2 * j) % 4], masks[(i + j) % 3], stabilizers[(i + j / 2) % 4]);
+            let (input, mask, stabilizer) = (inputs[(i + 2 * j) % 5], masks[(i + j) % 3], stabilizers[(i + j / 2) % 4]);
             let factor = [1.0, -0.75][j % 2];
             Epsilon::new(EpsilonShape { weight, input, mask, stabilizer, factor, ..shape }).check();
         }

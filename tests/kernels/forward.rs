@@ -73,13 +73,13 @@ fn long_sums_are_right() {
 /// Every tile with every part of the weight, each of them with every part of x, with and without a bias.
 #[test]
 fn parts_of_weight_and_input_are_read() {
-    let inputs = [InputPart::Whole, InputPart::Positive, InputPart::Negative];
+    let inputs = [InputPart::Whole, InputPart::Positive, InputPart::Negative, InputPart::Magnitude];
     // With and without rows that begin at multiples of 4.
     let extents = [[7, 10, 13], [8, 12, 16], [5, 12, 13], [6, 9, 20]];
     for (i, tile) in Tile::ALL.into_iter().enumerate() {
         for (j, weight) in WEIGHTS.into_iter().enumerate() {
             let shape = shape(tile, extents[(i + j) % 4]);
-            let (input, has_bias) = (inputs[(i + j) % 3], (i + j / 2) % 2 == 0);
+            let (input, has_bias) = (inputs[(i + j) % 4], (i + j / 2) % 2 == 0);
             Forward::new(ForwardShape { weight, input, has_bias, ..shape }).check();
         }
     }

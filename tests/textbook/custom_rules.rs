@@ -213,6 +213,7 @@ fn each_term_reads_its_parts_of_input_and_weight() {
         (InputPart::Whole, x),
         (InputPart::Positive, [1.5, 0.0]),
         (InputPart::Negative, [0.0, -0.5]),
+        (InputPart::Magnitude, [1.5, 0.5]),
         (InputPart::Low, [-3.0, -3.0]),
         (InputPart::High, [5.0, 7.0]),
         (InputPart::One, [1.0, 1.0]),

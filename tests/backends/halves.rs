@@ -1,0 +1,129 @@
+//! Inputs of both signs under rules that weigh contributions by whether x and W agree: two products forward and two back.
+
+use super::*;
+
+/// Dense layers wide enough for halves to pay, with values of both signs between them.
+fn both_signs(has_bias: bool) -> Network {
+    mlp(29, &[70, 72, 66, 4], Activation::Tanh, has_bias)
+}
+
+/// The products that the plan makes with each layer that has a weight.
+fn products(network: &Network, rule: LinearRule, ask: &Ask) -> Vec<usize> {
+    let plan = plan_of(network, &composite_of(rule), ask);
+    let of_layer = |layer| plan.steps.iter().filter(move |step| step.layer == Some(layer));
+    let count = |layer| of_layer(layer).map(|step| step.products().count()).sum();
+    network.layer_ids().map(|(layer, _)| count(layer)).filter(|count| *count > 0).collect()
+}
+
+#[test]
+fn every_group_takes_the_same_two_products_each_way() {
+    let ask = Ask::default();
+    assert_eq!(products(&both_signs(true), LinearRule::alpha_beta(2.0, damped()), &ask), [4; 3]);
+    assert_eq!(products(&both_signs(true), LinearRule::z_plus(damped()), &ask), [4; 3]);
+    assert_eq!(products(&both_signs(true), LinearRule::gamma(0.25, damped()), &ask), [4; 3]);
+    assert_eq!(products(&both_signs(true), LinearRule::innvestigate_alpha_beta(2.0, damped()), &ask), [6; 3]);
+    let outputs_alone = Ask { forward_only: true, ..ask.clone() };
+    assert_eq!(products(&both_signs(true), LinearRule::alpha_beta(2.0, damped()), &outputs_alone), [1; 3]);
+    // Where few products are saved, a buffer more would cost as much.
+    let narrow = mlp(29, &[16, 16, 4], Activation::Tanh, true);
+    assert_eq!(products(&narrow, LinearRule::alpha_beta(2.0, damped()), &ask), [8; 2]);
+}
+
+#[test]
+fn rules_that_weigh_by_agreement_agree_on_dense_layers() {
+    let mut redistributed = LinearRule::gamma(0.25, damped());
+    redistributed.groups.iter_mut().for_each(|group| group.share = Share::Redistributed);
+    let rules = [
+        LinearRule::alpha_beta(2.0, damped()),
+        LinearRule::alpha_beta(2.0, Stabilizer::Clip(0.25)),
+        LinearRule::alpha_beta(2.0, Stabilizer::Rms(0.25)),
+        LinearRule::innvestigate_alpha_beta(2.0, damped()),
+        LinearRule::z_plus(damped()),
+        LinearRule::gamma(0.25, damped()),
+        redistributed,
+    ];
+    for rule in rules {
+        let composite = composite_of(rule.clone());
+        for report in [true, false] {
+            // Reports take quotients apart, which are sums of two without.
+            let backends = if report { vec![on(Backend::Cpu)] } else { compared() };
+            let ask = Request::new(Targets::Top(2)).report(report);
+            assert_agree(backends, both_signs(report), &composite, 7, &ask, &rule.name);
+        }
+    }
+}
+
+#[test]
+fn alpha_beta_and_gamma_agree_on_convolutions_of_both_signs() {
+    // The second one is made in tiles on the CPU.
+    let mut numbers = Numbers(31);
+    let mut builder = Network::builder();
+    let axis = WindowAxis { before: 1, after: 1, ..WindowAxis::new(3) };
+    let mut value = builder.input("x", [8, 21, 22]);
+    for (outputs, inputs) in [(32, 8), (32, 32)] {
+        let weight = numbers.weight(outputs, inputs * 9).reshape([outputs, inputs, 3, 3]).unwrap();
+        let bias = Tensor::from_fn([outputs], |_| numbers.next() * 0.3);
+        let window = Window::new(vec![axis; 2]).unwrap();
+        let conv = builder.conv("conv", value, weight, Some(bias), window, 1).unwrap();
+        value = builder.activation("activation", conv, Activation::LeakyRelu { slope: 0.25 }).unwrap();
+    }
+    let average = builder.global_average_pool("average", value).unwrap();
+    let flat = builder.reshape("flat", average, [32]).unwrap();
+    let output = dense(&mut builder, &mut numbers, flat, 4, true);
+    let network = builder.build(output).unwrap();
+    let ask = Request::new(Targets::ArgMax);
+    for rule in [LinearRule::alpha_beta(2.0, damped()), LinearRule::gamma(0.25, damped())] {
+        let counted = products(&network, rule.clone(), &Ask::default());
+        assert_eq!(counted[..2], [4; 2], "{}", rule.name);
+        assert_backends_agree(network.clone(), &composite_of(rule.clone()), 2, &ask, &rule.name);
+    }
+}
+
+/// Where nothing raises z, R / ε would stand before the difference of two roundings.
+#[test]
+fn outputs_that_nothing_raises_or_lowers_give_no_more_than_their_relevance() {
+    let (mut numbers, width, outputs) = (Numbers(38), 3 * 49, 16);
+    let x = numbers.tensor(&[1, width]);
+    // Everything lowers the first output and raises the second; the third sees three inputs, the others all of them.
+    let weight = Tensor::from_fn([outputs, width], |at| {
+        let (output, input) = (at / width, at % width);
+        let w = numbers.next();
+        match output {
+            0 => -w.abs() * x.data()[input].signum(),
+            1 => w.abs() * x.data()[input].signum(),
+            2 if input >= 3 => 0.0,
+            _ => w,
+        }
+    });
+    for is_convolution in [false, true] {
+        let mut builder = Network::builder();
+        let network = if is_convolution {
+            let input = builder.input("x", [3, 7, 7]);
+            let (weight, window) = (weight.clone().reshape([outputs, 3, 7, 7]).unwrap(), vec![WindowAxis::new(7); 2]);
+            let conv = builder.conv("conv", input, weight, None, Window::new(window).unwrap(), 1).unwrap();
+            let flat = builder.reshape("flat", conv, [outputs]).unwrap();
+            builder.build(flat).unwrap()
+        } else {
+            let input = builder.input("x", [width]);
+            let output = builder.dense("dense", input, weight.clone(), None).unwrap();
+            builder.build(output).unwrap()
+        };
+        let network = Arc::new(network);
+        let data = [x.clone().reshape(network.shape(network.inputs()[0].value).prepend(1)).unwrap()];
+        // One rule whose quotients are made where they are sent, and one whose quotients are kept.
+        for stabilizer in [Stabilizer::Absolute(1e-6), Stabilizer::Rms(1e-6)] {
+            let rule = LinearRule::alpha_beta(2.0, stabilizer);
+            assert_eq!(products(&network, rule.clone(), &Ask::default()), [4]);
+            for target in 0..4 {
+                let ask = Request::new(Targets::Class(target));
+                let exact = explain(&network, &composite_of(rule.clone()), on(Backend::Reference), &data, &ask);
+                for options in compared() {
+                    let what =
+                        format!("{}, convolution: {is_convolution}, {stabilizer:?}, output {target}", options.backend);
+                    let found = explain(&network, &composite_of(rule.clone()), options, &data, &ask);
+                    assert_close(found.input(), exact.input(), 3e-6, &what);
+                }
+            }
+        }
+    }
+}
