@@ -58,7 +58,7 @@ const CACHED: usize = 16 << 20;
 const ENOUGH_ROWS: usize = 4;
 const ENOUGH_FEW_ROWS: usize = 8;
 /// Bytes that it may take for that.
-const MOST_BYTES: usize = 640 << 20;
+const MOST_BYTES: usize = 768 << 20;
 
 /// Blocks of rows of relevance that a chunk of a thread's own holds at most.
 const MOST_BLOCKS: usize = 4;

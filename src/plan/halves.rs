@@ -14,9 +14,10 @@
 //!     = x ⊙ ½Wᵀ Σ_g (p_g + n_g) q_g + |x| ⊙ ½|W|ᵀ Σ_g (p_g − n_g) q_g
 //! ```
 //!
-//! What that loses: where P is far smaller than N, its roundings are N's. Relevance is as large as z there only where a bias is as large as
-//! N. Where nothing raises z, both products sum the same magnitudes in the same order, rounding is the same for either sign, and P is
-//! exactly 0. Its quotient R / stab(0) stands before no contribution and is made 0, for it would multiply the two products' roundings.
+//! What that loses: where P is far smaller than N, what it is off by is N's rounding. Such a z is negative unless its bias is as large as
+//! N, and behind a rectifier nothing comes back to it. Where nothing at all raises z, both products sum the same magnitudes in the same
+//! order, to which rounding does the same whatever their sign, and P is exactly 0. Its quotient R / stab(0) stands before no contribution
+//! and is made 0, for it would multiply the two products' roundings.
 
 use super::linear::Sent;
 use super::relevance::Backward;

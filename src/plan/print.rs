@@ -135,6 +135,8 @@ fn parameter_name(parameter: &Parameter) -> String {
 fn weight_name(weight: WeightPart) -> String {
     match weight {
         WeightPart::WHOLE => "W".to_owned(),
+        WeightPart::HALF => "(½W)".to_owned(),
+        WeightPart::HALF_MAGNITUDE => "(½|W|)".to_owned(),
         WeightPart::Scaled { positive, negative } => format!("({})", parts(positive, negative, "W")),
         WeightPart::Squared => "W²".to_owned(),
         WeightPart::One => "1".to_owned(),

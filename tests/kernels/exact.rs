@@ -109,6 +109,7 @@ fn part_of_input(part: InputPart, x: f32) -> f64 {
         InputPart::Whole => x,
         InputPart::Positive => (x + x.abs()) / 2.0,
         InputPart::Negative => (x - x.abs()) / 2.0,
+        InputPart::Magnitude => x.abs(),
         InputPart::One => 1.0,
         InputPart::Low | InputPart::High => panic!("no kernel takes them"),
     }
