@@ -13,7 +13,7 @@ pub struct Operand<B> {
     pub buffer: B,
     /// The function applied on reading, so that a = f(z) is not stored beside z.
     pub activation: Option<Activation>,
-    /// The part taken after the activation: whole, positive or negative.
+    /// The part taken after the activation: whole, positive, negative or the magnitude.
     pub part: InputPart,
 }
 
@@ -92,9 +92,9 @@ pub enum Op<B, P> {
         /// stab, absolute or clipping.
         stabilizer: Stabilizer,
     },
-    /// v ← v · (f / stab(d) + g / stab(e)), a quotient by 0 left out.
+    /// v ← v · (f / stab(d) + g / stab(e)), without the first where d ≤ 0 and the second where e ≥ 0.
     MultiplyQuotients {
-        /// d and e.
+        /// d, a sum of what raises, and e, of what lowers.
         by: [B; 2],
         /// f and g.
         factors: [f32; 2],

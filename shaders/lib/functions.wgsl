@@ -426,7 +426,7 @@ fn quotient(v: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
     return select(v / select(d, vec4(1.0), is_zero), vec4(0.0), is_zero);
 }
 
-// factor / stable, where stable is d stabilised, and 0 where d is.
-fn quotient_unless_zero(factor: f32, d: vec4<f32>, stable: vec4<f32>) -> vec4<f32> {
-    return select(vec4(factor) / stable, vec4(0.0), d == vec4(0.0));
+// factor / stable, where stable is d stabilised, and 0 where d does not have the sign. NaN stays NaN.
+fn quotient_of_sign(sign: f32, factor: f32, d: vec4<f32>, stable: vec4<f32>) -> vec4<f32> {
+    return select(vec4(factor) / stable, vec4(0.0), sign * d <= vec4(0.0));
 }

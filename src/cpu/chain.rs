@@ -387,16 +387,17 @@ fn divide(v: &mut [f32], d: &[f32], stabilizer: Stabilizer, damping: f32) {
     }
 }
 
-/// v · (f / stab(d) + g / stab(e)), a quotient by 0 left out.
+/// v · (f / stab(d) + g / stab(e)), without the first where d ≤ 0 and the second where e ≥ 0. NaN stays NaN.
 fn multiply_quotients(v: &mut [f32], by: [&[f32]; 2], factors: [f32; 2], stabilizer: Stabilizer) {
     struct Body<'a, S>(&'a mut [f32], [&'a [f32]; 2], [f32; 2], S);
     impl<S: Fn(f32) -> f32> Loop for Body<'_, S> {
         #[inline(always)]
         fn run<const FUSED: bool, const LANES: usize>(self) {
             let Body(v, [d, e], [f, g], stabilize) = self;
-            let quotient = |factor: f32, d: f32| if d == 0.0 { 0.0 } else { factor / stabilize(d) };
             for ((v, &d), &e) in v.iter_mut().zip(d).zip(e) {
-                *v *= quotient(f, d) + quotient(g, e);
+                let raising = if d <= 0.0 { 0.0 } else { f / stabilize(d) };
+                let lowering = if e >= 0.0 { 0.0 } else { g / stabilize(e) };
+                *v *= raising + lowering;
             }
         }
     }

@@ -130,7 +130,7 @@ pub(super) fn weight_index(conv: &Conv, direction: Direction) -> impl Fn(usize, 
 /// what they lose, a small z that is added up from W⁺x and W⁻x loses many times over. So are halves of a denominator, whose chains must be alike.
 pub(super) fn chain(direction: Direction, part: WeightPart) -> usize {
     match direction {
-        Direction::Forward if part.has_one_sign() || part == WeightPart::HALF => gemm::CHAIN / 2,
+        Direction::Forward if part.has_one_sign() || part.is_half() => gemm::CHAIN / 2,
         Direction::Forward | Direction::Backward => gemm::CHAIN,
     }
 }

@@ -402,14 +402,15 @@ impl Job<'_> {
         self.step.source.ok_or_else(|| Error::internal("the step reads rows"))
     }
 
-    /// Whether the step is a part of a denominator in which inputs and weights of one sign each meet. An input that is not rectified
-    /// may slip in where the rule takes it as it is: that costs time, and no accuracy.
+    /// Whether the step is a part of a denominator in which inputs and weights of one sign each meet, or a half of one. An input that is
+    /// not rectified may slip in where the rule takes it as it is: that costs time, and no accuracy.
     pub(super) fn is_of_one_sign(&self) -> bool {
         let (Work::Product { direction, weight, .. } | Work::Convolve { direction, weight, .. }) = &self.step.work
         else {
             return false;
         };
-        *direction == plan::Direction::Forward && matches!(*weight, WeightPart::POSITIVE | WeightPart::NEGATIVE)
+        let is_part = matches!(*weight, WeightPart::POSITIVE | WeightPart::NEGATIVE) || weight.is_half();
+        *direction == plan::Direction::Forward && is_part
     }
 
     /// The second product that its sums go on with.

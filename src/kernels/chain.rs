@@ -156,13 +156,13 @@ impl Writer {
             },
             Op::MultiplyQuotients { by: [Slot(one), Slot(other)], factors, stabilizer } => {
                 let epsilon = self.number(stabilizer.epsilon());
-                let mut quotient = |slot: usize, factor: f32| {
-                    let (factor, stabilizer) = (self.number(factor), stabilizer_text(stabilizer));
-                    format!(
-                        "quotient_unless_zero({factor}, operand_{slot}(at), stabilize_{stabilizer}(operand_{slot}(at), {epsilon}))"
-                    )
+                let stabilize = format!("stabilize_{}", stabilizer_text(stabilizer));
+                let mut quotient = |sign: &str, slot: usize, factor: f32| {
+                    let (factor, d) = (self.number(factor), format!("operand_{slot}(at)"));
+                    format!("quotient_of_sign({sign}, {factor}, {d}, {stabilize}({d}, {epsilon}))")
                 };
-                Line::Multiply { value: format!("({} + {})", quotient(one, factors[0]), quotient(other, factors[1])) }
+                let quotients = [quotient("1.0", one, factors[0]), quotient("-1.0", other, factors[1])];
+                Line::Multiply { value: format!("({})", quotients.join(" + ")) }
             }
             Op::MultiplyDamping { by, stabilizer, rms } => {
                 let (value, stabilizer, epsilon) = self.denominator(by, stabilizer, rms);

@@ -19,7 +19,7 @@ struct Cells {
 }
 
 impl Builder<'_> {
-    /// The cells of a group of scaled parts; none where it holds squares, constants, or nothing.
+    /// The cells of a group of scaled parts; none where it holds squares, magnitudes, constants, or nothing.
     fn cells(&self, node: &LayerNode, group: &Group) -> Option<Cells> {
         let mut products = [[0.0; 2]; 2];
         let terms = self.live_terms(node, group, 0);

@@ -5,7 +5,7 @@
 //! stored either.
 
 use super::{Also, Buffer, BufferId, Denominator, Op, Operand, Role, Step, Work};
-use crate::rules::{InputPart, Stabilizer};
+use crate::rules::InputPart;
 
 /// How many steps do the same again instead of reading it.
 const MOST_REPEATS: usize = 2;
@@ -185,7 +185,7 @@ fn views(step: &Step) -> Vec<View> {
     let before = step.chain.iter().take_while(|op| is_factor(op)).count();
     if let Some(Op::Divide { by: Denominator::Buffer(d), stabilizer, rms: None }) = step.chain.get(before)
         // A quotient that is made before its other factors might leave float32 if nothing held it.
-        && matches!(stabilizer, Stabilizer::Absolute(held) | Stabilizer::Clip(held) if *held >= f32::MIN_POSITIVE.sqrt())
+        && stabilizer.holds()
     {
         let divided = Op::DivideInto { numerator: source, stabilizer: *stabilizer };
         let others = step.chain[..before].iter().chain(&step.chain[before + 1..]).copied();

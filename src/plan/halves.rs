@@ -14,51 +14,53 @@
 //!     = x ⊙ ½Wᵀ Σ_g (p_g + n_g) q_g + |x| ⊙ ½|W|ᵀ Σ_g (p_g − n_g) q_g
 //! ```
 //!
-//! What that loses: where P is far smaller than N, what it is off by is N's rounding. Such a z is negative unless its bias is as large as
-//! N, and behind a rectifier nothing comes back to it. Where nothing at all raises z, both products sum the same magnitudes in the same
-//! order, to which rounding does the same whatever their sign, and P is exactly 0. Its quotient R / stab(0) stands before no contribution
-//! and is made 0, for it would multiply the two products' roundings.
+//! What that loses: the smaller of P and N is off by roundings of the larger one, and what its quotient sends by as much relative to
+//! it. A thousandth beside its whole still has four digits; less takes an output that all but its faintest contributions agree on. Where
+//! they all do, the two products sum the same magnitudes in the same order, rounding does the same to both signs, and the smaller one is
+//! exactly 0. Its quotient R / stab(0) stands before no contribution and is made 0, for it would multiply the roundings of the two
+//! products that send back.
 
 use super::linear::Sent;
 use super::relevance::Backward;
-use super::terms::has_bias;
-use super::{Beside, BufferId, Builder, Direction, Op, Operand, Parameter, Work};
+use super::terms::{has_bias, through_weight};
+use super::{Beside, BufferId, Builder, Direction, Op, Operand, Parameter, Role, Rows, Work};
 use crate::layers::Layer;
 use crate::network::{LayerId, LayerNode};
-use crate::rules::{
-    BiasPart, Group, InputPart, LinearRule, Mask, Quotient, Rule, Share, Stabilizer, Term, TermSign, WeightPart,
-};
+use crate::rules::{BiasPart, Group, InputPart, LinearRule, Mask, Quotient, Rule, Share, Term, TermSign, WeightPart};
 
 /// Multiply-adds in the time in which an element is written to memory and read again: halves are one buffer more.
 const BUFFER: usize = 64;
+/// ε of a stabiliser, at least: less holds nothing where the smaller of P and N is a rounding of the larger one.
+const LEAST_EPSILON: f32 = 1e-7;
 
 /// What a group weighs P and N by.
 type Weighing = [f32; 2];
 
 /// A group's quotient on its way back.
 pub(super) struct Weighed {
-    pub(super) q: BufferId,
-    pub(super) weighing: Weighing,
-    pub(super) factor: f32,
+    q: BufferId,
+    weighing: Weighing,
+    factor: f32,
 }
 
-/// One of the two products that send back.
+/// One of the two products, either way.
 struct Half {
+    name: &'static str,
     term: Term,
     /// What it weighs a group's quotient by.
     coefficient: fn(Weighing) -> f32,
 }
 
-const HALVES: [Half; 2] = [
-    Half {
-        term: Term { sign: TermSign::Plus, input: InputPart::Whole, weight: WeightPart::HALF },
-        coefficient: |[p, n]| p + n,
-    },
-    Half {
-        term: Term { sign: TermSign::Plus, input: InputPart::Magnitude, weight: WeightPart::HALF_MAGNITUDE },
-        coefficient: |[p, n]| p - n,
-    },
-];
+const MAGNITUDES: Half = Half {
+    name: "½|W||x|",
+    term: Term { sign: TermSign::Plus, input: InputPart::Magnitude, weight: WeightPart::HALF_MAGNITUDE },
+    coefficient: |[p, n]| p - n,
+};
+const SIGNED: Half = Half {
+    name: "½Wx",
+    term: Term { sign: TermSign::Plus, input: InputPart::Whole, weight: WeightPart::HALF },
+    coefficient: |[p, n]| p + n,
+};
 
 impl Builder<'_> {
     /// Whether a group gives anything.
@@ -67,18 +69,22 @@ impl Builder<'_> {
         group.factor != 0.0 && !is_dead
     }
 
-    /// p and n of every live group, if halves make fewer products than parts.
+    /// The position of every live group with its p and n, if halves pay.
     fn weighings(&self, node: &LayerNode, rule: &LinearRule) -> Option<Vec<(usize, Weighing)>> {
         if !self.ask.facts.halve || self.known.is_nonnegative(node.inputs[0]) {
             return None;
         }
+        let weighed = |(position, group): (usize, &Group)| {
+            let is_held = matches!(group.quotient, Quotient::Divided(by) if by.epsilon() >= LEAST_EPSILON);
+            self.weighing(node, group).filter(|_| is_held).map(|weighing| (position, weighing))
+        };
         let live = rule.groups.iter().enumerate().filter(|(_, group)| self.is_live(node, group));
-        let weighings: Option<Vec<_>> =
-            live.map(|(position, group)| Some((position, self.weighing(node, group)?))).collect();
+        let weighings: Vec<(usize, Weighing)> = live.map(weighed).collect::<Option<_>>()?;
         // What weighs both alike is a multiple of z.
-        let weighings = weighings.filter(|weighings| weighings.iter().any(|(_, [p, n])| p != n))?;
+        let is_split = weighings.iter().any(|(_, [p, n])| p != n);
+        // One product for one group; one or two forward, and two back, for two.
         let saved = 2 * weighings.len() - 1;
-        (saved * fan_in(&node.layer) >= BUFFER).then_some(weighings)
+        (is_split && saved * fan_in(&node.layer) >= BUFFER).then_some(weighings)
     }
 
     /// ½W x, from which the forward pass makes z, where halves also make the denominators of a layer's rule.
@@ -88,34 +94,26 @@ impl Builder<'_> {
             return None;
         }
         let weighings = self.weighings(node, rule)?;
-        let magnitudes = self.half(id, node, InputPart::Magnitude, WeightPart::HALF_MAGNITUDE);
-        let sum = self.half(id, node, InputPart::Whole, WeightPart::HALF);
-        let mut parts = vec![None; rule.groups.len()];
-        for (position, [p, n]) in weighings {
-            let scaled = p + n;
-            let mut chain: Vec<Op> = (scaled != 1.0).then_some(Op::Scale(scaled)).into_iter().collect();
-            chain.push(Op::Add { operand: Operand::whole(magnitudes), factor: p - n });
+        let [magnitudes, signed] = [MAGNITUDES, SIGNED].map(|half| {
+            let read = self.operand_in(node.inputs[0], self.layout_read(node, 0));
+            let source = Operand { part: half.term.input, ..read };
+            let (work, chain) = through_weight(id, node, Direction::Forward, 0, half.term, 1.0);
+            let name = format!("{}({})", half.name, node.name);
+            let target = self.buffer(name, Rows::Sample, self.width(node.output), Role::Scratch);
+            self.step(id, work, source, chain, target);
+            target
+        });
+        self.parts[id.index()] = vec![None; rule.groups.len()];
+        for (position, weighing) in weighings {
+            let mut chain = weighed_sum(weighing, magnitudes);
             let constants = Parameter::Constant { layer: id, group: position, beside: Beside::Products };
             let has_constants = rule.groups[position].bias != BiasPart::Absent && has_bias(node);
             chain.extend(has_constants.then_some(Op::AddParameter(constants)));
             let d = self.denominator_buffer(node);
-            self.step(id, Work::Elementwise, Operand::whole(sum), chain, d);
-            parts[position] = Some(d);
+            self.step(id, Work::Elementwise, Operand::whole(signed), chain, d);
+            self.parts[id.index()][position] = Some(d);
         }
-        self.parts[id.index()] = parts;
-        Some(sum)
-    }
-
-    fn half(&mut self, id: LayerId, node: &LayerNode, part: InputPart, weight: WeightPart) -> BufferId {
-        let source = Operand { part, ..self.operand_in(node.inputs[0], self.layout_read(node, 0)) };
-        let direction = Direction::Forward;
-        let work = match &node.layer {
-            Layer::Dense(_) => Work::Product { direction, weight, addend: None },
-            _ => Work::Convolve { direction, weight, addend: None },
-        };
-        let half = self.denominator_buffer(node);
-        self.step(id, work, source, Vec::new(), half);
-        half
+        Some(signed)
     }
 }
 
@@ -128,38 +126,38 @@ impl Backward<'_, '_> {
         let Some(weighings) = self.builder.weighings(self.node, rule) else { return false };
         let groups = || weighings.iter().map(|(position, weighing)| (&rule.groups[*position], *weighing));
         let terms: usize = groups().map(|(group, _)| self.builder.live_terms(self.node, group, 0).len()).sum();
-        // A quotient that stands before nothing is told by its denominator.
-        let is_told = |(group, weighing): (&Group, Weighing)| match (only_sign(weighing), group.bias) {
+        // The denominator tells where nothing contributes, unless a bias gives it the other sign.
+        let tells = |(group, weighing): (&Group, Weighing)| match (only_sign(weighing), group.bias) {
             (None, _) | (_, BiasPart::Absent) => true,
             _ if !has_bias(self.node) => true,
             (Some(Mask::Negative), BiasPart::Scaled { positive, negative }) => positive == 0.0 && negative >= 0.0,
             (Some(_), BiasPart::Scaled { positive, negative }) => negative == 0.0 && positive >= 0.0,
             (Some(_), BiasPart::Squared) => false,
         };
-        terms > 2 && groups().all(is_told)
+        terms > 2 && groups().all(tells)
     }
 
-    /// What both groups of a rule send back together, where none of their quotients need be there by itself: αβ's.
-    pub(super) fn halves_together(&mut self, rule: &LinearRule) -> Option<Vec<Sent>> {
-        let weighings = self.builder.weighings(self.node, rule)?;
-        let [first, second] = weighings.as_slice() else { return None };
-        let groups = [first, second].map(|(position, weighing)| (&rule.groups[*position], *position, *weighing));
-        let Quotient::Divided(stabilizer) = groups[0].0.quotient else { return None };
-        // A quotient that is made before its numerator is there might leave float32 if nothing held it.
-        let is_held = matches!(stabilizer, Stabilizer::Absolute(held) | Stabilizer::Clip(held) if held >= f32::MIN_POSITIVE.sqrt());
-        let is_like = |(group, _, weighing): &(&Group, usize, Weighing)| {
-            let is_plain = group.mask == Mask::Everywhere && group.share == Share::Absorbed;
-            is_plain && group.quotient == groups[0].0.quotient && only_sign(*weighing).is_some()
-        };
-        if !is_held || !groups.iter().all(is_like) {
+    /// What both groups of a rule send back, where one is of what raises z and one of what lowers it, and neither quotient need be there by
+    /// itself: αβ's.
+    pub(super) fn halves_at_once(&mut self, rule: &LinearRule) -> Option<Vec<Sent>> {
+        let mut groups = self.builder.weighings(self.node, rule)?;
+        groups.sort_by_key(|(_, weighing)| only_sign(*weighing) != Some(Mask::Positive));
+        let groups: [(usize, Weighing); 2] = groups.try_into().ok()?;
+        let signs = groups.map(|(_, weighing)| only_sign(weighing));
+        let of = groups.map(|(position, _)| &rule.groups[position]);
+        let Quotient::Divided(stabilizer) = of[0].quotient else { return None };
+        let are_plain = of.iter().all(|group| {
+            let is_whole = group.mask == Mask::Everywhere && group.share == Share::Absorbed;
+            is_whole && group.quotient == of[0].quotient
+        });
+        if signs != [Some(Mask::Positive), Some(Mask::Negative)] || !are_plain || !stabilizer.holds() {
             return None;
         }
-        let by =
-            groups.map(|(_, position, _)| self.builder.part(self.id, position).expect("halves made the denominators"));
+        let by = groups.map(|(position, _)| self.denominator_left(position));
         let mut sent = Vec::new();
-        for half in HALVES {
-            let factors = groups.map(|(group, _, weighing)| group.factor * (half.coefficient)(weighing));
-            let sum = self.output_buffer("sum of q");
+        for half in [SIGNED, MAGNITUDES] {
+            let factors = [0, 1].map(|group| of[group].factor * (half.coefficient)(groups[group].1));
+            let sum = self.output_buffer("Σq");
             let quotients = Op::MultiplyQuotients { by, factors, stabilizer };
             self.push(Work::Elementwise, Operand::whole(self.relevance), vec![quotients], sum);
             sent.push(Sent { q: sum, term: half.term, factor: 1.0 });
@@ -171,16 +169,16 @@ impl Backward<'_, '_> {
     pub(super) fn weighed(&mut self, position: usize, group: &Group, (q, factor): (BufferId, f32)) -> Weighed {
         let weighing = self.builder.weighing(self.node, group).expect("groups that send halves weigh by agreement");
         let Some(sign) = only_sign(weighing) else { return Weighed { q, weighing, factor } };
-        let d = self.builder.part(self.id, position).expect("halves made the denominators");
-        let told = self.output_buffer("q");
-        self.push(Work::Elementwise, Operand::whole(q), vec![Op::Mask { by: Operand::whole(d), mask: sign }], told);
-        Weighed { q: told, weighing, factor }
+        let by = Operand::whole(self.denominator_left(position));
+        let masked = self.output_buffer("q");
+        self.push(Work::Elementwise, Operand::whole(q), vec![Op::Mask { by, mask: sign }], masked);
+        Weighed { q: masked, weighing, factor }
     }
 
     /// What all groups send back.
     pub(super) fn halves(&mut self, groups: &[Weighed]) -> Vec<Sent> {
         let mut sent = Vec::new();
-        for Half { term, coefficient } in HALVES {
+        for Half { term, coefficient, .. } in [SIGNED, MAGNITUDES] {
             let scaled = groups.iter().map(|group| (group.q, group.factor * coefficient(group.weighing)));
             let scaled: Vec<(BufferId, f32)> = scaled.filter(|(_, factor)| *factor != 0.0).collect();
             let Some((&(first, factor), others)) = scaled.split_first() else { continue };
@@ -190,12 +188,29 @@ impl Backward<'_, '_> {
             }
             let mut chain: Vec<Op> = (factor != 1.0).then_some(Op::Scale(factor)).into_iter().collect();
             chain.extend(others.iter().map(|&(q, factor)| Op::Add { operand: Operand::whole(q), factor }));
-            let sum = self.output_buffer("sum of q");
+            let sum = self.output_buffer("Σq");
             self.push(Work::Elementwise, Operand::whole(first), chain, sum);
             sent.push(Sent { q: sum, term, factor: 1.0 });
         }
         sent
     }
+
+    fn denominator_left(&self, position: usize) -> BufferId {
+        self.builder.part(self.id, position).expect("the forward pass left what its groups weigh")
+    }
+}
+
+/// p P + n N from ½W x, given ½|W| |x|.
+fn weighed_sum(weighing: Weighing, magnitudes: BufferId) -> Vec<Op> {
+    let [p, n] = weighing;
+    let add = |factor: f32| Op::Add { operand: Operand::whole(magnitudes), factor };
+    // Where only one of them counts the sum comes first, so that nothing comes to exactly 0.
+    let (sum, scale) = match only_sign(weighing) {
+        Some(_) if n == 0.0 => (vec![add(1.0)], p),
+        Some(_) => (vec![add(-1.0)], n),
+        None => return vec![Op::Scale(p + n), add(p - n)],
+    };
+    sum.into_iter().chain((scale != 1.0).then_some(Op::Scale(scale))).collect()
 }
 
 /// How many inputs an output of a product sums.
@@ -203,7 +218,17 @@ fn fan_in(layer: &Layer) -> usize {
     match layer {
         Layer::Dense(dense) => dense.inputs(),
         Layer::Conv(conv) => conv.weight().data().len() / conv.outputs(),
-        _ => 0,
+        Layer::AveragePool(_)
+        | Layer::Sum(_)
+        | Layer::Affine(_)
+        | Layer::Activation(_)
+        | Layer::Reshape(_)
+        | Layer::Transpose(_)
+        | Layer::Concat(_)
+        | Layer::MaxPool(_)
+        | Layer::AxisMap(_)
+        | Layer::Multiply(_)
+        | Layer::Lookup(_) => 0,
     }
 }
 

@@ -30,7 +30,7 @@ impl Backward<'_, '_> {
         let mut made = None;
         let sends_halves = self.sends_halves(rule);
         let mut weighed = Vec::new();
-        let halves = if sends_halves { self.halves_together(rule) } else { None };
+        let halves = if sends_halves { self.halves_at_once(rule) } else { None };
         for (position, group) in rule.groups.iter().enumerate() {
             let is_sent = halves.is_some() && !self.builder.ask.report;
             if is_sent || !self.builder.is_live(self.node, group) {

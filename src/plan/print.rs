@@ -97,7 +97,7 @@ impl Plan {
             }
             Op::MultiplyQuotients { by: [one, other], factors: [f, g], stabilizer } => {
                 let [one, other] = [one, other].map(|buffer| self.operand(&Operand::whole(*buffer)));
-                format!(" ⊙ ({f} / stab({one}, {stabilizer}) + {g} / stab({other}, {stabilizer}))")
+                format!(" ⊙ ({f} / stab({one} > 0, {stabilizer}) + {g} / stab({other} < 0, {stabilizer}))")
             }
             Op::MultiplyDamping { by, stabilizer, .. } => {
                 format!(" ⊙ damping({}, {stabilizer})", self.denominator(by))

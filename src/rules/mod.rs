@@ -186,6 +186,11 @@ impl WeightPart {
             WeightPart::Squared | WeightPart::One => true,
         }
     }
+
+    /// Whether it is ½ W or ½ |W|, whose products make a denominator together and must round alike.
+    pub(crate) fn is_half(self) -> bool {
+        self == WeightPart::HALF || self == WeightPart::HALF_MAGNITUDE
+    }
 }
 
 /// b̃: the part of the bias in a denominator.

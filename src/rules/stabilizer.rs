@@ -29,6 +29,14 @@ impl Stabilizer {
             Stabilizer::Absolute(epsilon) | Stabilizer::Clip(epsilon) | Stabilizer::Rms(epsilon) => epsilon,
         }
     }
+
+    /// Whether a quotient by d alone, whatever d is, leaves room in float32 for a numerator that is multiplied later.
+    pub(crate) fn holds(self) -> bool {
+        match self {
+            Stabilizer::Absolute(epsilon) | Stabilizer::Clip(epsilon) => epsilon >= f32::MIN_POSITIVE.sqrt(),
+            Stabilizer::Rms(_) => false,
+        }
+    }
 }
 
 impl Default for Stabilizer {

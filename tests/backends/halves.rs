@@ -3,8 +3,8 @@
 use super::*;
 
 /// Dense layers wide enough for halves to pay, with values of both signs between them.
-fn both_signs(has_bias: bool) -> Network {
-    mlp(29, &[70, 72, 66, 4], Activation::Tanh, has_bias)
+fn both_signs() -> Network {
+    mlp(29, &[70, 72, 66, 4], Activation::Tanh, true)
 }
 
 /// The products that the plan makes with each layer that has a weight.
@@ -18,12 +18,14 @@ fn products(network: &Network, rule: LinearRule, ask: &Ask) -> Vec<usize> {
 #[test]
 fn every_group_takes_the_same_two_products_each_way() {
     let ask = Ask::default();
-    assert_eq!(products(&both_signs(true), LinearRule::alpha_beta(2.0, damped()), &ask), [4; 3]);
-    assert_eq!(products(&both_signs(true), LinearRule::z_plus(damped()), &ask), [4; 3]);
-    assert_eq!(products(&both_signs(true), LinearRule::gamma(0.25, damped()), &ask), [4; 3]);
-    assert_eq!(products(&both_signs(true), LinearRule::innvestigate_alpha_beta(2.0, damped()), &ask), [6; 3]);
+    assert_eq!(products(&both_signs(), LinearRule::alpha_beta(2.0, damped()), &ask), [4; 3]);
+    assert_eq!(products(&both_signs(), LinearRule::z_plus(damped()), &ask), [4; 3]);
+    assert_eq!(products(&both_signs(), LinearRule::gamma(0.25, damped()), &ask), [4; 3]);
+    assert_eq!(products(&both_signs(), LinearRule::innvestigate_alpha_beta(2.0, damped()), &ask), [6; 3]);
     let outputs_alone = Ask { forward_only: true, ..ask.clone() };
-    assert_eq!(products(&both_signs(true), LinearRule::alpha_beta(2.0, damped()), &outputs_alone), [1; 3]);
+    assert_eq!(products(&both_signs(), LinearRule::alpha_beta(2.0, damped()), &outputs_alone), [1; 3]);
+    // What nothing holds stays in parts.
+    assert_eq!(products(&both_signs(), LinearRule::z_plus(Stabilizer::Absolute(0.0)), &ask), [5; 3]);
     // Where few products are saved, a buffer more would cost as much.
     let narrow = mlp(29, &[16, 16, 4], Activation::Tanh, true);
     assert_eq!(products(&narrow, LinearRule::alpha_beta(2.0, damped()), &ask), [8; 2]);
@@ -48,7 +50,7 @@ fn rules_that_weigh_by_agreement_agree_on_dense_layers() {
             // Reports take quotients apart, which are sums of two without.
             let backends = if report { vec![on(Backend::Cpu)] } else { compared() };
             let ask = Request::new(Targets::Top(2)).report(report);
-            assert_agree(backends, both_signs(report), &composite, 7, &ask, &rule.name);
+            assert_agree(backends, both_signs(), &composite, 7, &ask, &rule.name);
         }
     }
 }
@@ -123,6 +125,35 @@ fn outputs_that_nothing_raises_or_lowers_give_no_more_than_their_relevance() {
                     let found = explain(&network, &composite_of(rule.clone()), options, &data, &ask);
                     assert_close(found.input(), exact.input(), 3e-6, &what);
                 }
+            }
+        }
+    }
+}
+
+/// What the smaller one of what raises and what lowers is off by are roundings of the larger one, and no more.
+#[test]
+fn a_small_share_beside_a_large_one_keeps_the_digits_that_it_has() {
+    let (mut numbers, width) = (Numbers(41), 64);
+    for smaller in [1e-1, 1e-2, 1e-3, 1e-4] {
+        for sign in [1.0, -1.0] {
+            // All but three contributions agree.
+            let mut magnitude = || 0.5 + numbers.next().abs();
+            let x = Tensor::from_fn([1, width], |at| magnitude() * if at % 2 == 0 { 1.0 } else { -1.0 });
+            let of = |at: usize| if at % 20 == 7 { -smaller * sign } else { sign };
+            let weight = Tensor::from_fn([1, width], |at| magnitude() * of(at) * x.data()[at].signum());
+            let mut builder = Network::builder();
+            let input = builder.input("x", [width]);
+            let output = builder.dense("dense", input, weight, None).unwrap();
+            let network = Arc::new(builder.build(output).unwrap());
+            let rule = LinearRule::alpha_beta(2.0, Stabilizer::Absolute(1e-6));
+            assert_eq!(products(&network, rule.clone(), &Ask::default()), [4]);
+            let (data, ask) = ([x], Request::new(Targets::Class(0)));
+            let exact = explain(&network, &composite_of(rule.clone()), on(Backend::Reference), &data, &ask);
+            for options in compared() {
+                let what = format!("{}, {smaller} of {sign}", options.backend);
+                let found = explain(&network, &composite_of(rule.clone()), options, &data, &ask);
+                let ratio = width as f64 / 3.0 / f64::from(smaller);
+                assert_close(found.input(), exact.input(), ratio * f64::from(f32::EPSILON), &what);
             }
         }
     }
