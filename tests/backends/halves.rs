@@ -1,5 +1,7 @@
 //! Inputs of both signs under rules that weigh contributions by whether x and W agree: two products forward and two back.
 
+use relprop::layers::{Conv, Divisor, Layer};
+
 use super::*;
 
 /// Dense layers wide enough for halves to pay, with values of both signs between them.
@@ -78,6 +80,62 @@ fn alpha_beta_and_gamma_agree_on_convolutions_of_both_signs() {
         let counted = products(&network, rule.clone(), &Ask::default());
         assert_eq!(counted[..2], [4; 2], "{}", rule.name);
         assert_backends_agree(network.clone(), &composite_of(rule.clone()), 2, &ask, &rule.name);
+    }
+}
+
+#[test]
+fn convolutions_of_every_kind_and_large_dense_weights_agree_on_inputs_of_both_signs() {
+    let mut numbers = Numbers(33);
+    let same =
+        |kernel: usize, stride| WindowAxis { before: kernel / 2, after: kernel / 2, stride, ..WindowAxis::new(kernel) };
+    let dilated = WindowAxis { before: 2, after: 2, dilation: 2, ..WindowAxis::new(3) };
+    // Channels of input and output, groups, and axes.
+    let kinds = [
+        ("one axis", vec![8, 31], 12, 1, vec![same(9, 2)]),
+        ("three axes", vec![3, 5, 6, 7], 5, 1, vec![same(3, 1); 3]),
+        ("strides", vec![3, 19, 17], 40, 1, vec![same(7, 2); 2]),
+        ("dilation", vec![4, 11, 12], 20, 1, vec![dilated; 2]),
+        ("groups", vec![16, 9, 10], 12, 2, vec![same(3, 1); 2]),
+        ("depthwise", vec![8, 12, 11], 8, 8, vec![same(7, 1); 2]),
+        ("points", vec![40, 9, 8], 24, 1, vec![WindowAxis::new(1); 2]),
+    ];
+    for (what, shape, outputs, groups, axes) in kinds {
+        for is_transposed in [false, true] {
+            let kernel: Vec<usize> = axes.iter().map(|axis| axis.kernel).collect();
+            let fan_in = shape[0] / groups * kernel.iter().product::<usize>();
+            let weight = numbers.weight(outputs, fan_in);
+            let dims = if is_transposed { [shape[0], outputs / groups] } else { [outputs, shape[0] / groups] };
+            let weight = weight.reshape([&dims[..], &kernel].concat()).unwrap();
+            let bias = Some(Arc::new(Tensor::from_fn([outputs], |_| numbers.next() * 0.3)));
+            let window = Window::new(axes.clone()).unwrap();
+            let conv = if is_transposed {
+                Conv::transposed(weight, bias, window, groups, vec![0; kernel.len()])
+            } else {
+                Conv::new(weight, bias, window, groups)
+            };
+            let mut builder = Network::builder();
+            let input = builder.input("x", shape.clone());
+            let conv = builder.layer("conv", Layer::Conv(conv.unwrap()), vec![input]).unwrap();
+            let output = builder.activation("tanh", conv, Activation::Tanh).unwrap();
+            check(builder.build(output).unwrap(), &format!("{what}, transposed: {is_transposed}"));
+        }
+    }
+    // Behind windows, a weight of more than 2²¹ elements stays where it is.
+    let mut builder = Network::builder();
+    let input = builder.input("x", [2, 32, 33]);
+    let pooled =
+        builder.average_pool("pool", input, Window::new(vec![same(3, 1); 2]).unwrap(), Divisor::Inside).unwrap();
+    let flat = builder.reshape("flat", pooled, [2 * 32 * 33]).unwrap();
+    let output = dense(&mut builder, &mut numbers, flat, 1000, true);
+    check(builder.build(output).unwrap(), "a large dense weight");
+}
+
+/// Under αβ and γ on the CPU, with the layer that has a weight made of halves.
+fn check(network: Network, what: &str) {
+    for rule in [LinearRule::alpha_beta(2.0, damped()), LinearRule::gamma(0.25, damped())] {
+        assert!(products(&network, rule.clone(), &Ask::default()).contains(&4), "{what}, {}", rule.name);
+        let (ask, options) = (Request::new(Targets::Class(3)), vec![on(Backend::Cpu)]);
+        assert_agree(options, network.clone(), &composite_of(rule.clone()), 2, &ask, &format!("{what}, {}", rule.name));
     }
 }
 
