@@ -28,7 +28,7 @@ impl Chain<'_> {
     fn apply_ops(&self, ops: &[Op], row: usize, from: usize, v: &mut [f32]) {
         for op in ops {
             match op {
-                Op::Scale(factor) => v.iter_mut().for_each(|v| *v *= factor),
+                Op::Scale(factor) => scale(v, *factor),
                 Op::AddParameter(parameter) => {
                     repeat(v, self.parameters.period(parameter, row % self.plan.targets), from, |v: f32, p: f32| v + p);
                 }
@@ -42,7 +42,10 @@ impl Chain<'_> {
                     self.with(operand, row, from, v, move |v: f32, x: f32| v + factor * x);
                 }
                 Op::Multiply(operand) => self.with(operand, row, from, v, |v: f32, x: f32| v * x),
-                Op::MultiplySum([one, other]) => self.multiply_sum([*one, *other], row, from, v),
+                Op::MultiplySum(of) => {
+                    let [one, other] = of.map(|buffer| self.beside(buffer, row, from, v.len()));
+                    zip_two(v, one, other, |v: f32, one: f32, other: f32| v * (one + other));
+                }
                 Op::MultiplyDerivative { activation, at } => self.multiply_derivative(*activation, at, row, from, v),
                 Op::Mask { by, mask } => match mask {
                     Mask::Everywhere => {}
@@ -71,17 +74,6 @@ impl Chain<'_> {
                     });
                 }
             }
-        }
-    }
-
-    fn multiply_sum(&self, of: [BufferId; 2], row: usize, from: usize, v: &mut [f32]) {
-        let [one, other] = of.map(|buffer| self.beside(buffer, row, from, v.len()));
-        let mut sums = [0.0; SLOPES];
-        for ((v, one), other) in v.chunks_mut(SLOPES).zip(one.chunks(SLOPES)).zip(other.chunks(SLOPES)) {
-            let sums = &mut sums[..v.len()];
-            sums.copy_from_slice(one);
-            zip(sums, other, |one: f32, other: f32| one + other);
-            zip(v, sums, |v: f32, sum: f32| v * sum);
         }
     }
 
@@ -236,7 +228,7 @@ impl Chain<'_> {
 const STREAMED: usize = 6 << 20;
 /// Elements that one operation after another is applied to: with what stands beside them, they stay in the first-level cache.
 const STRETCH: usize = 2048;
-/// Derivatives and sums that are computed at a time.
+/// Derivatives that are computed at a time.
 const SLOPES: usize = 256;
 /// Elements that loops over two arrays take at a time.
 const BLOCK: usize = 32;
@@ -302,6 +294,34 @@ impl WithFunction for InPlace<'_> {
 /// v ← join(v, x) for each element.
 pub(super) fn zip(v: &mut [f32], x: &[f32], join: impl Join) {
     Zip { v, x, join }.run(functions::Identity);
+}
+
+/// v ← join(v, x, y) for each element.
+fn zip_two(v: &mut [f32], x: &[f32], y: &[f32], join: impl Fn(f32, f32, f32) -> f32) {
+    struct Body<'a, J>(&'a mut [f32], &'a [f32], &'a [f32], J);
+    impl<J: Fn(f32, f32, f32) -> f32> Loop for Body<'_, J> {
+        #[inline(always)]
+        fn run<const FUSED: bool, const LANES: usize>(self) {
+            let Body(v, x, y, join) = self;
+            let length = v.len();
+            for ((v, &x), &y) in v.iter_mut().zip(&x[..length]).zip(&y[..length]) {
+                *v = join(*v, x, y);
+            }
+        }
+    }
+    simd::run(Level::widest(), Body(v, x, y, join));
+}
+
+/// v ← factor · v for each element.
+fn scale(v: &mut [f32], factor: f32) {
+    struct Body<'a>(&'a mut [f32], f32);
+    impl Loop for Body<'_> {
+        #[inline(always)]
+        fn run<const FUSED: bool, const LANES: usize>(self) {
+            self.0.iter_mut().for_each(|v| *v *= self.1);
+        }
+    }
+    simd::run(Level::widest(), Body(v, factor));
 }
 
 /// v ← join(v, p) for each element, with `period` again and again beside columns from `from` on.
@@ -388,29 +408,19 @@ fn divide(v: &mut [f32], d: &[f32], stabilizer: Stabilizer, damping: f32) {
 }
 
 /// v · (f / stab(d) + g / stab(e)), without the first where d ≤ 0 and the second where e ≥ 0. NaN stays NaN.
-fn multiply_quotients(v: &mut [f32], by: [&[f32]; 2], factors: [f32; 2], stabilizer: Stabilizer) {
-    struct Body<'a, S>(&'a mut [f32], [&'a [f32]; 2], [f32; 2], S);
-    impl<S: Fn(f32) -> f32> Loop for Body<'_, S> {
-        #[inline(always)]
-        fn run<const FUSED: bool, const LANES: usize>(self) {
-            let Body(v, [d, e], [f, g], stabilize) = self;
-            for ((v, &d), &e) in v.iter_mut().zip(d).zip(e) {
-                let raising = if d <= 0.0 { 0.0 } else { f / stabilize(d) };
-                let lowering = if e >= 0.0 { 0.0 } else { g / stabilize(e) };
-                *v *= raising + lowering;
-            }
-        }
-    }
+fn multiply_quotients(v: &mut [f32], [d, e]: [&[f32]; 2], [f, g]: [f32; 2], stabilizer: Stabilizer) {
     let epsilon = stabilizer.epsilon();
     match stabilizer {
-        Stabilizer::Absolute(_) | Stabilizer::Rms(_) => {
-            let stabilize = move |d: f32| d + if d >= 0.0 { epsilon } else { -epsilon };
-            simd::run(Level::widest(), Body(v, by, factors, stabilize));
-        }
-        Stabilizer::Clip(_) => {
-            let stabilize = move |d: f32| stabilize(stabilizer, epsilon, d);
-            simd::run(Level::widest(), Body(v, by, factors, stabilize));
-        }
+        Stabilizer::Absolute(_) | Stabilizer::Rms(_) => zip_two(v, d, e, move |v: f32, d: f32, e: f32| {
+            let raising = if d <= 0.0 { 0.0 } else { f / (d + epsilon) };
+            let lowering = if e >= 0.0 { 0.0 } else { g / (e - epsilon) };
+            v * (raising + lowering)
+        }),
+        Stabilizer::Clip(_) => zip_two(v, d, e, move |v: f32, d: f32, e: f32| {
+            let raising = if d <= 0.0 { 0.0 } else { f / if d < epsilon { epsilon } else { d } };
+            let lowering = if e >= 0.0 { 0.0 } else { g / if e > -epsilon { -epsilon } else { e } };
+            v * (raising + lowering)
+        }),
     }
 }
 
