@@ -125,7 +125,7 @@ fn is_product_or_start(work: &Work) -> bool {
 
 /// Multiply-adds of a layer for one sample, the same in both directions, and how many weights it has. A convolution's
 /// padding is counted as if it were data, as everyone counts.
-fn multiply_adds(network: &Network, node: &LayerNode) -> (usize, usize) {
+pub(super) fn multiply_adds(network: &Network, node: &LayerNode) -> (usize, usize) {
     match &node.layer {
         Layer::Dense(dense) => (network.shape(node.output).count() * dense.inputs(), dense.inputs() * dense.outputs()),
         Layer::Conv(conv) => {

@@ -20,11 +20,11 @@
 //! exactly 0. Its quotient R / stab(0) stands before no contribution and is made 0, for it would multiply the roundings of the two
 //! products that send back.
 
+use super::cost::multiply_adds;
 use super::linear::Sent;
 use super::relevance::Backward;
 use super::terms::{has_bias, through_weight};
 use super::{Beside, BufferId, Builder, Direction, Op, Operand, Parameter, Role, Rows, Work};
-use crate::layers::Layer;
 use crate::network::{LayerId, LayerNode};
 use crate::rules::{BiasPart, Group, InputPart, LinearRule, Mask, Quotient, Rule, Share, Term, TermSign, WeightPart};
 
@@ -84,7 +84,8 @@ impl Builder<'_> {
         let is_split = weighings.iter().any(|(_, [p, n])| p != n);
         // One product for one group; one or two forward, and two back, for two.
         let saved = 2 * weighings.len() - 1;
-        (is_split && saved * fan_in(&node.layer) >= BUFFER).then_some(weighings)
+        let (multiply_adds, _) = multiply_adds(self.network, node);
+        (is_split && saved * multiply_adds >= BUFFER * self.width(node.output)).then_some(weighings)
     }
 
     /// ½W x, from which the forward pass makes z, where halves also make the denominators of a layer's rule.
@@ -211,25 +212,6 @@ fn weighed_sum(weighing: Weighing, magnitudes: BufferId) -> Vec<Op> {
         None => return vec![Op::Scale(p + n), add(p - n)],
     };
     sum.into_iter().chain((scale != 1.0).then_some(Op::Scale(scale))).collect()
-}
-
-/// How many inputs an output of a product sums.
-fn fan_in(layer: &Layer) -> usize {
-    match layer {
-        Layer::Dense(dense) => dense.inputs(),
-        Layer::Conv(conv) => conv.weight().data().len() / conv.outputs(),
-        Layer::AveragePool(_)
-        | Layer::Sum(_)
-        | Layer::Affine(_)
-        | Layer::Activation(_)
-        | Layer::Reshape(_)
-        | Layer::Transpose(_)
-        | Layer::Concat(_)
-        | Layer::MaxPool(_)
-        | Layer::AxisMap(_)
-        | Layer::Multiply(_)
-        | Layer::Lookup(_) => 0,
-    }
 }
 
 /// The one sign that p P + n N can have.
