@@ -230,8 +230,6 @@ const STREAMED: usize = 6 << 20;
 const STRETCH: usize = 2048;
 /// Derivatives that are computed at a time.
 const SLOPES: usize = 256;
-/// Elements that loops over two arrays take at a time.
-const BLOCK: usize = 32;
 
 /// What becomes of an element and what stands beside it.
 pub(super) trait Join: Copy {
@@ -259,14 +257,7 @@ impl<J: Join> WithFunction for Zip<'_, J> {
             #[inline(always)]
             fn run<const FUSED: bool, const LANES: usize>(self) {
                 let Body(Zip { v, x, join }, f) = self;
-                let length = v.len().min(x.len());
-                let ((v, v_rest), (x, x_rest)) =
-                    (v[..length].as_chunks_mut::<BLOCK>(), x[..length].as_chunks::<BLOCK>());
-                for (v, x) in v.iter_mut().zip(x) {
-                    let x = f.of_all(*x);
-                    (0..BLOCK).for_each(|lane| v[lane] = join.join(v[lane], x[lane]));
-                }
-                v_rest.iter_mut().zip(x_rest).for_each(|(v, &x)| *v = join.join(*v, f.of(x)));
+                functions::zip(f, x, v, |v, x| join.join(v, x));
             }
         }
         simd::run(Level::widest(), Body(self, f));
@@ -363,6 +354,8 @@ struct Any {
 }
 
 impl Function for Any {
+    const IS_INLINE: bool = false;
+
     #[inline(always)]
     fn of(self, x: f32) -> f32 {
         self.of_all([x])[0]

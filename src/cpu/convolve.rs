@@ -11,7 +11,7 @@ use super::chain::{self, Chain};
 use super::crew::{Room, Written};
 use super::depthwise;
 use super::filters::{Channels, Filters, Phase};
-use super::functions::{Function, WithFunction};
+use super::functions::{self, Function, WithFunction};
 use super::gemm::{self, LINE, PackedWeight, Slice};
 use super::lattice::{Extents, Lattice, advance, coordinates};
 use super::narrow::{self, Spread};
@@ -306,21 +306,12 @@ fn copy(f: impl Function, line: &[f32], offset: isize, to: &mut [f32]) {
 #[inline(always)]
 fn read(f: impl Function, from: &[f32], to: &mut [f32]) {
     const VECTOR: usize = 8;
-    const LONG: usize = 32;
     if to.len() < VECTOR {
-        return to.iter_mut().zip(from).for_each(|(to, &x)| *to = f.of(x));
+        return functions::zip(f, from, to, |_, x| x);
     }
-    let ends =
-        (to.len() / VECTOR * VECTOR < to.len()).then(|| f.of_all(*from.last_chunk::<VECTOR>().expect("as long")));
-    let ((to_long, to_short), (long, short)) = (to.as_chunks_mut::<LONG>(), from.as_chunks::<LONG>());
-    // Loops, because what an iterator calls may become a function of its own, without the level's instructions.
-    for (to, x) in to_long.iter_mut().zip(long) {
-        *to = f.of_all(*x);
-    }
-    let (to_short, short) = (to_short.as_chunks_mut::<VECTOR>().0, short.as_chunks::<VECTOR>().0);
-    for (to, x) in to_short.iter_mut().zip(short) {
-        *to = f.of_all(*x);
-    }
+    let whole = to.len() / VECTOR * VECTOR;
+    let ends = (whole < to.len()).then(|| f.of_all(*from.last_chunk::<VECTOR>().expect("as long")));
+    functions::zip(f, &from[..whole], &mut to[..whole], |_, x| x);
     if let (Some(ends), Some(last)) = (ends, to.last_chunk_mut::<VECTOR>()) {
         *last = ends;
     }

@@ -23,10 +23,14 @@ const GELU_CUBIC: f32 = 0.044_715;
 
 /// A function of one element, compiled into the loop that applies it.
 pub(super) trait Function: Copy {
+    /// Whether it is compiled into the loop indeed, so that a loop over single elements becomes vector code. One that is a call should be
+    /// called for many elements.
+    const IS_INLINE: bool = true;
+
     /// f(x).
     fn of(self, x: f32) -> f32;
 
-    /// f of each of some elements, which is what loops over many should call.
+    /// f of each of some elements.
     #[inline(always)]
     fn of_all<const N: usize>(self, mut x: [f32; N]) -> [f32; N] {
         // `map` would be a call, compiled for any machine.
@@ -34,6 +38,27 @@ pub(super) trait Function: Copy {
             *x = self.of(*x);
         }
         x
+    }
+}
+
+/// to ← join(to, f(x)) for each element of two slices of one length.
+///
+/// Blocks of elements are for calls alone: where nothing is called, the compiler may take a loop over blocks for one over single elements,
+/// and make vectors of the first elements of several blocks, of the second, and so on.
+#[inline(always)]
+pub(super) fn zip<F: Function>(f: F, from: &[f32], to: &mut [f32], join: impl Fn(f32, f32) -> f32) {
+    /// Elements for which a function is called at a time.
+    const BLOCK: usize = 32;
+    assert_eq!(from.len(), to.len(), "as many elements");
+    let called = if F::IS_INLINE { 0 } else { to.len() / BLOCK * BLOCK };
+    let (from_called, from) = from.split_at(called);
+    let (to_called, to) = to.split_at_mut(called);
+    for (to, from) in to_called.as_chunks_mut::<BLOCK>().0.iter_mut().zip(from_called.as_chunks::<BLOCK>().0) {
+        let x = f.of_all(*from);
+        (0..BLOCK).for_each(|lane| to[lane] = join(to[lane], x[lane]));
+    }
+    for (to, &x) in to.iter_mut().zip(from) {
+        *to = join(*to, f.of(x));
     }
 }
 
