@@ -26,7 +26,19 @@ impl Chain<'_> {
     }
 
     fn apply_ops(&self, ops: &[Op], row: usize, from: usize, v: &mut [f32]) {
-        for op in ops {
+        let mut rest = ops;
+        while let [op, behind @ ..] = rest {
+            rest = behind;
+            if let (Op::Multiply(operand), [Op::Divide { by, stabilizer, .. }, behind @ ..]) = (op, behind)
+                && *by == Denominator::Buffer(operand.buffer)
+                && is_plain(*stabilizer)
+            {
+                // What a layer gives of its relevance is in proportion to what it is: both are the same elements.
+                rest = behind;
+                let (x, epsilon) = (self.beside(operand.buffer, row, from, v.len()), stabilizer.epsilon());
+                through(operand.activation, operand.part, Share { v, x, epsilon });
+                continue;
+            }
             match op {
                 Op::Scale(factor) => scale(v, *factor),
                 Op::AddParameter(parameter) => {
@@ -257,7 +269,28 @@ impl<J: Join> WithFunction for Zip<'_, J> {
             #[inline(always)]
             fn run<const FUSED: bool, const LANES: usize>(self) {
                 let Body(Zip { v, x, join }, f) = self;
-                functions::zip(f, x, v, |v, x| join.join(v, x));
+                functions::zip(f, x, v, |v, _, x| join.join(v, x));
+            }
+        }
+        simd::run(Level::widest(), Body(self, f));
+    }
+}
+
+/// v ← v · f(x) / stab(x) for each element, of a [plain](is_plain) stabiliser.
+struct Share<'a> {
+    v: &'a mut [f32],
+    x: &'a [f32],
+    epsilon: f32,
+}
+
+impl WithFunction for Share<'_> {
+    fn run(self, f: impl Function) {
+        struct Body<'a, F>(Share<'a>, F);
+        impl<F: Function> Loop for Body<'_, F> {
+            #[inline(always)]
+            fn run<const FUSED: bool, const LANES: usize>(self) {
+                let Body(Share { v, x, epsilon }, f) = self;
+                functions::zip(f, x, v, |v, x, share| v * share / plainly_stabilized(epsilon, x));
             }
         }
         simd::run(Level::widest(), Body(self, f));
@@ -391,7 +424,7 @@ fn divide(v: &mut [f32], d: &[f32], stabilizer: Stabilizer, damping: f32) {
     match stabilizer {
         // A positive ε keeps the denominator from zero, which spares the test.
         Stabilizer::Absolute(_) | Stabilizer::Rms(_) if damping > 0.0 => {
-            zip(v, d, move |v: f32, d: f32| v / (d + if d >= 0.0 { damping } else { -damping }));
+            zip(v, d, move |v: f32, d: f32| v / plainly_stabilized(damping, d));
         }
         _ => zip(v, d, move |v: f32, d: f32| {
             let stable = stabilize(stabilizer, damping, d);
@@ -415,6 +448,17 @@ fn multiply_quotients(v: &mut [f32], [d, e]: [&[f32]; 2], [f, g]: [f32; 2], stab
             v * (raising + lowering)
         }),
     }
+}
+
+/// Whether stab(d) is d and an ε of its sign, which is never zero.
+fn is_plain(stabilizer: Stabilizer) -> bool {
+    matches!(stabilizer, Stabilizer::Absolute(_)) && stabilizer.epsilon() > 0.0
+}
+
+/// stab(d) of a stabiliser that adds a positive ε.
+#[inline(always)]
+fn plainly_stabilized(epsilon: f32, d: f32) -> f32 {
+    d + if d >= 0.0 { epsilon } else { -epsilon }
 }
 
 /// stab(d); NaN stays NaN.

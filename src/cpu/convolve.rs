@@ -307,11 +307,11 @@ fn copy(f: impl Function, line: &[f32], offset: isize, to: &mut [f32]) {
 fn read(f: impl Function, from: &[f32], to: &mut [f32]) {
     const VECTOR: usize = 8;
     if to.len() < VECTOR {
-        return functions::zip(f, from, to, |_, x| x);
+        return functions::zip(f, from, to, |_, _, x| x);
     }
     let whole = to.len() / VECTOR * VECTOR;
     let ends = (whole < to.len()).then(|| f.of_all(*from.last_chunk::<VECTOR>().expect("as long")));
-    functions::zip(f, &from[..whole], &mut to[..whole], |_, x| x);
+    functions::zip(f, &from[..whole], &mut to[..whole], |_, _, x| x);
     if let (Some(ends), Some(last)) = (ends, to.last_chunk_mut::<VECTOR>()) {
         *last = ends;
     }
