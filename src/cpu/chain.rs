@@ -131,7 +131,7 @@ impl Chain<'_> {
             self.apply_to(&self.step.chain, at, width, v);
             for (of_step, also) in self.step.also.iter().zip(&mut also) {
                 let also = &mut also[begin..][..v.len()];
-                also.copy_from_slice(v);
+                copy(v, also);
                 self.apply_to(&of_step.chain, at, width, also);
             }
             self.apply_to(&self.step.then, at, width, v);
@@ -148,7 +148,7 @@ impl Chain<'_> {
             self.apply_to(&self.step.chain, at, width, v);
             for (of_step, also) in self.step.also.iter().zip(&mut also) {
                 let other = &mut other[..v.len()];
-                other.copy_from_slice(v);
+                copy(v, other);
                 self.apply_to(&of_step.chain, at, width, other);
                 simd::stream(other, &mut also[begin..][..v.len()]);
             }
@@ -483,10 +483,19 @@ fn held(stabilizer: Stabilizer, damping: f32, d: f32) -> f32 {
     }
 }
 
+/// Copies elements in pieces that a C library copies by vectors. What is longer it gives to `rep movsb`, which takes three times as long on
+/// AMD's Zen 3 where both lie at one distance from a page's begin, as buffers do that the system hands out.
+fn copy(from: &[f32], to: &mut [f32]) {
+    const PIECE: usize = 256;
+    for (to, from) in to.chunks_mut(PIECE).zip(from.chunks(PIECE)) {
+        to.copy_from_slice(from);
+    }
+}
+
 /// Copies elements as an operand reads them.
 pub(super) fn read(operand: &Operand, from: &[f32], to: &mut [f32]) {
     if operand.is_whole() {
-        return to.copy_from_slice(from);
+        return copy(from, to);
     }
     through(operand.activation, operand.part, Zip { v: to, x: from, join: |_: f32, x: f32| x });
 }
