@@ -264,15 +264,16 @@ fn step<K: Kind, const ROWS: usize, const PANEL: usize>(
     }
 }
 
-/// The machine code that tiles become, which no result shows: a level that this machine lacks may have lost its registers. Only an
+/// The machine code that loops become, which no result shows: a level that this machine lacks may have lost its registers. Only an
 /// optimised build tells.
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use std::process::Command;
+    use std::sync::OnceLock;
 
     use super::*;
 
-    /// What a function of a level multiplies with.
+    /// What a function of a level is made of.
     #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
     struct Code {
         /// Packed multiply-adds of any width.
@@ -281,54 +282,84 @@ mod tests {
         wide: usize,
         /// Whether a vector of that width goes through the stack.
         spills: bool,
+        /// Instructions that move elements between lanes.
+        moves: usize,
     }
 
-    /// What stands in a listing of the functions of a level.
-    fn codes(listing: &str, level: Level) -> Vec<Code> {
+    /// What objdump shows of this program, if it is here.
+    fn listing() -> Option<&'static str> {
+        static LISTING: OnceLock<Option<String>> = OnceLock::new();
+        let listing = LISTING.get_or_init(|| {
+            let program = std::env::current_exe().unwrap();
+            let listing = Command::new("objdump").args(["-d", "--no-show-raw-insn"]).arg(program).output().ok()?;
+            assert!(listing.status.success(), "{}", String::from_utf8_lossy(&listing.stderr));
+            Some(String::from_utf8_lossy(&listing.stdout).into_owned())
+        });
+        if listing.is_none() {
+            println!("objdump is not here: nothing is looked at");
+        }
+        listing.as_deref()
+    }
+
+    /// The functions of a level in a listing; none where the build does not vectorise.
+    fn codes(listing: &str, level: Level) -> Vec<(&str, Code)> {
         let (name, register) = if level == Level::Avx512 { ("6avx512", "%zmm") } else { ("4avx2", "%ymm") };
-        let mut codes = Vec::new();
+        const MOVES: [&str; 7] = ["vunpck", "vshuf", "vinsert", "vextract", "vperm", "vgather", "vblendps $"];
+        let mut codes: Vec<(&str, Code)> = Vec::new();
         let mut is_of_level = false;
         for line in listing.lines() {
             if line.ends_with(">:") {
                 is_of_level = line.contains("cpu4simd") && line.contains(name);
-                codes.extend(is_of_level.then(Code::default));
-            } else if let Some(code) = codes.last_mut().filter(|_| is_of_level) {
+                codes.extend(is_of_level.then_some((line, Code::default())));
+            } else if let Some((_, code)) = codes.last_mut().filter(|_| is_of_level) {
                 let is_wide = line.contains(register);
                 let multiplies = line.contains("vfmadd") && line.contains("ps ");
                 code.packed += usize::from(multiplies);
                 code.wide += usize::from(multiplies && is_wide);
                 code.spills |= is_wide && line.contains("(%rsp)");
+                code.moves += usize::from(MOVES.iter().any(|moves| line.contains(moves)));
             }
+        }
+        assert!(!codes.is_empty(), "{level:?}: a program that keeps its symbols has functions of it");
+        if codes.iter().all(|(_, code)| code.packed == 0) {
+            println!("{level:?}: this build does not vectorise: nothing is looked at");
+            codes.clear();
         }
         codes
     }
 
     #[test]
     fn the_compiler_keeps_every_tile_in_the_registers_of_its_level() {
-        let program = std::env::current_exe().unwrap();
-        let Ok(listing) = Command::new("objdump").args(["-d", "--no-show-raw-insn"]).arg(program).output() else {
-            return println!("objdump is not here: nothing is looked at");
-        };
-        assert!(listing.status.success(), "{}", String::from_utf8_lossy(&listing.stderr));
-        let listing = String::from_utf8_lossy(&listing.stdout);
+        let Some(listing) = listing() else { return };
         for level in [Level::Avx2, Level::Avx512] {
-            let codes = codes(&listing, level);
-            assert!(!codes.is_empty(), "{level:?}: a program that keeps its symbols has functions of it");
-            if codes.iter().all(|code| code.packed == 0) {
-                println!("{level:?}: this build does not vectorise: nothing is looked at");
-                continue;
-            }
+            let codes = codes(listing, level);
             let Blocking { tile, panel, steps, .. } = Blocking::of_level(level);
             // Each step of k that is written out, and one of those that are left.
             let steps = if steps > 1 { steps + 1 } else { steps };
             // Tiles of few rows are made of what is left, and of few instructions.
             for rows in tile / 2..=tile {
+                if codes.is_empty() {
+                    break;
+                }
                 let multiplications = rows * (panel / level.lanes()) * steps;
-                let expected = Code { packed: multiplications, wide: multiplications, spills: false };
+                let is_tile =
+                    |code: &Code| code.packed == multiplications && code.wide == multiplications && !code.spills;
                 // With the panel that follows brought closer, and without.
-                let count = codes.iter().filter(|code| **code == expected).count();
+                let count = codes.iter().filter(|(_, code)| is_tile(code)).count();
                 let advice = "see what `objdump -d` shows of them; another compiler may write out other steps";
-                assert_eq!(count, 2, "{level:?}, {rows} rows: {expected:?} among {codes:?}; {advice}");
+                assert_eq!(count, 2, "{level:?}, {rows} rows: {multiplications} in {codes:?}; {advice}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_compiler_makes_vectors_of_neighbours_and_not_of_every_so_manyth_element() {
+        // A loop over blocks that it takes for one over their elements moves each of 256 into its lane and back.
+        const MOST: usize = 100;
+        let Some(listing) = listing() else { return };
+        for level in [Level::Avx2, Level::Avx512] {
+            for (name, code) in codes(listing, level) {
+                assert!(code.moves <= MOST, "{level:?}: {} moves between lanes in {name}", code.moves);
             }
         }
     }
