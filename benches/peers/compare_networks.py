@@ -5,6 +5,7 @@ Every tool and composite is a process of its own, so that peak memory is its own
 """
 
 import argparse
+import itertools
 import pathlib
 import sys
 import tempfile
@@ -18,6 +19,9 @@ from workers import PROBE_TOLERANCE, Worker, best, measure, worst_difference
 HERE = pathlib.Path(__file__).resolve().parent
 RELPROP = HERE.parents[1] / "target/release/examples/peer_worker"
 COMPOSITES = ["epsilon", "epsilon-plus", "epsilon-alpha2-beta1", "epsilon-gamma-box"]
+# What zennit has no composite for, and the networks whose sums it has no names for.
+NOT_ZENNITS = ["gradient", "gradient-x-input"]
+NOT_SEEN_BY_ZENNIT = ["mobilenet_v2"]
 
 
 def peer(tool, name, folder, composite, options):
@@ -31,12 +35,12 @@ def relprop(folder, composite, threads, backend):
     return Worker(command)
 
 
-def rows(name, folder, options):
+def rows(name, folder, batch, options):
     """One composite after another: relprop and zennit in turn, with PyTorch's gradient beside them."""
     probe = peer("probe", name, folder, "none", options)
     for composite in options.composites:
-        # zennit has no names for MobileNetV2's sums; there the gradient is what relprop stands beside.
-        tools = {} if name == "mobilenet_v2" else {"zennit": peer("zennit", name, folder, composite, options)}
+        is_alone = name in NOT_SEEN_BY_ZENNIT or composite in NOT_ZENNITS
+        tools = {} if is_alone else {"zennit": peer("zennit", name, folder, composite, options)}
         tools["relprop"] = relprop(folder, composite, options.threads, options.backend)
         tools["torch"] = peer("torch", name, folder, composite, options)
         measure(tools, 1)
@@ -47,8 +51,8 @@ def rows(name, folder, options):
         answers = {}
         for tool, worker in tools.items():
             few = folder / f"{tool}.npy"
-            worker.ask(f"save {few} {min(options.batch, 4)}")
-            answers[tool] = np.load(few).reshape(min(options.batch, 4), -1).astype(np.float64)
+            worker.ask(f"save {few} {min(batch, 4)}")
+            answers[tool] = np.load(few).reshape(min(batch, 4), -1).astype(np.float64)
             fastest[tool]["peak"] = int(worker.ask("peak"))
             worker.quit()
         moved = abs(after - before) / before
@@ -79,8 +83,8 @@ def line(composite, fastest, answers, probe, moved):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--networks", nargs="+", default=networks.NAMES)
-    parser.add_argument("--composites", nargs="+", default=COMPOSITES)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--composites", nargs="+", default=COMPOSITES, help="relprop's names of them; network_worker.py has zennit's")
+    parser.add_argument("--batch", type=int, nargs="+", default=[8])
     parser.add_argument("--size", type=int, default=224, help="pixels of a side, a multiple of 32")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
@@ -91,21 +95,21 @@ def main():
         print("note: not all tools compute on the same device, so that their memory does not compare", file=sys.stderr)
     if not RELPROP.exists():
         sys.exit("peer_worker is not built: cargo build --release --example peer_worker")
-    for name in options.networks:
+    for name, batch in itertools.product(options.networks, options.batch):
         with tempfile.TemporaryDirectory() as temporary:
             folder = pathlib.Path(temporary)
-            networks.write(folder, name, options.batch, options.size)
-            packages = ["torch"] if name == "mobilenet_v2" else ["torch", "zennit"]
+            networks.write(folder, name, batch, options.size)
+            packages = ["torch"] if name in NOT_SEEN_BY_ZENNIT else ["torch", "zennit"]
             tools = ", ".join(f"{package} {versions.found(package)}" for package in packages)
             where = f"relprop on {options.backend}, {tools} on {options.device}, {options.threads} threads"
-            print(f"\n{name}, {options.size} px, batch {options.batch}, {where}, best of {options.repeats}\n")
+            print(f"\n{name}, {options.size} px, batch {batch}, {where}, best of {options.repeats}\n")
             print(
                 "| composite | forward s | of PyTorch's forward speed | explain s | explain / own forward | of zennit's speed"
                 " | of gradient x input's speed | peak MB | zennit's peak MB | PyTorch's peak MB | worst beside zennit's float32"
                 " | product GFLOP/s, moved |"
             )
             print("|" + " --- |" * 12, flush=True)
-            for row in rows(name, folder, options):
+            for row in rows(name, folder, batch, options):
                 print(line(*row), flush=True)
 
 

@@ -15,6 +15,8 @@ import versions
 from serving import serve
 
 VERSIONS = {"torch": "2.15.0", "zennit": "1.0.0"}
+# What begins with 1 at the chosen logit, as a derivative does.
+GRADIENTS = ["guided-backprop", "deconvnet"]
 
 
 def composites(device):
@@ -30,6 +32,11 @@ def composites(device):
         "epsilon-plus": lambda canonizers: c.EpsilonPlus(canonizers=canonizers),
         "epsilon-alpha2-beta1": lambda canonizers: c.EpsilonAlpha2Beta1(canonizers=canonizers),
         "epsilon-gamma-box": lambda canonizers: c.EpsilonGammaBox(low=low, high=high, canonizers=canonizers),
+        "epsilon-plus-flat": lambda canonizers: c.EpsilonPlusFlat(canonizers=canonizers),
+        "epsilon-alpha2-beta1-flat": lambda canonizers: c.EpsilonAlpha2Beta1Flat(canonizers=canonizers),
+        "excitation-backprop": lambda canonizers: c.ExcitationBackprop(canonizers=canonizers),
+        "guided-backprop": lambda canonizers: c.GuidedBackprop(canonizers=canonizers),
+        "deconvnet": lambda canonizers: c.Deconvnet(canonizers=canonizers),
     }
 
 
@@ -69,7 +76,7 @@ def main():
         leaf = x.to(device).detach().requires_grad_()
         logits = hooked(leaf)
         chosen = one_hot(logits.detach())
-        start = chosen * logits.detach() if tool == "zennit" else chosen
+        start = chosen * logits.detach() if tool == "zennit" and composite not in GRADIENTS else chosen
         (gradient,) = torch.autograd.grad(logits, leaf, start)
         if tool == "zennit":
             return gradient.cpu()

@@ -1,13 +1,17 @@
 //! The elementwise chain of a step, applied to one cache-hot row after another.
 
 use super::crew::Written;
-use super::functions::{self, Function, WithFunction};
+use super::functions;
+use super::loops::{
+    InPlace, Join, Share, Zip, copy, divide, held, is_plain, multiply_quotients, read_through, repeat, scale,
+    stabilize, take_part, through, zip, zip_two,
+};
 use super::memory::Memory;
-use super::simd::{self, Level, Loop};
+use super::simd;
 use crate::layers::Activation;
 use crate::parameters::Parameters;
 use crate::plan::{BufferId, Denominator, Op, Operand, Parameter, Plan, Rows, Step};
-use crate::rules::{InputPart, Mask, Stabilizer};
+use crate::rules::{Mask, Stabilizer};
 
 /// The chains of one step with what they read.
 pub(super) struct Chain<'a> {
@@ -33,7 +37,7 @@ impl Chain<'_> {
                 && *by == Denominator::Buffer(operand.buffer)
                 && is_plain(*stabilizer)
             {
-                // What a layer gives of its relevance is in proportion to what it is: both are the same elements.
+                // The same element is factor and denominator: one pass in place of two, with the same two roundings.
                 rest = behind;
                 let (x, epsilon) = (self.beside(operand.buffer, row, from, v.len()), stabilizer.epsilon());
                 through(operand.activation, operand.part, Share { v, x, epsilon });
@@ -242,268 +246,3 @@ const STREAMED: usize = 6 << 20;
 const STRETCH: usize = 2048;
 /// Derivatives that are computed at a time.
 const SLOPES: usize = 256;
-
-/// What becomes of an element and what stands beside it.
-pub(super) trait Join: Copy {
-    fn join(self, v: f32, x: f32) -> f32;
-}
-
-impl<F: Fn(f32, f32) -> f32 + Copy> Join for F {
-    #[inline(always)]
-    fn join(self, v: f32, x: f32) -> f32 {
-        self(v, x)
-    }
-}
-
-/// v ← join(v, f(x)) for each element.
-struct Zip<'a, J> {
-    v: &'a mut [f32],
-    x: &'a [f32],
-    join: J,
-}
-
-impl<J: Join> WithFunction for Zip<'_, J> {
-    fn run(self, f: impl Function) {
-        struct Body<'a, J, F>(Zip<'a, J>, F);
-        impl<J: Join, F: Function> Loop for Body<'_, J, F> {
-            #[inline(always)]
-            fn run<const FUSED: bool, const LANES: usize>(self) {
-                let Body(Zip { v, x, join }, f) = self;
-                functions::zip(f, x, v, |v, _, x| join.join(v, x));
-            }
-        }
-        simd::run(Level::widest(), Body(self, f));
-    }
-}
-
-/// v ← v · f(x) / stab(x) for each element, of a [plain](is_plain) stabiliser.
-struct Share<'a> {
-    v: &'a mut [f32],
-    x: &'a [f32],
-    epsilon: f32,
-}
-
-impl WithFunction for Share<'_> {
-    fn run(self, f: impl Function) {
-        struct Body<'a, F>(Share<'a>, F);
-        impl<F: Function> Loop for Body<'_, F> {
-            #[inline(always)]
-            fn run<const FUSED: bool, const LANES: usize>(self) {
-                let Body(Share { v, x, epsilon }, f) = self;
-                functions::zip(f, x, v, |v, x, share| v * share / plainly_stabilized(epsilon, x));
-            }
-        }
-        simd::run(Level::widest(), Body(self, f));
-    }
-}
-
-/// v ← f(v) for each element.
-struct InPlace<'a>(&'a mut [f32]);
-
-impl WithFunction for InPlace<'_> {
-    fn run(self, f: impl Function) {
-        struct Body<'a, F>(&'a mut [f32], F);
-        impl<F: Function> Loop for Body<'_, F> {
-            #[inline(always)]
-            fn run<const FUSED: bool, const LANES: usize>(self) {
-                for v in self.0 {
-                    *v = self.1.of(*v);
-                }
-            }
-        }
-        simd::run(Level::widest(), Body(self.0, f));
-    }
-}
-
-/// v ← join(v, x) for each element.
-pub(super) fn zip(v: &mut [f32], x: &[f32], join: impl Join) {
-    Zip { v, x, join }.run(functions::Identity);
-}
-
-/// v ← join(v, x, y) for each element.
-fn zip_two(v: &mut [f32], x: &[f32], y: &[f32], join: impl Fn(f32, f32, f32) -> f32) {
-    struct Body<'a, J>(&'a mut [f32], &'a [f32], &'a [f32], J);
-    impl<J: Fn(f32, f32, f32) -> f32> Loop for Body<'_, J> {
-        #[inline(always)]
-        fn run<const FUSED: bool, const LANES: usize>(self) {
-            let Body(v, x, y, join) = self;
-            let length = v.len();
-            for ((v, &x), &y) in v.iter_mut().zip(&x[..length]).zip(&y[..length]) {
-                *v = join(*v, x, y);
-            }
-        }
-    }
-    simd::run(Level::widest(), Body(v, x, y, join));
-}
-
-/// v ← factor · v for each element.
-fn scale(v: &mut [f32], factor: f32) {
-    struct Body<'a>(&'a mut [f32], f32);
-    impl Loop for Body<'_> {
-        #[inline(always)]
-        fn run<const FUSED: bool, const LANES: usize>(self) {
-            self.0.iter_mut().for_each(|v| *v *= self.1);
-        }
-    }
-    simd::run(Level::widest(), Body(v, factor));
-}
-
-/// v ← join(v, p) for each element, with `period` again and again beside columns from `from` on.
-fn repeat(v: &mut [f32], period: &[f32], from: usize, join: impl Join) {
-    struct Body<'a, J>(&'a mut [f32], &'a [f32], usize, J);
-    impl<J: Join> Loop for Body<'_, J> {
-        #[inline(always)]
-        fn run<const FUSED: bool, const LANES: usize>(self) {
-            let Body(v, period, first, join) = self;
-            let (head, rest) = v.split_at_mut((period.len() - first).min(v.len()));
-            head.iter_mut().zip(&period[first..]).for_each(|(v, &p)| *v = join.join(*v, p));
-            for v in rest.chunks_mut(period.len()) {
-                v.iter_mut().zip(period).for_each(|(v, &p)| *v = join.join(*v, p));
-            }
-        }
-    }
-    simd::run(Level::widest(), Body(v, period, from % period.len(), join));
-}
-
-/// `work` with the function that reading through an activation and then a part is. The commonest are compiled into a copy
-/// of the work each; a copy for every activation would multiply the program.
-pub(super) fn through(activation: Option<Activation>, part: InputPart, work: impl WithFunction) {
-    match (activation, part) {
-        (None, InputPart::Negative) => work.run(functions::Negative),
-        (None, InputPart::Magnitude) => work.run(functions::Abs),
-        (None | Some(Activation::Relu), InputPart::Positive) => work.run(functions::Relu),
-        (None, InputPart::Whole | InputPart::Low | InputPart::High | InputPart::One) => work.run(functions::Identity),
-        (Some(Activation::Relu), InputPart::Whole) => work.run(functions::Relu),
-        (Some(Activation::Clip { low, high }), InputPart::Whole) => work.run(functions::Clip(low, high)),
-        (Some(activation), part) => work.run(Any { activation, part }),
-    }
-}
-
-/// Any activation and part, called for some elements at a time.
-#[derive(Clone, Copy)]
-struct Any {
-    activation: Activation,
-    part: InputPart,
-}
-
-impl Function for Any {
-    const IS_INLINE: bool = false;
-
-    #[inline(always)]
-    fn of(self, x: f32) -> f32 {
-        self.of_all([x])[0]
-    }
-
-    #[inline(always)]
-    fn of_all<const N: usize>(self, mut x: [f32; N]) -> [f32; N] {
-        self.apply(&mut x);
-        x
-    }
-}
-
-impl Any {
-    #[inline(never)]
-    fn apply(self, x: &mut [f32]) {
-        functions::with_value(self.activation, InPlace(x));
-        take_part(self.part, x);
-    }
-}
-
-/// v ← the part of v.
-fn take_part(part: InputPart, v: &mut [f32]) {
-    match part {
-        InputPart::Positive => InPlace(v).run(functions::Relu),
-        InputPart::Negative => InPlace(v).run(functions::Negative),
-        InputPart::Magnitude => InPlace(v).run(functions::Abs),
-        InputPart::Whole | InputPart::Low | InputPart::High | InputPart::One => {}
-    }
-}
-
-/// v / stab(d), 0 where the stabilised denominator is exactly 0.
-fn divide(v: &mut [f32], d: &[f32], stabilizer: Stabilizer, damping: f32) {
-    match stabilizer {
-        // A positive ε keeps the denominator from zero, which spares the test.
-        Stabilizer::Absolute(_) | Stabilizer::Rms(_) if damping > 0.0 => {
-            zip(v, d, move |v: f32, d: f32| v / plainly_stabilized(damping, d));
-        }
-        _ => zip(v, d, move |v: f32, d: f32| {
-            let stable = stabilize(stabilizer, damping, d);
-            if stable == 0.0 { 0.0 } else { v / stable }
-        }),
-    }
-}
-
-/// v · (f / stab(d) + g / stab(e)), without the first where d ≤ 0 and the second where e ≥ 0. NaN stays NaN.
-fn multiply_quotients(v: &mut [f32], [d, e]: [&[f32]; 2], [f, g]: [f32; 2], stabilizer: Stabilizer) {
-    let epsilon = stabilizer.epsilon();
-    match stabilizer {
-        Stabilizer::Absolute(_) | Stabilizer::Rms(_) => zip_two(v, d, e, move |v: f32, d: f32, e: f32| {
-            let raising = if d <= 0.0 { 0.0 } else { f / (d + epsilon) };
-            let lowering = if e >= 0.0 { 0.0 } else { g / (e - epsilon) };
-            v * (raising + lowering)
-        }),
-        Stabilizer::Clip(_) => zip_two(v, d, e, move |v: f32, d: f32, e: f32| {
-            let raising = if d <= 0.0 { 0.0 } else { f / if d < epsilon { epsilon } else { d } };
-            let lowering = if e >= 0.0 { 0.0 } else { g / if e > -epsilon { -epsilon } else { e } };
-            v * (raising + lowering)
-        }),
-    }
-}
-
-/// Whether stab(d) is d and an ε of its sign, which is never zero.
-fn is_plain(stabilizer: Stabilizer) -> bool {
-    matches!(stabilizer, Stabilizer::Absolute(_)) && stabilizer.epsilon() > 0.0
-}
-
-/// stab(d) of a stabiliser that adds a positive ε.
-#[inline(always)]
-fn plainly_stabilized(epsilon: f32, d: f32) -> f32 {
-    d + if d >= 0.0 { epsilon } else { -epsilon }
-}
-
-/// stab(d); NaN stays NaN.
-#[inline(always)]
-fn stabilize(stabilizer: Stabilizer, damping: f32, d: f32) -> f32 {
-    let sign = if d >= 0.0 { 1.0 } else { -1.0 };
-    match stabilizer {
-        Stabilizer::Absolute(_) | Stabilizer::Rms(_) => d + damping * sign,
-        Stabilizer::Clip(_) if d.abs() < damping => damping * sign,
-        Stabilizer::Clip(_) => d,
-    }
-}
-
-/// stab(d) − d, without the rounding of d.
-#[inline(always)]
-fn held(stabilizer: Stabilizer, damping: f32, d: f32) -> f32 {
-    let sign = if d >= 0.0 { 1.0 } else { -1.0 };
-    match stabilizer {
-        Stabilizer::Absolute(_) | Stabilizer::Rms(_) => damping * sign,
-        Stabilizer::Clip(_) if d.abs() < damping => damping * sign - d,
-        Stabilizer::Clip(_) => 0.0,
-    }
-}
-
-/// Copies elements in pieces that a C library copies by vectors. What is longer it gives to `rep movsb`, which takes three times as long on
-/// AMD's Zen 3 where both lie at one distance from a page's begin, as buffers do that the system hands out.
-fn copy(from: &[f32], to: &mut [f32]) {
-    const PIECE: usize = 256;
-    for (to, from) in to.chunks_mut(PIECE).zip(from.chunks(PIECE)) {
-        to.copy_from_slice(from);
-    }
-}
-
-/// Copies elements as an operand reads them.
-pub(super) fn read(operand: &Operand, from: &[f32], to: &mut [f32]) {
-    if operand.is_whole() {
-        return copy(from, to);
-    }
-    through(operand.activation, operand.part, Zip { v: to, x: from, join: |_: f32, x: f32| x });
-}
-
-/// Turns elements as they are stored into elements as an operand reads them.
-pub(super) fn read_through(operand: &Operand, v: &mut [f32]) {
-    if let Some(activation) = operand.activation {
-        functions::with_value(activation, InPlace(v));
-    }
-    take_part(operand.part, v);
-}

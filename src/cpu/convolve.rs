@@ -7,13 +7,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::chain::{self, Chain};
+use super::chain::Chain;
 use super::crew::{Room, Written};
 use super::depthwise;
 use super::filters::{Channels, Filters, Phase};
-use super::functions::{self, Function, WithFunction};
+use super::functions::{Function, WithFunction};
 use super::gemm::{self, LINE, PackedWeight, Slice};
 use super::lattice::{Extents, Lattice, advance, coordinates};
+use super::loops;
 use super::narrow::{self, Spread};
 use super::simd::{self, Level, Loop};
 use crate::layers::Reach;
@@ -194,7 +195,7 @@ impl Block<'_> {
 
     /// Rows of A of a group: summed elements `summed`.
     fn gather(&self, group: usize, summed: Range<usize>, stride: usize, rows: &mut [f32]) {
-        chain::through(self.source.activation, self.source.part, Gather { block: self, group, summed, stride, rows });
+        loops::through(self.source.activation, self.source.part, Gather { block: self, group, summed, stride, rows });
     }
 }
 
@@ -307,11 +308,11 @@ fn copy(f: impl Function, line: &[f32], offset: isize, to: &mut [f32]) {
 fn read(f: impl Function, from: &[f32], to: &mut [f32]) {
     const VECTOR: usize = 8;
     if to.len() < VECTOR {
-        return functions::zip(f, from, to, |_, _, x| x);
+        return loops::each(f, from, to, |_, _, x| x);
     }
     let whole = to.len() / VECTOR * VECTOR;
     let ends = (whole < to.len()).then(|| f.of_all(*from.last_chunk::<VECTOR>().expect("as long")));
-    functions::zip(f, &from[..whole], &mut to[..whole], |_, _, x| x);
+    loops::each(f, &from[..whole], &mut to[..whole], |_, _, x| x);
     if let (Some(ends), Some(last)) = (ends, to.last_chunk_mut::<VECTOR>()) {
         *last = ends;
     }

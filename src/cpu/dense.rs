@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::chain::{self, Chain};
+use super::chain::Chain;
 use super::crew::{Crew, Written};
 use super::few_rows::{self, FewRows};
 use super::gemm::{self, LINE, PackedWeight};
+use super::loops;
 use crate::plan::{Operand, Step};
 
 /// A weight as a product reads it.
@@ -57,6 +58,6 @@ fn packed(chain: &Chain<'_>, step: &Step, weights: &[Arc<PackedWeight>], written
 pub(super) fn read(chain: &Chain<'_>, source: Operand, rows: Range<usize>, depth: usize, a: &mut [f32]) {
     let stored = chain.memory.read(source.buffer)[rows.start * depth..rows.end * depth].chunks_exact(depth);
     for (from, to) in stored.zip(a.chunks_exact_mut(depth + LINE)) {
-        chain::read(&source, from, &mut to[..depth]);
+        loops::read(&source, from, &mut to[..depth]);
     }
 }

@@ -1,9 +1,10 @@
 //! Convolutions of groups with few channels, a target at a time along its channels.
 
-use super::chain::{self, Chain};
+use super::chain::Chain;
 use super::convolve::Convolution;
 use super::functions::{Function, WithFunction};
 use super::lattice::{Sources, Walk};
+use super::loops;
 use super::simd::{self, Level, Loop};
 use crate::plan::Operand;
 
@@ -23,7 +24,7 @@ pub(super) fn run(
     let channels = conv.channels;
     if channels.groups == channels.source && channels.source == channels.target {
         let part = Depthwise { chain, source, conv, weights, first, targets };
-        return chain::through(source.activation, source.part, part);
+        return loops::through(source.activation, source.part, part);
     }
     let mut walk = Walk::new(&conv.lattice, first);
     let mut spread = Spread { read: vec![0.0; channels.source], across: vec![0.0; channels.target] };
@@ -123,7 +124,7 @@ impl Spread {
         let (of_group, to_group) = (channels.source_group(), channels.target_group());
         target.fill(0.0);
         for &(from, tap) in taps {
-            chain::read(source, &elements[from * channels.source..][..channels.source], &mut self.read);
+            loops::read(source, &elements[from * channels.source..][..channels.source], &mut self.read);
             for channel in 0..of_group {
                 let groups = self.read[channel..].iter().step_by(of_group).zip(self.across.chunks_exact_mut(to_group));
                 groups.for_each(|(&x, across)| across.fill(x));

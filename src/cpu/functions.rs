@@ -41,27 +41,6 @@ pub(super) trait Function: Copy {
     }
 }
 
-/// to ← join(to, x, f(x)) for each element of two slices of one length.
-///
-/// Blocks of elements are for calls alone: where nothing is called, the compiler may take a loop over blocks for one over single elements,
-/// and make vectors of the first elements of several blocks, of the second, and so on.
-#[inline(always)]
-pub(super) fn zip<F: Function>(f: F, from: &[f32], to: &mut [f32], join: impl Fn(f32, f32, f32) -> f32) {
-    /// Elements for which a function is called at a time.
-    const BLOCK: usize = 32;
-    assert_eq!(from.len(), to.len(), "as many elements");
-    let called = if F::IS_INLINE { 0 } else { to.len() / BLOCK * BLOCK };
-    let (from_called, from) = from.split_at(called);
-    let (to_called, to) = to.split_at_mut(called);
-    for (to, from) in to_called.as_chunks_mut::<BLOCK>().0.iter_mut().zip(from_called.as_chunks::<BLOCK>().0) {
-        let x = f.of_all(*from);
-        (0..BLOCK).for_each(|lane| to[lane] = join(to[lane], from[lane], x[lane]));
-    }
-    for (to, &x) in to.iter_mut().zip(from) {
-        *to = join(*to, x, f.of(x));
-    }
-}
-
 /// Something to be done with the function that an activation is, each in its own copy.
 pub(super) trait WithFunction {
     fn run(self, f: impl Function);

@@ -17,6 +17,7 @@ mod filters;
 mod functions;
 mod gemm;
 mod lattice;
+mod loops;
 mod memory;
 mod moves;
 mod narrow;

@@ -1,7 +1,8 @@
 //! Steps without a product: elements copied, reordered, mapped along an axis, looked up or reduced.
 
-use super::chain::{self, Chain, read_through};
+use super::chain::Chain;
 use super::crew::{Crew, Written};
+use super::loops::{self, read_through};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layers::Lookup;
 use crate::plan::{Operand, Step, Work};
@@ -34,7 +35,7 @@ pub(super) fn apply(chain: &Chain<'_>, step: &Step, width: usize, written: Writt
                 for (position, unit) in piece.target.chunks_exact_mut(*to_step).enumerate() {
                     let (row, strip) = ((first + position) / count, (first + position) % count);
                     let stored = &elements[row * source_width + strip * from_step + from..][..*length];
-                    chain::read(&source, stored, &mut unit[*to..][..*length]);
+                    loops::read(&source, stored, &mut unit[*to..][..*length]);
                 }
                 chain.finish(first * to_step, width, piece);
             });
@@ -55,7 +56,7 @@ pub(super) fn apply(chain: &Chain<'_>, step: &Step, width: usize, written: Writt
         | Work::Lookup
         | Work::Start
         | Work::Measure(_) => crew.pieces(written, 1, PIECE, |first, piece, _| {
-            chain::read(&source, &elements[first..][..piece.target.len()], piece.target);
+            loops::read(&source, &elements[first..][..piece.target.len()], piece.target);
             chain.finish(first, width, piece);
         }),
     }
@@ -112,12 +113,12 @@ pub(super) fn along_axis(
         read.resize(read.len().max(source_block), 0.0);
         let read = &mut read[..source_block];
         for (position, to) in piece.target.chunks_exact_mut(block).enumerate() {
-            chain::read(source, &elements[(first + position) * source_block..][..source_block], read);
+            loops::read(source, &elements[(first + position) * source_block..][..source_block], read);
             for (to, taps) in to.chunks_exact_mut(after).zip(taps) {
                 to.fill(0.0);
                 for &(from, weight) in taps {
                     let from = &read[from * after..][..after];
-                    chain::zip(to, from, move |sum: f32, x: f32| sum + weight * x);
+                    loops::zip(to, from, move |sum: f32, x: f32| sum + weight * x);
                 }
             }
         }

@@ -8,10 +8,11 @@
 
 use std::ops::Range;
 
-use super::chain::{self, Chain};
+use super::chain::Chain;
 use super::convolve::Convolution;
 use super::gemm::{self, PackedWeight, Slice};
 use super::lattice::{Lattice, coordinates};
+use super::loops;
 use super::simd::{self, Level, Loop};
 use crate::plan::Operand;
 
@@ -144,7 +145,7 @@ fn multiply<'a>(
         let elements = chain.row(source.buffer, row);
         let from = elements[sources.start * channels..sources.end * channels].chunks_exact(channels);
         for (from, to) in from.zip(a.chunks_exact_mut(stride)) {
-            chain::read(source, from, &mut to[..channels]);
+            loops::read(source, from, &mut to[..channels]);
         }
         for Range { start: from, end: to } in gemm::slices(channels) {
             let slice = Slice { a: &a[from..], stride, b: &narrow.weight, from, to, goes_on: position > 0 || from > 0 };

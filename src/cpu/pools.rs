@@ -2,10 +2,11 @@
 //!
 //! Rows lie channels last, so a window's position is a run of channels, and every loop goes along it.
 
-use super::chain::{self, Chain};
+use super::chain::Chain;
 use super::crew::Written;
 use super::functions::{Function, WithFunction};
 use super::lattice::{Lattice, Sources, Walk};
+use super::loops;
 use super::simd::{self, Level, Loop};
 use crate::plan::{BufferId, Direction, Operand, Step, Work};
 
@@ -56,7 +57,7 @@ struct Part<'a> {
 
 impl Part<'_> {
     fn each(self, kind: impl Kind) {
-        chain::through(self.source.activation, self.source.part, Each(self, kind));
+        loops::through(self.source.activation, self.source.part, Each(self, kind));
     }
 }
 

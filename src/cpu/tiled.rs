@@ -6,10 +6,11 @@
 
 use std::ops::Range;
 
-use super::chain::{self, Chain};
+use super::chain::Chain;
 use super::crew::{Crew, Room, Written};
 use super::functions::{Function, WithFunction};
 use super::gemm::{self, LINE, PackedWeight, Slice};
+use super::loops;
 use super::simd::{self, Level, Loop};
 use super::turns::{Four, Turn, Two};
 use super::winograd::{Side, Winograd};
@@ -233,7 +234,7 @@ impl Batch<'_> {
     /// Turns the sources of the tiles into their cache lines `to` of every plane.
     fn turn_sources(&self, source: Operand, to: Vec<&mut [[f32; LINE]]>, planes: &Planes) {
         let turn = TurnSources { batch: self, source, of_tile: planes.sources.stride / LINE, to };
-        chain::through(source.activation, source.part, turn);
+        loops::through(source.activation, source.part, turn);
     }
 
     /// Turns products, which begin with the first tile's, into targets of the strips.
