@@ -36,7 +36,7 @@ def composites(device):
         "epsilon-alpha2-beta1-flat": lambda canonizers: c.EpsilonAlpha2Beta1Flat(canonizers=canonizers),
         "excitation-backprop": lambda canonizers: c.ExcitationBackprop(canonizers=canonizers),
         "guided-backprop": lambda canonizers: c.GuidedBackprop(canonizers=canonizers),
-        "deconvnet": lambda canonizers: c.Deconvnet(canonizers=canonizers),
+        "deconvnet": lambda canonizers: c.DeconvNet(canonizers=canonizers),
     }
 
 
