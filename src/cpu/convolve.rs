@@ -15,7 +15,8 @@ use super::functions::{Function, WithFunction};
 use super::gemm::{self, LINE, PackedWeight, Slice};
 use super::lattice::{Extents, Lattice, advance, coordinates};
 use super::loops;
-use super::narrow::{self, Spread};
+use super::narrow;
+use super::planar::Planar;
 use super::simd::{self, Level, Loop};
 use crate::layers::Reach;
 use crate::layers::window::MOST_AXES;
@@ -32,16 +33,16 @@ pub(super) struct Convolution {
     pub(super) phases: Vec<Phase>,
     /// For each product that the step sums; all of one kind.
     pub(super) filters: Vec<Arc<Filters>>,
-    /// Where each source's products go, if the filters are narrow.
-    pub(super) spread: Option<Spread>,
+    /// How sources are laid out, if the filters are narrow.
+    pub(super) planar: Option<Planar>,
 }
 
 impl Convolution {
-    /// How many targets a part of the step makes at most.
-    pub(super) fn block(&self) -> usize {
-        match *self.filters[0] {
-            Filters::Panels(_) | Filters::Direct(_) => gemm::row_block() * self.phases.len(),
-            Filters::Narrow(_) => narrow::block(self),
+    /// Elements of a unit of the targets, a position or a line of them, and how many units a part of the step makes at most.
+    pub(super) fn units(&self) -> (usize, usize) {
+        match &self.planar {
+            Some(planar) => (self.lattice.targets[2] * self.channels.target, planar.lines),
+            None => (self.channels.target, gemm::row_block() * self.phases.len()),
         }
     }
 
@@ -57,7 +58,7 @@ impl Convolution {
     }
 }
 
-/// Makes the targets from position `first` on, counted over all rows of the chunk; the chain follows.
+/// Makes the targets from [unit](Convolution::units) `first` on, counted over all rows of the chunk; the chain follows.
 pub(super) fn run(
     chain: &Chain<'_>,
     step: &Step,
@@ -66,16 +67,10 @@ pub(super) fn run(
     written: Written<'_>,
     room: &mut Room,
 ) {
-    let from = first * conv.channels.target;
+    let from = first * conv.units().0;
     let width = conv.lattice.count() * conv.channels.target;
     let Room { rows, made } = room;
-    if conv.spread.is_some() {
-        // Targets of narrow filters are made by many parts of sources, in place.
-        products(chain, step, conv, first, written.target, rows);
-        chain.finish(from, width, written);
-    } else {
-        chain.make(from, width, written, made, |targets| products(chain, step, conv, first, targets, rows));
-    }
+    chain.make(from, width, written, made, |targets| products(chain, step, conv, first, targets, rows));
 }
 
 /// The sums of the step's products, without the chain.
@@ -111,8 +106,8 @@ fn products(
             }
         }
     }
-    if let Some(spread) = &conv.spread {
-        narrow::run(chain, &narrow, (conv, spread), first, targets, room);
+    if let Some(planar) = &conv.planar {
+        narrow::run(chain, &narrow, (conv, planar), first, targets, room);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::plan::Direction;
 use crate::rules::WeightPart;
 
 /// A group with fewer channels than this on either side fills too little of a panel.
-const FEW: usize = 8;
+pub(super) const FEW: usize = 8;
 
 /// The weight of a convolution, changed by a part and packed for one direction.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) enum Filters {
     Panels(Vec<Vec<PackedWeight>>),
     /// `[window position][channel of the group][target channel]`, for groups of few channels.
     Direct(Vec<f32>),
-    /// One product for all window positions, for few target channels.
+    /// For few target channels.
     Narrow(Narrow),
 }
 
@@ -152,16 +152,9 @@ impl Filters {
             return Filters::Direct(all.map(|(position, source, target)| element(position, source, target)).collect());
         }
         if channels.groups == 1 && targets < FEW && positions > 1 {
-            // Along a fine axis, targets rise with the window's positions; along a coarse one they fall.
-            let (is_turned, line) =
-                (target_is_coarse(conv, direction), conv.window().kernel().last().copied().unwrap_or(1));
-            let position = |column: usize| match is_turned {
-                true => column / line * line + (line - 1 - column % line),
-                false => column,
-            };
-            let element = |k: usize, n: usize| part.of(w[at(0, k, n % targets, position(n / targets))]);
-            let weight = PackedWeight::new(sources, positions * targets, element);
-            return Filters::Narrow(Narrow { weight, is_turned });
+            let element = |position, source, target| part.of(w[at(0, source, target, position)]);
+            let kernel = filled(&conv.window().kernel());
+            return Filters::Narrow(Narrow::new(channels, (phases, kernel), chain(direction, part), element));
         }
         let kernel = filled(&conv.window().kernel());
         let of_phase = |phase: &Phase| {

@@ -2,8 +2,6 @@
 //!
 //! Fewer than three spatial axes are filled up in front with axes of one position, so that every loop has three.
 
-use std::ops::Range;
-
 use crate::layers::Reach;
 use crate::layers::window::MOST_AXES;
 
@@ -85,31 +83,6 @@ impl Lattice {
                 taps.extend(self.kinds.taps[kind].iter().map(|&(inner, tap)| (source + inner, position + tap)));
             }
         }
-    }
-
-    /// For each axis and source, the targets that read it, rising, and the window's positions there.
-    pub(super) fn readers(&self) -> [Vec<Vec<(usize, usize)>>; MOST_AXES] {
-        std::array::from_fn(|axis| {
-            let mut readers = vec![Vec::new(); self.sources[axis]];
-            for (target, taps) in self.taps[axis].iter().enumerate() {
-                taps.iter().for_each(|&(source, tap)| readers[source].push((target, tap)));
-            }
-            readers
-        })
-    }
-
-    /// A range that holds all sources of a range of targets.
-    pub(super) fn sources_of(&self, targets: Range<usize>) -> Range<usize> {
-        let lines = targets.start / self.targets[2]..targets.end.div_ceil(self.targets[2]);
-        let line = |(outer, middle): (usize, usize)| outer * self.sources[1] + middle;
-        let of_line = |at: usize| {
-            let (outer, middle) = (&self.taps[0][at / self.targets[1]], &self.taps[1][at % self.targets[1]]);
-            let pairs = outer.iter().flat_map(move |outer| middle.iter().map(move |middle| (outer.0, middle.0)));
-            pairs.map(line)
-        };
-        let first = lines.clone().flat_map(of_line).min().unwrap_or(0);
-        let end = lines.flat_map(of_line).max().map_or(0, |last| last + 1);
-        first * self.sources[2]..end * self.sources[2]
     }
 }
 

@@ -18,9 +18,12 @@ mod functions;
 mod gemm;
 mod lattice;
 mod loops;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod machine_code;
 mod memory;
 mod moves;
 mod narrow;
+mod planar;
 mod pools;
 mod powers;
 mod run;

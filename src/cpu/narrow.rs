@@ -1,218 +1,352 @@
 //! Convolutions with few target channels, such as the way back to an image's three.
 //!
-//! Columns of a product for each tap would fill a panel badly, so all taps' columns stand side by side: one product
-//! gives what each source adds to each of its targets. Taps along the innermost axis reach targets side by side, so a
-//! source adds whole runs of them. Sources follow one another whose runs lie apart: a vector that overlaps one that has just
-//! been written, but is not the same, is read only when that has reached the cache. Where lines of sources are cut, and so the
-//! order in which a target takes its sums, depends on their length and the instruction set alone.
+//! Channels would fill a few columns of a panel. Here positions that follow one another fill registers, and are multiplied
+//! with one weight of each target channel; for that, sources are [laid out channel by channel](super::planar). Every target is
+//! a sum of chains in one order, group of channels by group, whatever part it is made in.
 
 use std::ops::Range;
 
 use super::chain::Chain;
 use super::convolve::Convolution;
-use super::gemm::{self, PackedWeight, Slice};
-use super::lattice::{Lattice, coordinates};
+use super::filters::{Channels, Phase};
+use super::lattice::Extents;
 use super::loops;
+use super::planar::{self, LayOut, Planar};
 use super::simd::{self, Level, Loop};
+use super::tile::chain_length;
 use crate::plan::Operand;
 
-/// Lines of targets that a part of the step makes: they share the sources at their borders.
-const LINES: usize = 64;
+/// Positions that are summed at a time for each of some target channels: they fill registers that, with a weight of each
+/// channel, are there, and enough for none to wait for another.
+pub(super) const fn tile(lanes: usize, channels: usize) -> usize {
+    let registers = match (lanes, channels) {
+        (16, 1 | 2) => 8,
+        (16, 3) => 7,
+        (16, 4) => 6,
+        (16, 5 | 6) => 4,
+        (16, _) => 3,
+        (_, 1) => 8,
+        (_, 2) => 5,
+        (_, 3 | 4) => 3,
+        (_, 5 | 6) => 2,
+        _ => 1,
+    };
+    registers * lanes
+}
 
 /// The weight of such a convolution.
 #[derive(Debug)]
 pub(super) struct Narrow {
-    /// The columns are `[window position][target channel]`.
-    pub(super) weight: PackedWeight,
-    /// Whether positions along the window's innermost axis stand in falling order, so that they rise with the targets.
-    pub(super) is_turned: bool,
+    /// For each phase, `[group][outer tap][middle tap][channel of the group][inner tap][target channel]`; zeros stand for
+    /// channels that the last group lacks.
+    weights: Vec<Vec<f32>>,
+    /// Elements of a sum's chains, at most.
+    chain: usize,
 }
 
-/// Which targets each source adds to.
-#[derive(Debug)]
-pub(super) struct Spread {
-    /// For each source along the outer two axes, targets and the window's positions there.
-    lines: [Vec<Vec<(usize, usize)>>; 2],
-    /// For each source along the innermost axis.
-    runs: Vec<Vec<Run>>,
-    /// How far apart sources along the innermost axis are that no run of one overlaps any of the other.
-    apart: usize,
-    /// The window's extents along the inner two axes.
-    kernel: [usize; 2],
-}
-
-/// Targets side by side, whose columns are side by side too.
-#[derive(Debug, Clone, Copy)]
-struct Run {
-    target: usize,
-    /// The first one's place among the columns of a line of the window.
-    column: usize,
-    length: usize,
-}
-
-impl Spread {
-    pub(super) fn new(lattice: &Lattice, narrow: &Narrow) -> Self {
-        let [outer, middle, inner] = lattice.readers();
-        let [_, kernel @ ..] = lattice.kernel;
-        let runs: Vec<Vec<Run>> = inner
-            .into_iter()
-            .map(|readers| {
-                let mut runs: Vec<Run> = Vec::new();
-                for (target, tap) in readers {
-                    let column = if narrow.is_turned { kernel[1] - 1 - tap } else { tap };
-                    match runs.last_mut() {
-                        Some(run) if (run.target + run.length, run.column + run.length) == (target, column) => {
-                            run.length += 1;
-                        }
-                        _ => runs.push(Run { target, column, length: 1 }),
+impl Narrow {
+    /// `element` is the weight at a position of the window, of a source and a target channel.
+    pub(super) fn new(
+        channels: Channels,
+        (phases, kernel): (&[Phase], Extents),
+        chain: usize,
+        element: impl Fn(usize, usize, usize) -> f32,
+    ) -> Self {
+        let group = planar::group(channels.source);
+        let of_phase = |phase: &Phase| {
+            let (positions, inner) = (phase.positions(kernel), phase.axes[2].taps.max(1));
+            let mut weights = Vec::new();
+            for first in (0..channels.source).step_by(group) {
+                for of_line in positions.chunks(inner) {
+                    for (source, &position) in (first..first + group).flat_map(|s| of_line.iter().map(move |p| (s, p)))
+                    {
+                        let of_target = |t| if source < channels.source { element(position, source, t) } else { 0.0 };
+                        weights.extend((0..channels.target).map(of_target));
                     }
                 }
-                runs
-            })
-            .collect();
-        Spread { apart: apart(&runs), runs, lines: [outer, middle], kernel }
+            }
+            weights
+        };
+        Narrow { weights: phases.iter().map(of_phase).collect(), chain }
     }
 }
 
-/// The least distance of sources whose runs do not overlap.
-fn apart(runs: &[Vec<Run>]) -> usize {
-    let end = |runs: &[Run]| runs.last().map_or(0, |run| run.target + run.length);
-    let overlapping = |(at, of_source): (usize, &Vec<Run>)| {
-        let begins_within = |runs: &&Vec<Run>| runs.first().is_none_or(|run| run.target < end(of_source));
-        runs[at..].iter().take_while(begins_within).count()
-    };
-    runs.iter().enumerate().map(overlapping).max().unwrap_or(1).max(1)
-}
-
-/// How many targets a part of the step makes at most.
-pub(super) fn block(conv: &Convolution) -> usize {
-    LINES * conv.lattice.targets[2]
-}
-
-/// Makes the targets from position `first` on, without the chain.
+/// Makes the targets from line `first` on, counted over planes and rows, without the chain.
 pub(super) fn run(
     chain: &Chain<'_>,
     factors: &[(Operand, &Narrow)],
-    (conv, spread): (&Convolution, &Spread),
+    (conv, planar): (&Convolution, &Planar),
     first: usize,
-    targets: &mut [f32],
+    mut targets: &mut [f32],
     room: &mut Vec<f32>,
 ) {
-    let (count, channels, columns) = (conv.lattice.count(), conv.channels.target, factors[0].1.weight.columns());
-    let mut at = first;
-    let end = first + targets.len() / channels;
+    let [outers, middles, inners] = conv.lattice.targets;
+    let line = inners * conv.channels.target;
+    let (mut at, end) = (first, first + targets.len() / line);
     while at < end {
-        let to = end.min((at / count + 1) * count);
-        let targets = &mut targets[(at - first) * channels..(to - first) * channels];
-        let range = at % count..at % count + (to - at);
-        targets.fill(0.0);
-        let sources = conv.lattice.sources_of(range.clone());
-        for sources in blocks(sources, conv.lattice.sources[2]) {
-            let products = multiply(chain, factors, at / count, conv.channels.source, sources.clone(), room);
-            let (range, targets) = (range.clone(), &mut *targets);
-            simd::run(Level::widest(), Add { conv, spread, columns, products, sources, range, targets });
-        }
+        let to = end.min((at / middles + 1) * middles);
+        let of_plane = targets.split_off_mut(..(to - at) * line).expect("as many lines as there are targets of");
+        let part = Part::new(conv, planar, at / middles % outers, at % middles..at % middles + (to - at));
+        part.run(chain, factors, at / middles / outers, of_plane, room);
         at = to;
     }
 }
 
-/// Cuts whole lines of sources into blocks whose products stay in cache: of several lines, or equal parts of one.
-fn blocks(sources: Range<usize>, line: usize) -> impl Iterator<Item = Range<usize>> {
-    let most = gemm::row_block();
-    let parts = line.div_ceil(most);
-    let (unit, length) = if parts > 1 { (line, line.div_ceil(parts)) } else { (most / line * line, most) };
-    sources.clone().step_by(unit).flat_map(move |first| {
-        let end = sources.end.min(first + unit);
-        (first..end).step_by(length).map(move |first| first..end.min(first + length))
-    })
-}
-
-/// The products of a range of a row's sources, summed over what they are multiplied with.
-fn multiply<'a>(
-    chain: &Chain<'_>,
-    factors: &[(Operand, &Narrow)],
-    row: usize,
-    channels: usize,
-    sources: Range<usize>,
-    room: &'a mut Vec<f32>,
-) -> &'a [f32] {
-    let (rows, columns, stride) = (sources.len(), factors[0].1.weight.columns(), factors[0].1.weight.stride());
-    let length = rows * (columns + stride);
-    room.resize(room.len().max(length), 0.0);
-    let (products, a) = room[..length].split_at_mut(rows * columns);
-    let starts: Vec<usize> = (0..products.len()).step_by(columns).collect();
-    for (position, (source, narrow)) in factors.iter().enumerate() {
-        let elements = chain.row(source.buffer, row);
-        let from = elements[sources.start * channels..sources.end * channels].chunks_exact(channels);
-        for (from, to) in from.zip(a.chunks_exact_mut(stride)) {
-            loops::read(source, from, &mut to[..channels]);
-        }
-        for Range { start: from, end: to } in gemm::slices(channels) {
-            let slice = Slice { a: &a[from..], stride, b: &narrow.weight, from, to, goes_on: position > 0 || from > 0 };
-            gemm::multiply_slice(slice, products, &starts);
-        }
-    }
-    products
-}
-
-/// Adds the products of some sources to a range of targets.
-struct Add<'a> {
+/// Lines of one plane of targets.
+struct Part<'a> {
     conv: &'a Convolution,
-    spread: &'a Spread,
-    /// Columns of a source's products.
-    columns: usize,
-    products: &'a [f32],
-    sources: Range<usize>,
-    range: Range<usize>,
-    targets: &'a mut [f32],
+    planar: &'a Planar,
+    targets: Range<usize>,
+    /// The planes of sources that they read, of which some may lie outside.
+    planes: Vec<isize>,
+    /// The lines of sources, among those that follow one another.
+    sources: Range<isize>,
+    /// Positions that are summed at a time.
+    tile: usize,
+    /// For each phase, its lines among the targets.
+    lines: Vec<Range<usize>>,
 }
 
-impl Loop for Add<'_> {
-    #[inline(always)]
-    fn run<const FUSED: bool, const LANES: usize>(self) {
-        let Add { conv, spread, columns, products, sources, range, targets } = self;
+impl<'a> Part<'a> {
+    fn new(conv: &'a Convolution, planar: &'a Planar, outer: usize, targets: Range<usize>) -> Self {
+        let lines = |phase: &Phase| {
+            let [_, lines, _] = phase.axes;
+            let until = |end: usize| end.saturating_sub(lines.first).div_ceil(lines.step).min(lines.count);
+            let is_summed = phase.axes.iter().all(|axis| axis.taps > 0) && phase.lowest[0][outer].is_some();
+            if is_summed { until(targets.start)..until(targets.end) } else { 0..0 }
+        };
+        let lines: Vec<Range<usize>> = conv.phases.iter().map(lines).collect();
+        let sources = |(phase, lines): (&Phase, &Range<usize>)| {
+            let highest = planar::reads(phase, 1, planar.strides[0]).iter().map(|(_, place)| *place).max()?;
+            let first = lines.start as isize + planar.lowest;
+            (!lines.is_empty()).then_some((first, lines.end as isize + highest))
+        };
+        let of_phases = conv.phases.iter().zip(&lines).filter_map(sources);
+        let both = of_phases.reduce(|(first, end), (other, other_end)| (first.min(other), end.max(other_end)));
+        let planes = |phase: &Phase| {
+            let lowest = phase.lowest[0][outer]?;
+            Some((0..phase.axes[0].taps).map(|tap| lowest + phase.offset(0, tap) - phase.offset(0, 0)).collect())
+        };
+        let planes = conv.phases.iter().find_map(planes).unwrap_or_default();
+        let sources = both.map_or(0..0, |(first, end)| first..end);
+        let tile = tile(Level::widest().lanes(), conv.channels.target);
+        Part { conv, planar, targets, planes, sources, tile, lines }
+    }
+
+    /// The sums that a channel of some lines of a phase takes.
+    fn sums(&self, lines: &Range<usize>) -> usize {
+        (lines.len() * self.planar.line).next_multiple_of(self.tile)
+    }
+
+    fn run(
+        &self,
+        chain: &Chain<'_>,
+        factors: &[(Operand, &Narrow)],
+        row: usize,
+        targets: &mut [f32],
+        room: &mut Vec<f32>,
+    ) {
+        let Part { conv, planar, lines, .. } = self;
         let channels = conv.channels.target;
-        let [_, middles, inners] = conv.lattice.targets;
-        let line = conv.lattice.sources[2];
-        let mut lines: Vec<(usize, usize)> = Vec::new();
-        let (mut source, mut products) = (sources.start, products);
-        while source < sources.end {
-            let [outer, middle, inner] = coordinates(source, conv.lattice.sources);
-            let of_line = (line - inner).min(sources.end - source);
-            lines.clear();
-            for &(outer, outer_tap) in &spread.lines[0][outer] {
-                let of_middle = spread.lines[1][middle].iter().map(|&(middle, middle_tap)| {
-                    let column = (outer_tap * spread.kernel[0] + middle_tap) * spread.kernel[1];
-                    ((outer * middles + middle) * inners, column)
-                });
-                // Lines of targets that the part does not have are left to their own.
-                lines.extend(of_middle.filter(|(first, _)| first + inners > range.start && *first < range.end));
-            }
-            let runs = &spread.runs[inner..inner + of_line];
-            for &(first, column) in &lines {
-                for begin in 0..spread.apart.min(of_line) {
-                    for position in (begin..of_line).step_by(spread.apart) {
-                        let products = &products[position * columns + column * channels..];
-                        for run in &runs[position] {
-                            add(first, run, products, channels, &range, targets);
-                        }
+        let sources = planar.floats(self.tile);
+        let summed: usize = lines.iter().map(|lines| self.sums(lines) * channels).sum();
+        room.resize(room.len().max(sources + summed), 0.0);
+        let (sources, sums) = room[..sources + summed].split_at_mut(sources);
+        sums.fill(0.0);
+        for (source, narrow) in factors {
+            let elements = chain.row(source.buffer, row);
+            for group in 0..conv.channels.source.div_ceil(planar.group) {
+                self.lay_out(source, elements, group, sources);
+                let mut sums = &mut *sums;
+                for (phase, lines) in lines.iter().enumerate() {
+                    let sums = sums.split_off_mut(..self.sums(lines) * channels).expect("sums of every phase");
+                    if sums.is_empty() {
+                        continue;
                     }
+                    let offsets = &planar.offsets[phase];
+                    let length = offsets.len() * channels;
+                    let weights = &narrow.weights[phase][group * length..][..length];
+                    let first = lines.start as isize + planar.lowest - self.sources.start;
+                    let sources = &sources[first as usize * planar.line..];
+                    let chain = chain_length(offsets.len(), narrow.chain, 1);
+                    multiply(Level::widest(), channels, Multiply { sources, offsets, weights, chain, sums });
                 }
             }
-            source += of_line;
-            products = &products[of_line * columns..];
+        }
+        targets.fill(0.0);
+        let mut sums = &*sums;
+        for (phase, lines) in conv.phases.iter().zip(lines) {
+            let sums = sums.split_off(..self.sums(lines) * channels).expect("sums of every phase");
+            self.spread(phase, lines, sums, targets);
+        }
+    }
+
+    /// Lays out the sources of a group of channels.
+    fn lay_out(&self, source: &Operand, elements: &[f32], group: usize, to: &mut [f32]) {
+        let Part { conv, planar, .. } = self;
+        let (channels, extents) = (conv.channels.source, conv.lattice.sources);
+        let (first, [lines, positions]) = (group * planar.group, planar.strides);
+        let channels_of = |plane: isize, line: isize| {
+            let inside = |at: isize, extent: usize| usize::try_from(at).ok().filter(|at| *at < extent);
+            let line = inside(plane, extents[0])? * extents[1] + inside(line, extents[1])?;
+            Some(&elements[line * extents[2] * channels..][..extents[2] * channels])
+        };
+        let mut slabs = to.chunks_exact_mut(planar.slab());
+        for &plane in &self.planes {
+            for line in 0..lines {
+                let of_lines = self.sources.clone().map(|at| channels_of(plane, at * lines as isize + line as isize));
+                let of_lines: Vec<_> = of_lines.collect();
+                for (position, to) in (0..positions).zip(&mut slabs) {
+                    let count = planar.group.min(channels - first);
+                    let work = LayOut { planar, lines: &of_lines, position, channels, first, count, to };
+                    loops::through(source.activation, source.part, work);
+                }
+            }
+        }
+    }
+
+    /// Copies the sums of a phase to its targets.
+    fn spread(&self, phase: &Phase, lines: &Range<usize>, sums: &[f32], targets: &mut [f32]) {
+        let [_, of_lines, positions] = phase.axes;
+        let (channels, width) = (self.conv.channels.target, self.conv.lattice.targets[2]);
+        if lines.is_empty() {
+            return;
+        }
+        for (channel, sums) in sums.chunks_exact(self.sums(lines)).enumerate() {
+            for (line, sums) in lines.clone().zip(sums.chunks(self.planar.line)) {
+                let line = of_lines.first + of_lines.step * line - self.targets.start;
+                let first = (line * width + positions.first) * channels + channel;
+                let to = targets[first..].iter_mut().step_by(positions.step * channels);
+                to.zip(&sums[..positions.count]).for_each(|(to, sum)| *to = *sum);
+            }
         }
     }
 }
 
-/// Adds the products of a line of the window to the targets of a run that are in `range`; `first` is their line's first one.
+/// Adds the products of a group of channels to the sums of a phase.
+struct Multiply<'a> {
+    /// Sources as they are laid out; offsets are counted from the first.
+    sources: &'a [f32],
+    offsets: &'a [u32],
+    /// `[offset][target channel]`.
+    weights: &'a [f32],
+    /// Offsets of a chain, but for the last.
+    chain: usize,
+    /// `[target channel][position]`, whole tiles of positions.
+    sums: &'a mut [f32],
+}
+
+fn multiply(level: Level, channels: usize, work: Multiply<'_>) {
+    match channels {
+        1 => simd::run(level, Body::<1>(work)),
+        2 => simd::run(level, Body::<2>(work)),
+        3 => simd::run(level, Body::<3>(work)),
+        4 => simd::run(level, Body::<4>(work)),
+        5 => simd::run(level, Body::<5>(work)),
+        6 => simd::run(level, Body::<6>(work)),
+        7 => simd::run(level, Body::<7>(work)),
+        _ => unreachable!("more channels fill panels"),
+    }
+}
+
+struct Body<'a, const CHANNELS: usize>(Multiply<'a>);
+
+impl<const CHANNELS: usize> Loop for Body<'_, CHANNELS> {
+    #[inline(always)]
+    fn run<const FUSED: bool, const LANES: usize>(self) {
+        match const { tile(LANES, CHANNELS) } {
+            4 => multiply_tiles::<FUSED, CHANNELS, 4>(self.0),
+            8 => multiply_tiles::<FUSED, CHANNELS, 8>(self.0),
+            12 => multiply_tiles::<FUSED, CHANNELS, 12>(self.0),
+            16 => multiply_tiles::<FUSED, CHANNELS, 16>(self.0),
+            20 => multiply_tiles::<FUSED, CHANNELS, 20>(self.0),
+            24 => multiply_tiles::<FUSED, CHANNELS, 24>(self.0),
+            32 => multiply_tiles::<FUSED, CHANNELS, 32>(self.0),
+            40 => multiply_tiles::<FUSED, CHANNELS, 40>(self.0),
+            48 => multiply_tiles::<FUSED, CHANNELS, 48>(self.0),
+            64 => multiply_tiles::<FUSED, CHANNELS, 64>(self.0),
+            96 => multiply_tiles::<FUSED, CHANNELS, 96>(self.0),
+            112 => multiply_tiles::<FUSED, CHANNELS, 112>(self.0),
+            128 => multiply_tiles::<FUSED, CHANNELS, 128>(self.0),
+            _ => unreachable!("a tile is some registers of a level"),
+        }
+    }
+}
+
 #[inline(always)]
-fn add(first: usize, run: &Run, products: &[f32], channels: usize, range: &Range<usize>, targets: &mut [f32]) {
-    let target = first + run.target;
-    let (from, to) = (range.start.max(target), range.end.min(target + run.length));
-    if from < to {
-        let targets = &mut targets[(from - range.start) * channels..(to - range.start) * channels];
-        let products = &products[(run.column + from - target) * channels..];
-        targets.iter_mut().zip(products).for_each(|(sum, product)| *sum += product);
+fn multiply_tiles<const FUSED: bool, const CHANNELS: usize, const TILE: usize>(work: Multiply<'_>) {
+    let Multiply { sources, offsets, weights, chain, sums } = work;
+    let weights = weights.as_chunks::<CHANNELS>().0;
+    let length = sums.len() / CHANNELS;
+    for first in (0..length).step_by(TILE) {
+        for (offsets, weights) in offsets.chunks(chain).zip(weights.chunks(chain)) {
+            let mut products = [[0.0; TILE]; CHANNELS];
+            accumulate::<FUSED, CHANNELS, TILE>(&sources[first..], offsets, weights, &mut products);
+            for (sums, products) in sums.chunks_exact_mut(length).zip(&products) {
+                let sums: &mut [f32; TILE] = sums[first..].first_chunk_mut().expect("whole tiles");
+                (0..TILE).for_each(|lane| sums[lane] += products[lane]);
+            }
+        }
+    }
+}
+
+/// Adds the products of a chain to `sums`: a local copy, because only then does the compiler keep them in registers.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "only loops that count are written out")]
+fn accumulate<const FUSED: bool, const CHANNELS: usize, const TILE: usize>(
+    sources: &[f32],
+    offsets: &[u32],
+    weights: &[[f32; CHANNELS]],
+    sums: &mut [[f32; TILE]; CHANNELS],
+) {
+    let mut local = *sums;
+    for (&offset, weights) in offsets.iter().zip(weights) {
+        let x: &[f32; TILE] = sources[offset as usize..].first_chunk().expect("sources end behind the last tile");
+        for channel in 0..CHANNELS {
+            let w = weights[channel];
+            for lane in 0..TILE {
+                let (x, sum) = (x[lane], local[channel][lane]);
+                local[channel][lane] = if FUSED { w.mul_add(x, sum) } else { w * x + sum };
+            }
+        }
+    }
+    *sums = local;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(index: usize) -> f32 {
+        (index.wrapping_mul(2_654_435_761) % 1009) as f32 / 504.5 - 1.0
+    }
+
+    #[test]
+    fn every_level_sums_the_same_chains_for_every_number_of_target_channels() {
+        let (offsets, length): ([u32; 8], usize) = ([0, 1, 2, 40, 41, 42, 17, 3], 3);
+        for (level, channels) in simd::levels().into_iter().flat_map(|level| (1..8).map(move |few| (level, few))) {
+            let fused = level.lanes() > 4 || cfg!(target_arch = "aarch64");
+            let positions = 2 * tile(level.lanes(), channels);
+            let sources: Vec<f32> = (0..positions + 42).map(number).collect();
+            let weights: Vec<f32> = (0..offsets.len() * channels).map(|index| number(index + 5)).collect();
+            let mut sums: Vec<f32> = (0..channels * positions).map(|index| number(index + 9)).collect();
+            let before = sums.clone();
+            let work =
+                Multiply { sources: &sources, offsets: &offsets, weights: &weights, chain: length, sums: &mut sums };
+            multiply(level, channels, work);
+            for (index, (sum, before)) in sums.iter().zip(before).enumerate() {
+                let (channel, position) = (index / positions, index % positions);
+                let term = |sum: f32, at: usize| {
+                    let (w, x) = (weights[at * channels + channel], sources[position + offsets[at] as usize]);
+                    if fused { w.mul_add(x, sum) } else { w * x + sum }
+                };
+                let chains = [0..3, 3..6, 6..8].map(|chain| chain.fold(0.0, term));
+                assert_eq!(
+                    *sum,
+                    chains.iter().fold(before, |sum, chain| sum + chain),
+                    "{level:?}, {channels}, {index}"
+                );
+            }
+        }
     }
 }

@@ -155,9 +155,10 @@ fn work(chain: &Chain<'_>, step: &Step, tool: &Tool, written: Written<'_>, crew:
     let width = chain.plan.buffers[step.target.index()].width;
     match tool {
         Tool::Product(weight) => dense::run(chain, step, weight, written, crew),
-        Tool::Convolve(conv) => crew.pieces(written, conv.channels.target, conv.block(), |first, piece, room| {
-            convolve::run(chain, step, conv, first, piece, room);
-        }),
+        Tool::Convolve(conv) => {
+            let (unit, most) = conv.units();
+            crew.pieces(written, unit, most, |first, piece, room| convolve::run(chain, step, conv, first, piece, room));
+        }
         Tool::Winograd(conv) => tiled::run(chain, step, conv, written, crew),
         Tool::Pool(pool) => crew.pieces(written, pool.channels, pools::BLOCK, |first, piece, _| {
             pools::run(chain, step, pool, first, piece);

@@ -181,7 +181,7 @@ fn bits_do_not_depend_on_neighbours_threads_or_chunks() {
     }
 }
 
-/// A first layer whose lines of sources are cut, and whose way back to the image several parts make.
+/// A first layer whose way back to the image several parts make.
 fn on_a_wide_image() -> Network {
     let mut numbers = Numbers(5);
     let mut builder = Network::builder();
@@ -216,6 +216,68 @@ fn the_way_back_to_a_wide_image_agrees_with_the_reference_and_has_the_same_bits_
         assert_close(found.input(), exact.input(), composite);
         for (threads, batch_size) in [(1, Some(1)), (2, None), (3, None)] {
             assert_eq!(on(Backend::Cpu, threads, batch_size).input(), found.input(), "{composite}, {threads} threads");
+        }
+    }
+}
+
+/// Few channels, many, and few again: the way back to the first and the way there to the last have few target channels. Lines are so many
+/// that several parts make them.
+fn with_few_channels(seed: u64) -> Network {
+    let mut numbers = Numbers(seed);
+    let mut builder = Network::builder();
+    let few = [seed as usize % 7 + 1, (seed as usize / 7 + 3) % 7 + 1];
+    let extents: &[usize] = [&[90][..], &[75, 9], &[9, 75], &[4, 12, 6]][seed as usize % 4];
+    let x = builder.input("x", [&few[..1], extents].concat());
+    let many = numbers.pick(&[2, 5, 16, 17, 32, 40]);
+    let mut conv = |builder: &mut NetworkBuilder, name: &str, x, targets| {
+        let (sources, extents) = builder.shape(x).dims().split_first().unwrap();
+        let (sources, is_transposed) = (*sources, numbers.pick(&[0, 1]) == 1);
+        let fits =
+            |window: &Window| window.axes().iter().zip(extents).all(|(axis, &extent)| axis.outputs(extent).is_some());
+        let windows = std::iter::repeat_with(|| window(&mut numbers, extents.len()));
+        let window = windows.into_iter().find(|window| is_transposed || fits(window)).unwrap();
+        let (first, second) = if is_transposed { (sources, targets) } else { (targets, sources) };
+        let weight = numbers.tensor(&[&[first, second], &window.kernel()[..]].concat());
+        let (bias, axes) = (Some(Arc::new(numbers.tensor(&[targets]))), extents.len());
+        let layer = match is_transposed {
+            true => Conv::transposed(weight, bias, window, 1, vec![0; axes]),
+            false => Conv::new(weight, bias, window, 1),
+        };
+        builder.layer(name, Layer::Conv(layer.unwrap()), vec![x]).unwrap()
+    };
+    let z = conv(&mut builder, "many", x, many);
+    let activation = [Activation::Relu, Activation::Silu { beta: 1.0 }, Activation::Tanh][seed as usize / 2 % 3];
+    let a = builder.activation("activated", z, activation).unwrap();
+    let z = conv(&mut builder, "few", a, few[1]);
+    let a = builder.relu("rectified", z).unwrap();
+    let flat = builder.shape(a).count();
+    let rows = builder.reshape("flat", a, [flat]).unwrap();
+    let logits = builder.dense("head", rows, numbers.tensor(&[3, flat]), None).unwrap();
+    builder.build(logits).unwrap()
+}
+
+#[test]
+fn few_target_channels_agree_with_the_reference_and_have_the_same_bits_on_any_threads() {
+    for seed in 0..56 {
+        let network = Arc::new(with_few_channels(seed));
+        let x = samples(&network, 3, seed);
+        // With the usual ε a z that rounds to the other side of zero turns a share around, by any way of summing.
+        let softly = Some(Stabilizer::Absolute(0.1));
+        let options = PresetOptions { epsilon: softly, stabilizer: softly, ..PresetOptions::default() };
+        let preset = ["epsilon", "gamma", "epsilon-plus-flat"][seed as usize % 3];
+        let composite = Composite::preset_with(preset, options).unwrap();
+        let on = |backend, threads, batch_size| {
+            let options = Options { backend, threads: Some(threads), batch_size, ..Options::default() };
+            explain_by(&network, &composite, options, &x)
+        };
+        let (found, exact) = (on(Backend::Cpu, 1, None), on(Backend::Reference, 2, None));
+        let what = format!("seed {seed}, {preset}, {:?}", network.layers());
+        assert_close(&found.logits, &exact.logits, &what);
+        assert_close(found.input(), exact.input(), &what);
+        for (threads, batch_size) in [(1, Some(1)), (2, None), (5, Some(2))] {
+            let other = on(Backend::Cpu, threads, batch_size);
+            assert_eq!(other.input(), found.input(), "seed {seed}, {threads} threads");
+            assert_eq!(other.logits, found.logits, "seed {seed}, {threads} threads");
         }
     }
 }

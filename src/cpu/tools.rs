@@ -9,7 +9,7 @@ use super::few_rows::FewRows;
 use super::filters::{self, Channels, Filters, phases};
 use super::gemm::{LARGE, PackedWeight};
 use super::lattice::{Lattice, filled};
-use super::narrow::Spread;
+use super::planar::Planar;
 use super::pools::Pool;
 use super::winograd::{Turned, Winograd};
 use crate::error::{Error, Result};
@@ -159,11 +159,11 @@ impl Weights {
         let of_part =
             |part| shared(&self.filters, key(id, direction, part), || Filters::new(conv, direction, part, &phases));
         let filters: Vec<Arc<Filters>> = step.products().map(|(_, part)| of_part(part)).collect();
-        let spread = match &*filters[0] {
-            Filters::Narrow(narrow) => Some(Spread::new(&lattice, narrow)),
+        let planar = match &*filters[0] {
+            Filters::Narrow(_) => Some(Planar::new(channels, lattice.sources, &phases)),
             Filters::Panels(_) | Filters::Direct(_) => None,
         };
-        Tool::Convolve(Convolution { channels, lattice, phases, filters, spread })
+        Tool::Convolve(Convolution { channels, lattice, phases, filters, planar })
     }
 }
 

@@ -1,0 +1,179 @@
+//! Sources laid out channel by channel, for convolutions with few target channels.
+//!
+//! A group of channels at a time of what a part of the targets reads: a channel's positions line by line, with zeros between
+//! lines for what windows cover beyond them. What a weight is multiplied with is then one run for all targets of a phase, which
+//! begins where the first one's source lies.
+
+use super::filters::{Channels, Phase};
+use super::functions::{Function, WithFunction};
+use super::gemm::LINE;
+use super::lattice::Extents;
+use super::loops;
+use super::simd::{self, Level, Loop};
+
+/// Channels of a group, at most.
+const GROUP: usize = 16;
+/// So many floats stay in the second-level cache while a part of the targets reads them.
+const NEAR: usize = 1 << 16;
+/// Lines of targets that a part makes, at least and at most: parts of few lines lay most sources out twice.
+const LINES: [usize; 2] = [8, 64];
+
+/// Channels of a group of several: groups are about alike.
+pub(super) fn group(channels: usize) -> usize {
+    channels.div_ceil(channels.div_ceil(GROUP).max(1)).max(1)
+}
+
+/// How the sources that a part of the step reads are laid out, and where each weight finds its own.
+#[derive(Debug)]
+pub(super) struct Planar {
+    /// Lines of targets that a part of the step makes, at most.
+    pub(super) lines: usize,
+    /// Planes of sources that a plane of targets reads, at most.
+    planes: usize,
+    /// Lines, and positions of a line, that are so far apart follow one another: targets that do so read those.
+    pub(super) strides: [usize; 2],
+    /// Channels of a group.
+    pub(super) group: usize,
+    /// Floats of a channel, of a line, and of zeros before its first position.
+    channel: usize,
+    pub(super) line: usize,
+    before: usize,
+    /// The lowest line that a window covers, counted from the target's among those that follow one another.
+    pub(super) lowest: isize,
+    /// For each phase and weight of a group, where the source lies that the first target reads, if `lowest` is the first line.
+    pub(super) offsets: Vec<Vec<u32>>,
+}
+
+/// What an axis' taps read of sources whose positions leave each remainder by a stride: the remainder, and the place among
+/// those of it, counted from the target's among its phase.
+pub(super) fn reads(phase: &Phase, axis: usize, stride: usize) -> Vec<(usize, isize)> {
+    let at = |tap| phase.axes[axis].start + phase.offset(axis, tap);
+    let of_tap = |at: isize| (at.rem_euclid(stride as isize) as usize, at.div_euclid(stride as isize));
+    (0..phase.axes[axis].taps).map(|tap| of_tap(at(tap))).collect()
+}
+
+impl Planar {
+    /// `sources` are the extents of their axes.
+    pub(super) fn new(channels: Channels, sources: Extents, phases: &[Phase]) -> Self {
+        let group = group(channels.source);
+        let greatest = |of: &dyn Fn(&Phase) -> usize| phases.iter().map(of).max().unwrap_or(1);
+        let planes = greatest(&|phase| phase.axes[0].taps);
+        // All phases move over sources alike: those of fine targets one by one, and coarse targets have one phase.
+        let strides = [1, 2].map(|axis| greatest(&|phase| phase.axes[axis].stride));
+        let places = |axis: usize| {
+            let all = phases.iter().flat_map(move |phase| reads(phase, axis, strides[axis - 1]));
+            all.map(|(_, place)| place)
+        };
+        let (lowest, highest) = (places(1).min().unwrap_or(0), places(1).max().unwrap_or(0));
+
+        let positions = sources[2].div_ceil(strides[1]);
+        let before = places(2).min().unwrap_or(0).min(0).unsigned_abs();
+        let targets = greatest(&|phase| phase.axes[2].count);
+        let end = targets.saturating_add_signed(places(2).max().unwrap_or(0));
+        // The zeros behind a line are those before the next.
+        let line = (positions + before.max(end.saturating_sub(positions))).max(targets);
+
+        let step = greatest(&|phase| phase.axes[1].step);
+        // Phases of a part begin with lines that are one apart at most.
+        let span = |lines: usize| lines.div_ceil(step) + 1 + (highest - lowest) as usize;
+        // An odd number of cache lines, so that channels do not compete for a few of a first-level cache.
+        let channel = |lines: usize| ((span(lines) * line + before).div_ceil(LINE) | 1) * LINE;
+        let floats = |lines: usize| planes * strides[0] * strides[1] * group * channel(lines);
+        let [least, most] = LINES;
+        let lines = (least..=most).rev().find(|&lines| floats(lines) <= NEAR).unwrap_or(least);
+        let channel = channel(lines);
+
+        let offsets = |phase: &Phase| {
+            let [of_lines, of_positions] = [1, 2].map(|axis| reads(phase, axis, strides[axis - 1]));
+            let mut offsets = Vec::new();
+            for plane in 0..phase.axes[0].taps {
+                for &(remainder, place) in &of_lines {
+                    let (slab, begin) = (plane * strides[0] + remainder, (place - lowest) as usize * line + before);
+                    for of_group in 0..group {
+                        offsets.extend(of_positions.iter().map(|&(remainder, place)| {
+                            let first = ((slab * strides[1] + remainder) * group + of_group) * channel + begin;
+                            u32::try_from(first as isize + place).expect("a group's sources are few")
+                        }));
+                    }
+                }
+            }
+            offsets
+        };
+        let offsets = phases.iter().map(offsets).collect();
+        Planar { lines, planes, strides, group, channel, line, before, lowest, offsets }
+    }
+
+    /// Floats of the lines and positions of a remainder each.
+    pub(super) fn slab(&self) -> usize {
+        self.group * self.channel
+    }
+
+    /// Floats of all that a part reads: tiles of positions may end behind the last.
+    pub(super) fn floats(&self, tile: usize) -> usize {
+        let [lines, positions] = self.strides;
+        self.planes * lines * positions * self.slab() + self.line + tile
+    }
+}
+
+/// Lays out a group of channels of some lines of sources, read through a function.
+pub(super) struct LayOut<'a> {
+    pub(super) planar: &'a Planar,
+    /// The lines, `[position][channel]` each; none where it lies outside.
+    pub(super) lines: &'a [Option<&'a [f32]>],
+    /// The first position.
+    pub(super) position: usize,
+    pub(super) channels: usize,
+    /// The first channel of the group, and how many it has.
+    pub(super) first: usize,
+    pub(super) count: usize,
+    pub(super) to: &'a mut [f32],
+}
+
+impl WithFunction for LayOut<'_> {
+    fn run(self, f: impl Function) {
+        struct Body<'a, F>(LayOut<'a>, F);
+        impl<F: Function> Loop for Body<'_, F> {
+            #[inline(always)]
+            fn run<const FUSED: bool, const LANES: usize>(self) {
+                /// Positions whose channels are laid out at a time.
+                const BLOCK: usize = 8;
+                let Body(LayOut { planar, lines, position, channels, first, count, to }, f) = self;
+                let Planar { channel: length, line: pitch, before, strides: [_, stride], .. } = *planar;
+                for (line, from) in lines.iter().enumerate() {
+                    let begin = line * pitch;
+                    let mut of_line = from.unwrap_or_default().chunks_exact(channels).skip(position).step_by(stride);
+                    let (mut at, end) = (begin + before, begin + before + of_line.len());
+                    for to in to.chunks_exact_mut(length) {
+                        to[begin..at].fill(0.0);
+                        to[end..begin + pitch].fill(0.0);
+                    }
+                    while count == GROUP && at + BLOCK <= end {
+                        let mut block = [[0.0; GROUP]; BLOCK];
+                        for (block, channels) in block.iter_mut().zip(&mut of_line) {
+                            *block = f.of_all(*channels[first..].first_chunk().expect("channels of a whole group"));
+                        }
+                        let mut apart = [[0.0; BLOCK]; GROUP];
+                        for channel in 0..GROUP {
+                            for position in 0..BLOCK {
+                                apart[channel][position] = block[position][channel];
+                            }
+                        }
+                        for (to, apart) in to.chunks_exact_mut(length).zip(&apart) {
+                            *to[at..].first_chunk_mut().expect("positions of a line") = *apart;
+                        }
+                        at += BLOCK;
+                    }
+                    for (at, channels) in (at..end).zip(of_line) {
+                        let mut x = [0.0; GROUP];
+                        loops::each(f, &channels[first..][..count], &mut x[..count], |_, _, x| x);
+                        to.chunks_exact_mut(length).zip(&x[..count]).for_each(|(to, &x)| to[at] = x);
+                    }
+                }
+                // What windows cover behind the last line, and channels that the last group lacks.
+                to.chunks_exact_mut(length).for_each(|to| to[lines.len() * pitch..].fill(0.0));
+                to[count * length..].fill(0.0);
+            }
+        }
+        simd::run(Level::widest(), Body(self, f));
+    }
+}
