@@ -126,17 +126,19 @@ pub(super) fn weight_index(conv: &Conv, direction: Direction) -> impl Fn(usize, 
     }
 }
 
-/// Elements of the summed axis of a chain of a convolution's products in panels and tiles, at most. Products of one sign forward are a denominator's share:
-/// what they lose, a small z that is added up from W⁺x and W⁻x loses many times over. So are halves of a denominator, whose chains must be alike.
-pub(super) fn chain(direction: Direction, part: WeightPart) -> usize {
+/// Elements of the summed axis of a chain of a convolution's products, at most. Where products of one sign are added up to z, a small one
+/// loses many times over what they lose; `has_z` says that z has a product of its own instead. Halves of a denominator are added up too, and
+/// their chains must be alike.
+pub(super) fn chain(direction: Direction, part: WeightPart, has_z: bool) -> usize {
     match direction {
-        Direction::Forward if part.has_one_sign() || part.is_half() => gemm::CHAIN / 2,
+        Direction::Forward if part.is_half() || (part.has_one_sign() && !has_z) => gemm::CHAIN / 2,
         Direction::Forward | Direction::Backward => gemm::CHAIN,
     }
 }
 
 impl Filters {
-    pub(super) fn new(conv: &Conv, direction: Direction, part: WeightPart, phases: &[Phase]) -> Self {
+    /// `chain` is how many elements of the summed axis a chain of a product takes at most.
+    pub(super) fn new(conv: &Conv, (direction, part): (Direction, WeightPart), phases: &[Phase], chain: usize) -> Self {
         let channels = Channels::new(conv, direction);
         let (sources, targets) = (channels.source_group(), channels.target_group());
         let positions = conv.window().positions();
@@ -154,7 +156,7 @@ impl Filters {
         if channels.groups == 1 && targets < FEW && positions > 1 {
             let element = |position, source, target| part.of(w[at(0, source, target, position)]);
             let kernel = filled(&conv.window().kernel());
-            return Filters::Narrow(Narrow::new(channels, (phases, kernel), chain(direction, part), element));
+            return Filters::Narrow(Narrow::new(channels, (phases, kernel), chain, element));
         }
         let kernel = filled(&conv.window().kernel());
         let of_phase = |phase: &Phase| {
@@ -164,7 +166,7 @@ impl Filters {
                 let first: Vec<usize> =
                     taps.iter().flat_map(|&tap| (0..sources).map(move |source| at(group, source, 0, tap))).collect();
                 let weight = PackedWeight::new(first.len(), targets, |k, n| part.of(w[first[k] + n * step]));
-                weight.in_chains_of(chain(direction, part))
+                weight.in_chains_of(chain)
             };
             if taps.is_empty() { Vec::new() } else { (0..channels.groups).map(of_group).collect() }
         };

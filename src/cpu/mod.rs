@@ -147,8 +147,11 @@ impl Cpu {
     pub fn prepare(&self, network: &Network, rules: &Assignment, plan: Plan) -> Result<Prepared> {
         let parameters = Parameters::new(network, rules, &plan)?;
         let has_windows = has_windows(network);
-        let tools: Vec<Tool> =
-            plan.steps.iter().map(|step| self.weights.tool(network, step, has_windows)).collect::<Result<_>>()?;
+        let tools: Vec<Tool> = plan
+            .steps
+            .iter()
+            .map(|step| self.weights.tool(network, &plan, step, has_windows))
+            .collect::<Result<_>>()?;
         let rows = tools
             .iter()
             .zip(&plan.steps)

@@ -1,6 +1,7 @@
 //! What steps read beside data: packed weights and the geometry of windows.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::convolve::Convolution;
@@ -11,11 +12,11 @@ use super::gemm::{LARGE, PackedWeight};
 use super::lattice::{Lattice, filled};
 use super::planar::Planar;
 use super::pools::Pool;
-use super::winograd::{Turned, Winograd};
+use super::winograd::{Side, Turned, Winograd};
 use crate::error::{Error, Result};
 use crate::layers::{AveragePool, Conv, Dense, Layer, MaxPool};
 use crate::network::{LayerId, LayerNode, Network};
-use crate::plan::{Direction, Step, Work};
+use crate::plan::{Direction, Plan, Step, Work};
 use crate::rules::WeightPart;
 
 /// What a step reads beside data.
@@ -44,8 +45,9 @@ impl Tool {
 #[derive(Debug, Default)]
 pub(super) struct Weights {
     dense: Mutex<HashMap<Key, Arc<PackedWeight>>>,
-    filters: Mutex<HashMap<Key, Arc<Filters>>>,
-    turned: Mutex<HashMap<Key, Arc<Turned>>>,
+    /// With the length of their products' chains.
+    filters: Mutex<HashMap<(Key, usize), Arc<Filters>>>,
+    turned: Mutex<HashMap<(Key, usize, Side), Arc<Turned>>>,
 }
 
 type Key = (LayerId, Direction, [u32; 3]);
@@ -59,14 +61,14 @@ fn key(layer: LayerId, direction: Direction, part: WeightPart) -> Key {
     (layer, direction, bits)
 }
 
-fn shared<T>(known: &Mutex<HashMap<Key, Arc<T>>>, key: Key, make: impl FnOnce() -> T) -> Arc<T> {
+fn shared<K: Eq + Hash, T>(known: &Mutex<HashMap<K, Arc<T>>>, key: K, make: impl FnOnce() -> T) -> Arc<T> {
     let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
     Arc::clone(known.entry(key).or_insert_with(|| Arc::new(make())))
 }
 
 impl Weights {
     /// What a step of a plan reads. `few_rows`: whether products have few rows, so that large weights stay in place.
-    pub(super) fn tool(&self, network: &Network, step: &Step, few_rows: bool) -> Result<Tool> {
+    pub(super) fn tool(&self, network: &Network, plan: &Plan, step: &Step, few_rows: bool) -> Result<Tool> {
         let Some(id) = step.layer else { return Ok(Tool::Nothing) };
         let node = network.layer(id);
         Ok(match (&step.work, &node.layer) {
@@ -81,7 +83,9 @@ impl Weights {
                 })
             }
             (&Work::Convolve { direction, .. }, Layer::Conv(conv)) => {
-                self.convolution(Extents::of(network, node), conv, step, (id, direction))
+                let rows = plan.rows(plan.buffers[step.target.index()].rows, 1);
+                let has_z = plan.steps.iter().any(|step| makes_z(step, id));
+                self.convolution(Extents::of(network, node), conv, step, (id, direction), (rows, has_z))
             }
             (Work::AveragePool { direction, weight }, Layer::AveragePool(pool)) => {
                 Tool::Pool(average(&Extents::of(network, node), pool, *direction, *weight)?)
@@ -133,6 +137,7 @@ impl Weights {
         conv: &Conv,
         step: &Step,
         (id, direction): (LayerId, Direction),
+        (rows, has_z): (usize, bool),
     ) -> Tool {
         let Extents { input, output, .. } = extents;
         let kernel = conv.window().kernel();
@@ -141,14 +146,17 @@ impl Weights {
             Direction::Forward => input,
             Direction::Backward => output,
         };
-        if let Some(mut winograd) = Winograd::new(channels, filled(sources), &phases) {
+        let chain = |part| filters::chain(direction, part, has_z);
+        if let Some(mut winograd) = Winograd::new(channels, filled(sources), &phases, rows) {
             let (w, at) = (conv.weight().data(), filters::weight_index(conv, direction));
             let taps = phases[0].positions(filled(&kernel));
             let turn = |part: WeightPart| {
                 let element = |tap: usize, source, target| part.of(w[at(0, source, target, taps[tap])]);
-                winograd.turned(filters::chain(direction, part), element)
+                winograd.turned(chain(part), element)
             };
-            let of_part = |(_, part)| shared(&self.turned, key(id, direction, part), || turn(part));
+            let side = winograd.side;
+            let of_part =
+                |(_, part)| shared(&self.turned, (key(id, direction, part), chain(part), side), || turn(part));
             winograd.weights = step.products().map(of_part).collect();
             return Tool::Winograd(winograd);
         }
@@ -156,8 +164,10 @@ impl Weights {
             Direction::Forward => Lattice::new(&conv.forward(output), input, output, &kernel),
             Direction::Backward => Lattice::new(&conv.backward(input), output, input, &kernel),
         };
-        let of_part =
-            |part| shared(&self.filters, key(id, direction, part), || Filters::new(conv, direction, part, &phases));
+        let of_part = |part| {
+            let make = || Filters::new(conv, (direction, part), &phases, chain(part));
+            shared(&self.filters, (key(id, direction, part), chain(part)), make)
+        };
         let filters: Vec<Arc<Filters>> = step.products().map(|(_, part)| of_part(part)).collect();
         let planar = match &*filters[0] {
             Filters::Narrow(_) => Some(Planar::new(channels, lattice.sources, &phases)),
@@ -165,6 +175,13 @@ impl Weights {
         };
         Tool::Convolve(Convolution { channels, lattice, phases, filters, planar })
     }
+}
+
+/// Whether a step makes a layer's z by a product that no other is added to.
+fn makes_z(step: &Step, layer: LayerId) -> bool {
+    step.layer == Some(layer)
+        && matches!(step.work, Work::Convolve { direction: Direction::Forward, .. })
+        && step.products().all(|(_, part)| !part.has_one_sign() && !part.is_half())
 }
 
 /// The extents of a layer with windows.

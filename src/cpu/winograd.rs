@@ -6,8 +6,8 @@
 //! before they are turned.
 //!
 //! What it costs: targets of a tile share their roundings, so each is off by what is small beside the tile's greatest, not beside itself;
-//! a source that is no number reaches all of them; and the turned weight is 16 or 36 ninths of the weight. Which layers take it depends on their shape alone, and a sample's tiles
-//! are its own, so a sample's bits depend on nothing else.
+//! a source that is no number reaches all of them; and the turned weight is 16 or 36 ninths of the weight. Which layers take it depends on their shape and on how many
+//! targets are explained at once, and a sample's tiles are its own, so a sample's bits depend on nothing else.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,19 +22,19 @@ use crate::layers::Reach;
 const TAPS: usize = 3;
 /// Fewer channels on either side leave sums too short beside the turns, and windows that are all zeros likely.
 const FEW: usize = 32;
-/// Samples that share a reading of the weight, about.
+/// Samples that share a reading of the weight, about, where one has no more rows.
 const SAMPLES: usize = 8;
 /// Multiply-adds in the time that one element of a weight takes from memory.
 const READING: usize = 16;
 /// Multiply-adds in the time that turning one element takes, to products' points or back.
 const TURNING: usize = 8;
-/// A weight turned for large tiles is not worth its memory where it is more than this many times what [`SAMPLES`] samples read and write.
+/// A weight turned for large tiles is not worth its memory where it is more than this many times what those that share its reading read and write.
 const HEAVY: usize = 8;
 /// Elements of a turned weight that is read once for many tiles, by all threads together: more than stay in caches of their own.
 const READ_TOGETHER: usize = 1 << 20;
 
 /// How targets are cut into tiles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Side {
     Two = 2,
     Four = 4,
@@ -46,19 +46,20 @@ impl Side {
         self as usize + TAPS - 1
     }
 
-    /// What a layer costs by such tiles, in multiply-adds for each pair of channels.
-    fn cost(self, [lines, columns]: [usize; 2], channels: Channels) -> f64 {
+    /// What a layer costs by such tiles, in multiply-adds for each pair of channels; `rows` share a reading of the weight.
+    fn cost(self, [lines, columns]: [usize; 2], channels: Channels, rows: usize) -> f64 {
         let tiles = lines.div_ceil(self as usize) * columns.div_ceil(self as usize);
         let turns = TURNING as f64 * (1.0 / channels.source as f64 + 1.0 / channels.target as f64);
         let points = (self.span() * self.span()) as f64;
-        points * ((SAMPLES * tiles) as f64 * (1.0 + turns) + READING as f64)
+        points * ((rows * tiles) as f64 * (1.0 + turns) + READING as f64)
     }
 
-    /// The tiles that a layer takes, if any pay.
-    fn of(targets: [usize; 2], channels: Channels) -> Option<Side> {
-        let positions = SAMPLES * targets[0] * targets[1];
+    /// The tiles that a layer takes, if any pay; `rows` are what a sample has of them.
+    fn of(targets: [usize; 2], channels: Channels, rows: usize) -> Option<Side> {
+        let rows = rows.max(SAMPLES);
+        let positions = rows * targets[0] * targets[1];
         let direct = (TAPS * TAPS * (positions + READING)) as f64;
-        let [two, four] = [Side::Two, Side::Four].map(|side| side.cost(targets, channels));
+        let [two, four] = [Side::Two, Side::Four].map(|side| side.cost(targets, channels, rows));
         let is_heavy = Side::Four.span().pow(2) * channels.source * channels.target
             > HEAVY * positions * (channels.source + channels.target);
         // Large tiles round more, and their weights take more memory.
@@ -97,8 +98,9 @@ pub(super) struct Winograd {
 }
 
 impl Winograd {
-    /// The convolution without its weights, if its shape is one for which tiles pay.
-    pub(super) fn new(channels: Channels, sources: Extents, phases: &[Phase]) -> Option<Self> {
+    /// The convolution without its weights, if its shape is one for which tiles pay. `rows` are what a sample has of it: one, or one for each
+    /// explained target.
+    pub(super) fn new(channels: Channels, sources: Extents, phases: &[Phase], rows: usize) -> Option<Self> {
         let [phase] = phases else { return None };
         let [outer, lines, columns] = &phase.axes;
         let is_dense = |axis: &Reach| axis.taps == TAPS && axis.stride == 1 && axis.spread.abs() == 1;
@@ -111,7 +113,7 @@ impl Winograd {
         let targets = [lines.count, columns.count];
         let lowest = [1, 2].map(|axis| phase.lowest[axis].first().copied().flatten());
         let [Some(of_lines), Some(of_columns)] = lowest else { return None };
-        let side = Side::of(targets, channels)?;
+        let side = Side::of(targets, channels, rows)?;
         let (sources, lowest) = ([sources[1], sources[2]], [of_lines, of_columns]);
         Some(Winograd { side, channels, sources, targets, lowest, weights: Vec::new() })
     }
@@ -197,7 +199,7 @@ mod tests {
         let output = conv.window().outputs(input).unwrap();
         let sources = if direction == Direction::Forward { input } else { &output };
         let phases = phases(conv, direction, input, &output);
-        Winograd::new(Channels::new(conv, direction), filled(sources), &phases)
+        Winograd::new(Channels::new(conv, direction), filled(sources), &phases, 1)
     }
 
     fn taken(conv: &Conv, direction: Direction, input: &[usize]) -> Option<Side> {
@@ -268,12 +270,12 @@ mod tests {
     #[test]
     fn images_take_large_tiles_and_small_ones_where_those_would_reach_far_beyond_them_or_weigh_much() {
         for (extent, count) in [(7, 128), (14, 256), (14, 512), (28, 128), (56, 64), (224, 64)] {
-            assert_eq!(Side::of([extent, extent], channels(count, count)), Some(Side::Four), "{extent}");
+            assert_eq!(Side::of([extent, extent], channels(count, count), 1), Some(Side::Four), "{extent}");
         }
         for (extent, count) in [(5, 128), (6, 512), (9, 64), (7, 512)] {
-            assert_eq!(Side::of([extent, extent], channels(count, count)), Some(Side::Two), "{extent}");
+            assert_eq!(Side::of([extent, extent], channels(count, count), 1), Some(Side::Two), "{extent}");
         }
         // The turned weight is read for a few targets only.
-        assert_eq!(Side::of([2, 2], channels(512, 512)), None);
+        assert_eq!(Side::of([2, 2], channels(512, 512), 1), None);
     }
 }
