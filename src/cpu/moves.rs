@@ -10,6 +10,11 @@ use crate::plan::{Operand, Step, Work};
 /// Elements that a part of a step copies at most: they stay in cache for the chain.
 const PIECE: usize = 1 << 14;
 
+/// Runs of a transposed row of fewer elements than this, such as an image's channels, are read together, so many at most: each by itself would
+/// be made of a few reads from far apart.
+const SHORT: usize = 8;
+const MOST_TOGETHER: usize = 16;
+
 /// Runs a step that moves or reduces rows, then its chain.
 pub(super) fn apply(chain: &Chain<'_>, step: &Step, width: usize, written: Written<'_>, crew: Crew<'_>) {
     let Some(source) = step.source else {
@@ -85,14 +90,33 @@ impl Turn {
     fn copy(&self, elements: &[f32], first: usize, target: &mut [f32]) {
         let (run, runs_a_row) = (self.run(), self.width / self.run());
         let distance = self.axes.last().map_or(1, |(_, distance)| *distance);
-        for (position, to) in target.chunks_exact_mut(run).enumerate() {
-            let (row, mut rest) = ((first + position) / runs_a_row, (first + position) % runs_a_row);
+        let (mut at, mut target) = (first, target);
+        while !target.is_empty() {
+            let (row, mut rest) = (at / runs_a_row, at % runs_a_row);
             let mut from = row * self.width;
+            let together = self.together(rest).min(target.len() / run);
             for &(extent, distance) in self.axes.iter().rev().skip(1) {
                 from += rest % extent * distance;
                 rest /= extent;
             }
-            to.iter_mut().zip(elements[from..].iter().step_by(distance)).for_each(|(to, from)| *to = *from);
+            let runs = target.split_off_mut(..together * run).expect("whole runs");
+            if together == 1 {
+                runs.iter_mut().zip(elements[from..].iter().step_by(distance)).for_each(|(to, from)| *to = *from);
+            } else {
+                for element in 0..run {
+                    let from = &elements[from + element * distance..][..together];
+                    runs[element..].iter_mut().step_by(run).zip(from).for_each(|(to, from)| *to = *from);
+                }
+            }
+            at += together;
+        }
+    }
+
+    /// How many runs from one on, counted within a row, are read together: whose sources lie side by side.
+    fn together(&self, run: usize) -> usize {
+        match self.axes.iter().rev().nth(1) {
+            Some(&(extent, 1)) if self.run() < SHORT => MOST_TOGETHER.min(extent - run % extent),
+            _ => 1,
         }
     }
 }

@@ -414,3 +414,31 @@ fn bits_of_tiles_do_not_depend_on_neighbours_threads_or_chunks() {
         assert_eq!(on(2, None, &last).input().row(0), all.input().row(4), "{shape:?}");
     }
 }
+
+#[test]
+fn many_targets_take_other_tiles_than_one_and_agree_with_the_reference() {
+    let network = Arc::new(of_tiles((256, 256, [7, 7], [1, 1]), 3));
+    let x = samples(&network, 2, 3);
+    let softly = Some(Stabilizer::Absolute(0.1));
+    let options = PresetOptions { epsilon: softly, stabilizer: softly, ..PresetOptions::default() };
+    let composite = Composite::preset_with("epsilon-plus", options).unwrap();
+    let on = |backend, threads, targets: Vec<usize>| {
+        let options = Options { backend, threads: Some(threads), ..Options::default() };
+        let explainer = Explainer::with_options(Arc::clone(&network), &composite, options).unwrap();
+        explainer.explain(&[Input::from(&x)], &Targets::Classes(targets)).unwrap()
+    };
+    let classes = || [0, 1, 2, 1].into_iter().cycle();
+    let exact = on(Backend::Reference, 2, classes().take(4).collect());
+    let many = on(Backend::Cpu, 2, classes().take(40).collect());
+    assert_eq!(many.input(), on(Backend::Cpu, 1, classes().take(40).collect()).input());
+    let one = on(Backend::Cpu, 2, vec![0]);
+    let width = one.input().row(0).len();
+    let row = |relevance: &Relevance, sample: usize, target: usize| {
+        Tensor::new([1, width], relevance.input().row(sample)[target * width..][..width].to_vec()).unwrap()
+    };
+    for (sample, target) in (0..2).flat_map(|sample| (0..40).map(move |target| (sample, target))) {
+        let what = format!("sample {sample}, target {target}");
+        assert_close(&row(&many, sample, target), &row(&exact, sample, target % 4), &what);
+    }
+    assert_ne!(row(&many, 0, 0), row(&one, 0, 0), "large tiles round otherwise than small ones");
+}

@@ -275,6 +275,10 @@ mod tests {
         for (extent, count) in [(5, 128), (6, 512), (9, 64), (7, 512)] {
             assert_eq!(Side::of([extent, extent], channels(count, count), 1), Some(Side::Two), "{extent}");
         }
+        // Many explained targets share a reading of the weight.
+        for (rows, side) in [(8, Side::Two), (100, Side::Four)] {
+            assert_eq!(Side::of([7, 7], channels(512, 512), rows), Some(side), "{rows} rows");
+        }
         // The turned weight is read for a few targets only.
         assert_eq!(Side::of([2, 2], channels(512, 512), 1), None);
     }
