@@ -38,11 +38,13 @@ pub(super) struct Convolution {
 }
 
 impl Convolution {
-    /// Elements of a unit of the targets, a position or a line of them, and how many units a part of the step makes at most.
+    /// Positions of a unit of the targets, one or a line, and how many units a part of the step makes at most.
     pub(super) fn units(&self) -> (usize, usize) {
+        let line = self.lattice.targets[2];
         match &self.planar {
-            Some(planar) => (self.lattice.targets[2] * self.channels.target, planar.lines),
-            None => (self.channels.target, gemm::row_block() * self.phases.len()),
+            Some(planar) if planar.stretch < line => (1, planar.stretch),
+            Some(planar) => (line, planar.lines),
+            None => (1, gemm::row_block() * self.phases.len()),
         }
     }
 
@@ -58,7 +60,7 @@ impl Convolution {
     }
 }
 
-/// Makes the targets from [unit](Convolution::units) `first` on, counted over all rows of the chunk; the chain follows.
+/// Makes the targets from position `first` on, counted over all rows of the chunk; the chain follows.
 pub(super) fn run(
     chain: &Chain<'_>,
     step: &Step,
@@ -67,7 +69,7 @@ pub(super) fn run(
     written: Written<'_>,
     room: &mut Room,
 ) {
-    let from = first * conv.units().0;
+    let from = first * conv.channels.target;
     let width = conv.lattice.count() * conv.channels.target;
     let Room { rows, made } = room;
     chain.make(from, width, written, made, |targets| products(chain, step, conv, first, targets, rows));

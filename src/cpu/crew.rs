@@ -24,7 +24,7 @@ impl<'a> Written<'a> {
 /// Memory that parts of steps work in, one after another; each leaves it in any state.
 #[derive(Debug, Default)]
 pub(super) struct Room {
-    /// What a product reads, as it reads it.
+    /// What a product reads, as it reads it, and sums that come to be there.
     pub(super) rows: Vec<f32>,
     /// What a part makes, if that does not come to be in the target itself.
     pub(super) made: Vec<f32>,

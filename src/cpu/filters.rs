@@ -137,8 +137,14 @@ pub(super) fn chain(direction: Direction, part: WeightPart, has_z: bool) -> usiz
 }
 
 impl Filters {
-    /// `chain` is how many elements of the summed axis a chain of a product takes at most.
-    pub(super) fn new(conv: &Conv, (direction, part): (Direction, WeightPart), phases: &[Phase], chain: usize) -> Self {
+    /// `chain` is how many elements of the summed axis a chain of a product takes at most; `is_narrow`: whether sources are
+    /// [laid out](super::planar) for few target channels.
+    pub(super) fn new(
+        conv: &Conv,
+        (direction, part): (Direction, WeightPart),
+        phases: &[Phase],
+        (chain, is_narrow): (usize, bool),
+    ) -> Self {
         let channels = Channels::new(conv, direction);
         let (sources, targets) = (channels.source_group(), channels.target_group());
         let positions = conv.window().positions();
@@ -153,7 +159,7 @@ impl Filters {
             let all = (0..positions).flat_map(sources).flat_map(of_source);
             return Filters::Direct(all.map(|(position, source, target)| element(position, source, target)).collect());
         }
-        if channels.groups == 1 && targets < FEW && positions > 1 {
+        if is_narrow {
             let element = |position, source, target| part.of(w[at(0, source, target, position)]);
             let kernel = filled(&conv.window().kernel());
             return Filters::Narrow(Narrow::new(channels, (phases, kernel), chain, element));

@@ -112,10 +112,10 @@ impl Turn {
         }
     }
 
-    /// How many runs from one on, counted within a row, are read together: whose sources lie side by side.
-    fn together(&self, run: usize) -> usize {
+    /// How many runs from the one at a position of a row on are read together: whose sources lie side by side.
+    fn together(&self, position: usize) -> usize {
         match self.axes.iter().rev().nth(1) {
-            Some(&(extent, 1)) if self.run() < SHORT => MOST_TOGETHER.min(extent - run % extent),
+            Some(&(extent, 1)) if self.run() < SHORT => MOST_TOGETHER.min(extent - position % extent),
             _ => 1,
         }
     }

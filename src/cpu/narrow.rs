@@ -14,10 +14,11 @@ use super::loops;
 use super::planar::{self, LayOut, Planar};
 use super::simd::{self, Level, Loop};
 use super::tile::chain_length;
+use crate::layers::Reach;
 use crate::plan::Operand;
 
 /// Positions that are summed at a time for each of some target channels: they fill registers that, with a weight of each
-/// channel, are there, and enough for none to wait for another.
+/// channel, are there, and enough that few wait for another.
 pub(super) const fn tile(lanes: usize, channels: usize) -> usize {
     let registers = match (lanes, channels) {
         (16, 1 | 2) => 8,
@@ -71,7 +72,7 @@ impl Narrow {
     }
 }
 
-/// Makes the targets from line `first` on, counted over planes and rows, without the chain.
+/// Makes the targets from position `first` on, counted over rows, without the chain: whole lines, or a stretch of one.
 pub(super) fn run(
     chain: &Chain<'_>,
     factors: &[(Operand, &Narrow)],
@@ -81,56 +82,76 @@ pub(super) fn run(
     room: &mut Vec<f32>,
 ) {
     let [outers, middles, inners] = conv.lattice.targets;
-    let line = inners * conv.channels.target;
-    let (mut at, end) = (first, first + targets.len() / line);
+    let channels = conv.channels.target;
+    let (mut at, end) = (first, first + targets.len() / channels);
     while at < end {
-        let to = end.min((at / middles + 1) * middles);
-        let of_plane = targets.split_off_mut(..(to - at) * line).expect("as many lines as there are targets of");
-        let part = Part::new(conv, planar, at / middles % outers, at % middles..at % middles + (to - at));
-        part.run(chain, factors, at / middles / outers, of_plane, room);
-        at = to;
+        let (line, begin) = (at / inners, at % inners);
+        let lines = if begin > 0 { 1 } else { ((end - at) / inners).clamp(1, middles - line % middles) };
+        let stretch = begin..inners.min(begin + end - at);
+        let count = lines * stretch.len();
+        let of_part = targets.split_off_mut(..count * channels).expect("as many positions as there are targets of");
+        let lines = line % middles..line % middles + lines;
+        let part = Part::new(conv, planar, line / middles % outers, lines, stretch);
+        part.run(chain, factors, line / middles / outers, of_part, room);
+        at += count;
     }
 }
 
-/// Lines of one plane of targets.
+/// Lines of one plane of targets, or a stretch of one line.
 struct Part<'a> {
     conv: &'a Convolution,
     planar: &'a Planar,
-    targets: Range<usize>,
+    lines: Range<usize>,
+    stretch: Range<usize>,
     /// The planes of sources that they read, of which some may lie outside.
     planes: Vec<isize>,
-    /// The lines of sources, among those that follow one another.
+    /// The lines of sources, among those of their remainder.
     sources: Range<isize>,
+    /// The first position of any phase, among those of the phase.
+    first: usize,
     /// Positions that are summed at a time.
     tile: usize,
-    /// For each phase, its lines among the targets.
-    lines: Vec<Range<usize>>,
+    /// For each phase, its lines and its positions of a line.
+    of_phases: Vec<[Range<usize>; 2]>,
+}
+
+/// Which of a reach's targets are among some.
+fn among(reach: Reach, targets: &Range<usize>) -> Range<usize> {
+    let until = |end: usize| end.saturating_sub(reach.first).div_ceil(reach.step).min(reach.count);
+    until(targets.start)..until(targets.end)
 }
 
 impl<'a> Part<'a> {
-    fn new(conv: &'a Convolution, planar: &'a Planar, outer: usize, targets: Range<usize>) -> Self {
-        let lines = |phase: &Phase| {
-            let [_, lines, _] = phase.axes;
-            let until = |end: usize| end.saturating_sub(lines.first).div_ceil(lines.step).min(lines.count);
+    fn new(
+        conv: &'a Convolution,
+        planar: &'a Planar,
+        outer: usize,
+        lines: Range<usize>,
+        stretch: Range<usize>,
+    ) -> Self {
+        let of_phase = |phase: &Phase| {
+            let [_, of_lines, of_positions] = phase.axes;
+            let [lines, positions] = [among(of_lines, &lines), among(of_positions, &stretch)];
             let is_summed = phase.axes.iter().all(|axis| axis.taps > 0) && phase.lowest[0][outer].is_some();
-            if is_summed { until(targets.start)..until(targets.end) } else { 0..0 }
+            if is_summed && !lines.is_empty() && !positions.is_empty() { [lines, positions] } else { [0..0, 0..0] }
         };
-        let lines: Vec<Range<usize>> = conv.phases.iter().map(lines).collect();
-        let sources = |(phase, lines): (&Phase, &Range<usize>)| {
+        let of_phases: Vec<[Range<usize>; 2]> = conv.phases.iter().map(of_phase).collect();
+        let sources = |(phase, [lines, _]): (&Phase, &[Range<usize>; 2])| {
             let highest = planar::reads(phase, 1, planar.strides[0]).iter().map(|(_, place)| *place).max()?;
-            let first = lines.start as isize + planar.lowest;
-            (!lines.is_empty()).then_some((first, lines.end as isize + highest))
+            (!lines.is_empty()).then_some((lines.start as isize + planar.lowest, lines.end as isize + highest))
         };
-        let of_phases = conv.phases.iter().zip(&lines).filter_map(sources);
-        let both = of_phases.reduce(|(first, end), (other, other_end)| (first.min(other), end.max(other_end)));
+        let both = conv.phases.iter().zip(&of_phases).filter_map(sources);
+        let both = both.reduce(|(first, end), (other, other_end)| (first.min(other), end.max(other_end)));
         let planes = |phase: &Phase| {
             let lowest = phase.lowest[0][outer]?;
             Some((0..phase.axes[0].taps).map(|tap| lowest + phase.offset(0, tap) - phase.offset(0, 0)).collect())
         };
         let planes = conv.phases.iter().find_map(planes).unwrap_or_default();
         let sources = both.map_or(0..0, |(first, end)| first..end);
+        let summed = of_phases.iter().filter(|[lines, _]| !lines.is_empty());
+        let first = summed.map(|[_, positions]| positions.start).min().unwrap_or(0);
         let tile = tile(Level::widest().lanes(), conv.channels.target);
-        Part { conv, planar, targets, planes, sources, tile, lines }
+        Part { conv, planar, lines, stretch, planes, sources, first, tile, of_phases }
     }
 
     /// The sums that a channel of some lines of a phase takes.
@@ -146,10 +167,10 @@ impl<'a> Part<'a> {
         targets: &mut [f32],
         room: &mut Vec<f32>,
     ) {
-        let Part { conv, planar, lines, .. } = self;
+        let Part { conv, planar, of_phases, .. } = self;
         let channels = conv.channels.target;
         let sources = planar.floats(self.tile);
-        let summed: usize = lines.iter().map(|lines| self.sums(lines) * channels).sum();
+        let summed: usize = of_phases.iter().map(|[lines, _]| self.sums(lines) * channels).sum();
         room.resize(room.len().max(sources + summed), 0.0);
         let (sources, sums) = room[..sources + summed].split_at_mut(sources);
         sums.fill(0.0);
@@ -158,7 +179,7 @@ impl<'a> Part<'a> {
             for group in 0..conv.channels.source.div_ceil(planar.group) {
                 self.lay_out(source, elements, group, sources);
                 let mut sums = &mut *sums;
-                for (phase, lines) in lines.iter().enumerate() {
+                for (phase, [lines, positions]) in of_phases.iter().enumerate() {
                     let sums = sums.split_off_mut(..self.sums(lines) * channels).expect("sums of every phase");
                     if sums.is_empty() {
                         continue;
@@ -167,7 +188,7 @@ impl<'a> Part<'a> {
                     let length = offsets.len() * channels;
                     let weights = &narrow.weights[phase][group * length..][..length];
                     let first = lines.start as isize + planar.lowest - self.sources.start;
-                    let sources = &sources[first as usize * planar.line..];
+                    let sources = &sources[first as usize * planar.line + positions.start - self.first..];
                     let chain = chain_length(offsets.len(), narrow.chain, 1);
                     multiply(Level::widest(), channels, Multiply { sources, offsets, weights, chain, sums });
                 }
@@ -175,9 +196,9 @@ impl<'a> Part<'a> {
         }
         targets.fill(0.0);
         let mut sums = &*sums;
-        for (phase, lines) in conv.phases.iter().zip(lines) {
+        for (phase, [lines, positions]) in conv.phases.iter().zip(of_phases) {
             let sums = sums.split_off(..self.sums(lines) * channels).expect("sums of every phase");
-            self.spread(phase, lines, sums, targets);
+            self.spread(phase, (lines, positions), sums, targets);
         }
     }
 
@@ -196,9 +217,10 @@ impl<'a> Part<'a> {
             for line in 0..lines {
                 let of_lines = self.sources.clone().map(|at| channels_of(plane, at * lines as isize + line as isize));
                 let of_lines: Vec<_> = of_lines.collect();
-                for (position, to) in (0..positions).zip(&mut slabs) {
+                for (remainder, to) in (0..positions).zip(&mut slabs) {
                     let count = planar.group.min(channels - first);
-                    let work = LayOut { planar, lines: &of_lines, position, channels, first, count, to };
+                    let (lines, at) = (&of_lines[..], self.first);
+                    let work = LayOut { planar, lines, remainder, at, channels, first, count, to };
                     loops::through(source.activation, source.part, work);
                 }
             }
@@ -206,18 +228,25 @@ impl<'a> Part<'a> {
     }
 
     /// Copies the sums of a phase to its targets.
-    fn spread(&self, phase: &Phase, lines: &Range<usize>, sums: &[f32], targets: &mut [f32]) {
-        let [_, of_lines, positions] = phase.axes;
-        let (channels, width) = (self.conv.channels.target, self.conv.lattice.targets[2]);
+    fn spread(
+        &self,
+        phase: &Phase,
+        (lines, positions): (&Range<usize>, &Range<usize>),
+        sums: &[f32],
+        targets: &mut [f32],
+    ) {
+        let [_, of_lines, of_positions] = phase.axes;
+        let channels = self.conv.channels.target;
         if lines.is_empty() {
             return;
         }
+        let position = of_positions.first + of_positions.step * positions.start - self.stretch.start;
         for (channel, sums) in sums.chunks_exact(self.sums(lines)).enumerate() {
             for (line, sums) in lines.clone().zip(sums.chunks(self.planar.line)) {
-                let line = of_lines.first + of_lines.step * line - self.targets.start;
-                let first = (line * width + positions.first) * channels + channel;
-                let to = targets[first..].iter_mut().step_by(positions.step * channels);
-                to.zip(&sums[..positions.count]).for_each(|(to, sum)| *to = *sum);
+                let line = of_lines.first + of_lines.step * line - self.lines.start;
+                let first = (line * self.stretch.len() + position) * channels + channel;
+                let to = targets[first..].iter_mut().step_by(of_positions.step * channels);
+                to.zip(&sums[..positions.len()]).for_each(|(to, sum)| *to = *sum);
             }
         }
     }

@@ -4,10 +4,10 @@
 //! lines for what windows cover beyond them. What a weight is multiplied with is then one run for all targets of a phase, which
 //! begins where the first one's source lies.
 
-use super::filters::{Channels, Phase};
+use super::filters::{Channels, FEW, Phase};
 use super::functions::{Function, WithFunction};
 use super::gemm::LINE;
-use super::lattice::Extents;
+use super::lattice::Lattice;
 use super::loops;
 use super::simd::{self, Level, Loop};
 
@@ -17,6 +17,10 @@ const GROUP: usize = 16;
 const NEAR: usize = 1 << 16;
 /// Lines of targets that a part makes, at least and at most: parts of few lines lay most sources out twice.
 const LINES: [usize; 2] = [8, 64];
+/// Positions that a part makes where lines are fewer than that.
+const STRETCH: usize = 512;
+/// So many floats are not worth laying out: windows that reach far beyond their sources, or strides far longer than windows.
+const FAR: usize = 1 << 22;
 
 /// Channels of a group of several: groups are about alike.
 pub(super) fn group(channels: usize) -> usize {
@@ -26,18 +30,19 @@ pub(super) fn group(channels: usize) -> usize {
 /// How the sources that a part of the step reads are laid out, and where each weight finds its own.
 #[derive(Debug)]
 pub(super) struct Planar {
-    /// Lines of targets that a part of the step makes, at most.
+    /// Lines of targets that a part of the step makes, at most; or positions of one line.
     pub(super) lines: usize,
+    pub(super) stretch: usize,
     /// Planes of sources that a plane of targets reads, at most.
     planes: usize,
-    /// Lines, and positions of a line, that are so far apart follow one another: targets that do so read those.
+    /// Neighbouring targets read lines, and positions of a line, this far apart; each remainder has a slab of its own.
     pub(super) strides: [usize; 2],
     /// Channels of a group.
     pub(super) group: usize,
-    /// Floats of a channel, of a line, and of zeros before its first position.
+    /// Floats of a channel, of a line, and of what lies before the position that a target is at.
     channel: usize,
     pub(super) line: usize,
-    before: usize,
+    pub(super) before: usize,
     /// The lowest line that a window covers, counted from the target's among those that follow one another.
     pub(super) lowest: isize,
     /// For each phase and weight of a group, where the source lies that the first target reads, if `lowest` is the first line.
@@ -53,8 +58,12 @@ pub(super) fn reads(phase: &Phase, axis: usize, stride: usize) -> Vec<(usize, is
 }
 
 impl Planar {
-    /// `sources` are the extents of their axes.
-    pub(super) fn new(channels: Channels, sources: Extents, phases: &[Phase]) -> Self {
+    /// None where there are too many target channels, one position, or more to lay out than pays.
+    pub(super) fn new(channels: Channels, lattice: &Lattice, phases: &[Phase]) -> Option<Self> {
+        let [outers, middles, inners] = lattice.targets;
+        if channels.groups > 1 || channels.target >= FEW || lattice.kernel.iter().product::<usize>() == 1 {
+            return None;
+        }
         let group = group(channels.source);
         let greatest = |of: &dyn Fn(&Phase) -> usize| phases.iter().map(of).max().unwrap_or(1);
         let planes = greatest(&|phase| phase.axes[0].taps);
@@ -65,22 +74,35 @@ impl Planar {
             all.map(|(_, place)| place)
         };
         let (lowest, highest) = (places(1).min().unwrap_or(0), places(1).max().unwrap_or(0));
-
-        let positions = sources[2].div_ceil(strides[1]);
         let before = places(2).min().unwrap_or(0).min(0).unsigned_abs();
-        let targets = greatest(&|phase| phase.axes[2].count);
-        let end = targets.saturating_add_signed(places(2).max().unwrap_or(0));
-        // The zeros behind a line are those before the next.
-        let line = (positions + before.max(end.saturating_sub(positions))).max(targets);
+        let behind = places(2).max().unwrap_or(0);
 
-        let step = greatest(&|phase| phase.axes[1].step);
-        // Phases of a part begin with lines that are one apart at most.
-        let span = |lines: usize| lines.div_ceil(step) + 1 + (highest - lowest) as usize;
+        // Phases of a part begin with targets that are one apart at most.
+        let of_phase = |axis: usize, count: usize| count.div_ceil(greatest(&|phase| phase.axes[axis].step)) + 1;
+        let stretch = if outers * middles < LINES[0] { inners.min(STRETCH) } else { inners };
+        let line = if stretch < inners {
+            before + (of_phase(2, stretch) as isize + behind.max(0)) as usize
+        } else {
+            let positions = lattice.sources[2].div_ceil(strides[1]);
+            let targets = greatest(&|phase| phase.axes[2].count);
+            let end = targets.saturating_add_signed(behind);
+            // The zeros behind a line are those before the next.
+            (positions + before.max(end.saturating_sub(positions))).max(targets)
+        };
+
+        let reach = (highest - lowest) as usize;
+        let span = |lines: usize| of_phase(1, lines) + reach;
         // An odd number of cache lines, so that channels do not compete for a few of a first-level cache.
         let channel = |lines: usize| ((span(lines) * line + before).div_ceil(LINE) | 1) * LINE;
-        let floats = |lines: usize| planes * strides[0] * strides[1] * group * channel(lines);
+        let slabs = planes * strides[0] * strides[1];
+        let floats = |lines: usize| slabs.saturating_mul(group * channel(lines));
         let [least, most] = LINES;
-        let lines = (least..=most).rev().find(|&lines| floats(lines) <= NEAR).unwrap_or(least);
+        let least = least.max(reach).min(middles);
+        let lines = (least..=most.min(middles)).rev().find(|&lines| floats(lines) <= NEAR).unwrap_or(least);
+        let lines = if stretch < inners { 1 } else { lines };
+        if floats(lines) > FAR {
+            return None;
+        }
         let channel = channel(lines);
 
         let offsets = |phase: &Phase| {
@@ -100,7 +122,7 @@ impl Planar {
             offsets
         };
         let offsets = phases.iter().map(offsets).collect();
-        Planar { lines, planes, strides, group, channel, line, before, lowest, offsets }
+        Some(Planar { lines, stretch, planes, strides, group, channel, line, before, lowest, offsets })
     }
 
     /// Floats of the lines and positions of a remainder each.
@@ -120,8 +142,9 @@ pub(super) struct LayOut<'a> {
     pub(super) planar: &'a Planar,
     /// The lines, `[position][channel]` each; none where it lies outside.
     pub(super) lines: &'a [Option<&'a [f32]>],
-    /// The first position.
-    pub(super) position: usize,
+    /// Which positions: those of a remainder, and where among them the first target of its phase is.
+    pub(super) remainder: usize,
+    pub(super) at: usize,
     pub(super) channels: usize,
     /// The first channel of the group, and how many it has.
     pub(super) first: usize,
@@ -137,12 +160,15 @@ impl WithFunction for LayOut<'_> {
             fn run<const FUSED: bool, const LANES: usize>(self) {
                 /// Positions whose channels are laid out at a time.
                 const BLOCK: usize = 8;
-                let Body(LayOut { planar, lines, position, channels, first, count, to }, f) = self;
+                let Body(LayOut { planar, lines, remainder, at: first_target, channels, first, count, to }, f) = self;
                 let Planar { channel: length, line: pitch, before, strides: [_, stride], .. } = *planar;
+                // What lies before the first target is read from there on, or is zeros.
+                let (skipped, zeros) = (first_target.saturating_sub(before), before.saturating_sub(first_target));
                 for (line, from) in lines.iter().enumerate() {
                     let begin = line * pitch;
-                    let mut of_line = from.unwrap_or_default().chunks_exact(channels).skip(position).step_by(stride);
-                    let (mut at, end) = (begin + before, begin + before + of_line.len());
+                    let of_line = from.unwrap_or_default().chunks_exact(channels).skip(remainder).step_by(stride);
+                    let mut of_line = of_line.skip(skipped).take(pitch - zeros);
+                    let (mut at, end) = (begin + zeros, begin + zeros + of_line.len());
                     for to in to.chunks_exact_mut(length) {
                         to[begin..at].fill(0.0);
                         to[end..begin + pitch].fill(0.0);
@@ -170,7 +196,7 @@ impl WithFunction for LayOut<'_> {
                     }
                 }
                 // What windows cover behind the last line, and channels that the last group lacks.
-                to.chunks_exact_mut(length).for_each(|to| to[lines.len() * pitch..].fill(0.0));
+                to.chunks_exact_mut(length).for_each(|to| to[lines.len() * pitch..][..before].fill(0.0));
                 to[count * length..].fill(0.0);
             }
         }

@@ -157,7 +157,9 @@ fn work(chain: &Chain<'_>, step: &Step, tool: &Tool, written: Written<'_>, crew:
         Tool::Product(weight) => dense::run(chain, step, weight, written, crew),
         Tool::Convolve(conv) => {
             let (unit, most) = conv.units();
-            crew.pieces(written, unit, most, |first, piece, room| convolve::run(chain, step, conv, first, piece, room));
+            crew.pieces(written, unit * conv.channels.target, most, |first, piece, room| {
+                convolve::run(chain, step, conv, first * unit, piece, room);
+            });
         }
         Tool::Winograd(conv) => tiled::run(chain, step, conv, written, crew),
         Tool::Pool(pool) => crew.pieces(written, pool.channels, pools::BLOCK, |first, piece, _| {

@@ -282,6 +282,62 @@ fn few_target_channels_agree_with_the_reference_and_have_the_same_bits_on_any_th
     }
 }
 
+/// A window along each axis: extent, window, stride, dilation, and padding on both sides.
+type Axes = &'static [[usize; 5]];
+
+/// Lines so few that they are cut, windows that reach far beyond the image, taps that few targets or none read, strides longer than windows.
+const FAR_REACHING: [Axes; 8] = [
+    &[[1700, 80, 4, 1, 40]],
+    &[[3, 3, 1, 1, 1], [1300, 5, 2, 1, 0]],
+    &[[64, 3, 1, 36, 36], [64, 3, 1, 36, 36]],
+    &[[8, 3, 1, 8192, 8192], [8, 3, 1, 8192, 8192]],
+    &[[33, 2, 16, 1, 0], [35, 2, 16, 1, 0]],
+    &[[9, 2, 4, 1, 1], [10, 2, 4, 1, 1]],
+    &[[12, 3, 1, 1, 5], [13, 3, 1, 1, 5]],
+    &[[5, 2, 1, 3, 3], [4, 2, 1, 1, 0], [9, 3, 2, 2, 2]],
+];
+
+#[test]
+fn far_reaching_windows_of_few_channels_agree_with_the_reference_on_any_threads() {
+    for (seed, axes) in FAR_REACHING.into_iter().enumerate() {
+        let mut numbers = Numbers(seed as u64);
+        let mut builder = Network::builder();
+        let extents: Vec<usize> = axes.iter().map(|axis| axis[0]).collect();
+        let x = builder.input("x", [&[3], &extents[..]].concat());
+        let window = axes.iter().map(|&[_, kernel, stride, dilation, padding]| WindowAxis {
+            stride,
+            dilation,
+            before: padding,
+            after: padding,
+            ..WindowAxis::new(kernel)
+        });
+        let window = Window::new(window.collect()).unwrap();
+        let weight = numbers.tensor(&[&[17, 3], &window.kernel()[..]].concat());
+        let z = builder.conv("there", x, weight, Some(numbers.tensor(&[17])), window.clone(), 1).unwrap();
+        let a = builder.relu("rectified", z).unwrap();
+        let weight = numbers.tensor(&[&[17, 2], &window.kernel()[..]].concat());
+        let back = Conv::transposed(weight, None, window, 1, vec![0; axes.len()]).unwrap();
+        let z = builder.layer("back", Layer::Conv(back), vec![a]).unwrap();
+        let flat = builder.shape(z).count();
+        let rows = builder.reshape("flat", z, [flat]).unwrap();
+        let logits = builder.dense("head", rows, numbers.tensor(&[3, flat]), None).unwrap();
+        let network = Arc::new(builder.build(logits).unwrap());
+        let x = samples(&network, 2, seed as u64);
+        let softly = Some(Stabilizer::Absolute(0.1));
+        let options = PresetOptions { epsilon: softly, stabilizer: softly, ..PresetOptions::default() };
+        let composite = Composite::preset_with("epsilon-plus", options).unwrap();
+        let on = |backend, threads| {
+            explain_by(&network, &composite, Options { backend, threads: Some(threads), ..Options::default() }, &x)
+        };
+        let (found, exact) = (on(Backend::Cpu, 1), on(Backend::Reference, 2));
+        assert_close(&found.logits, &exact.logits, &format!("{axes:?}"));
+        assert_close(found.input(), exact.input(), &format!("{axes:?}"));
+        for threads in [2, 16] {
+            assert_eq!(on(Backend::Cpu, threads).input(), found.input(), "{axes:?}, {threads} threads");
+        }
+    }
+}
+
 /// Convolutions whose targets, for two samples, are larger than what stays in the caches: one with a window, one that
 /// keeps channels apart, and a pointwise one with a residual sum behind it.
 fn on_a_large_image() -> Network {

@@ -164,20 +164,17 @@ impl Weights {
             Direction::Forward => Lattice::new(&conv.forward(output), input, output, &kernel),
             Direction::Backward => Lattice::new(&conv.backward(input), output, input, &kernel),
         };
+        let planar = Planar::new(channels, &lattice, &phases);
         let of_part = |part| {
-            let make = || Filters::new(conv, (direction, part), &phases, chain(part));
+            let make = || Filters::new(conv, (direction, part), &phases, (chain(part), planar.is_some()));
             shared(&self.filters, (key(id, direction, part), chain(part)), make)
         };
         let filters: Vec<Arc<Filters>> = step.products().map(|(_, part)| of_part(part)).collect();
-        let planar = match &*filters[0] {
-            Filters::Narrow(_) => Some(Planar::new(channels, lattice.sources, &phases)),
-            Filters::Panels(_) | Filters::Direct(_) => None,
-        };
         Tool::Convolve(Convolution { channels, lattice, phases, filters, planar })
     }
 }
 
-/// Whether a step makes a layer's z by a product that no other is added to.
+/// Whether a step multiplies a layer's weights of both signs, as z does: products of one sign are not what z is added up from then.
 fn makes_z(step: &Step, layer: LayerId) -> bool {
     step.layer == Some(layer)
         && matches!(step.work, Work::Convolve { direction: Direction::Forward, .. })
