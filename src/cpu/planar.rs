@@ -166,9 +166,10 @@ impl WithFunction for LayOut<'_> {
                 let (skipped, zeros) = (first_target.saturating_sub(before), before.saturating_sub(first_target));
                 for (line, from) in lines.iter().enumerate() {
                     let begin = line * pitch;
-                    let of_line = from.unwrap_or_default().chunks_exact(channels).skip(remainder).step_by(stride);
-                    let mut of_line = of_line.skip(skipped).take(pitch - zeros);
-                    let (mut at, end) = (begin + zeros, begin + zeros + of_line.len());
+                    let from = from.and_then(|from| from.get((remainder + skipped * stride) * channels..));
+                    let mut of_line = from.unwrap_or_default().chunks_exact(channels).step_by(stride);
+                    let mut at = begin + zeros;
+                    let end = at + of_line.len().min(pitch - zeros);
                     for to in to.chunks_exact_mut(length) {
                         to[begin..at].fill(0.0);
                         to[end..begin + pitch].fill(0.0);
