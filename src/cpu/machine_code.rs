@@ -1,129 +1,133 @@
 //! The machine code that loops become, which no result shows: a level that this machine lacks may have lost its registers. Only an
 //! optimised build tells.
 
-use std::process::Command;
-use std::sync::OnceLock;
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::sync::OnceLock;
 
-use super::filters::FEW;
-use super::narrow;
-use super::simd::Level;
-use super::tile::Blocking;
+    use super::super::filters::FEW;
+    use super::super::narrow;
+    use super::super::simd::Level;
+    use super::super::tile::Blocking;
 
-const LEVELS: [Level; 2] = [Level::Avx2, Level::Avx512];
-/// Instructions that move elements between lanes, or between them and places that lie apart.
-const MOVES: [&str; 7] = ["vunpck", "vshuf", "vinsert", "vextract", "vperm", "vgather", "vscatter"];
-const ADVICE: &str = "see what `objdump -d` shows of them; another compiler may do otherwise";
+    const LEVELS: [Level; 2] = [Level::Avx2, Level::Avx512];
+    /// Instructions that move elements between lanes, or between them and places that lie apart.
+    const MOVES: [&str; 7] = ["vunpck", "vshuf", "vinsert", "vextract", "vperm", "vgather", "vscatter"];
+    const ADVICE: &str = "see what `objdump -d` shows of them; another compiler may do otherwise";
 
-/// What a function of a level is made of.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Code {
-    /// Packed multiply-adds of any width.
-    packed: usize,
-    /// Those of the level's width.
-    wide: usize,
-    /// Whether a vector of that width goes through the stack.
-    spills: bool,
-    /// Instructions that move elements between lanes.
-    moves: usize,
-}
-
-/// Names and what they are made of.
-type Functions = Vec<(String, Code)>;
-
-/// The functions of a level in this program: none where objdump is not here, or where the build does not vectorise.
-fn functions_of(level: Level) -> Functions {
-    static LISTED: OnceLock<Option<[Functions; 2]>> = OnceLock::new();
-    let listed = LISTED.get_or_init(|| {
-        let program = std::env::current_exe().unwrap();
-        let listing = Command::new("objdump").args(["-d", "--no-show-raw-insn"]).arg(program).output().ok()?;
-        assert!(listing.status.success(), "{}", String::from_utf8_lossy(&listing.stderr));
-        let listing = String::from_utf8_lossy(&listing.stdout);
-        Some(LEVELS.map(|level| codes(&listing, level)))
-    });
-    let Some(listed) = listed else {
-        println!("objdump is not here: nothing is looked at");
-        return Vec::new();
-    };
-    let functions = &listed[LEVELS.iter().position(|of| *of == level).expect("a level that is listed")];
-    assert!(!functions.is_empty(), "{level:?}: a program that keeps its symbols has functions of it");
-    if functions.iter().all(|(_, code)| code.packed == 0) {
-        println!("{level:?}: this build does not vectorise: nothing is looked at");
-        return Vec::new();
+    /// What a function of a level is made of.
+    #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+    struct Code {
+        /// Packed multiply-adds of any width.
+        packed: usize,
+        /// Those of the level's width.
+        wide: usize,
+        /// Whether a vector of that width goes through the stack.
+        spills: bool,
+        /// Instructions that move elements between lanes.
+        moves: usize,
     }
-    functions.clone()
-}
 
-/// What stands in a listing of the functions of a level.
-fn codes(listing: &str, level: Level) -> Functions {
-    let (name, register) = if level == Level::Avx512 { ("6avx512", "%zmm") } else { ("4avx2", "%ymm") };
-    let mut codes: Functions = Vec::new();
-    let mut is_of_level = false;
-    for line in listing.lines() {
-        if line.ends_with(">:") {
-            is_of_level = line.contains("cpu4simd") && line.contains(name);
-            codes.extend(is_of_level.then(|| (line.to_owned(), Code::default())));
-        } else if let Some((_, code)) = codes.last_mut().filter(|_| is_of_level) {
-            let is_wide = line.contains(register);
-            let multiplies = line.contains("vfmadd") && line.contains("ps ");
-            code.packed += usize::from(multiplies);
-            code.wide += usize::from(multiplies && is_wide);
-            code.spills |= is_wide && line.contains("(%rsp)");
-            code.moves += usize::from(MOVES.iter().any(|moves| line.contains(moves)));
+    /// Names and what they are made of.
+    type Functions = Vec<(String, Code)>;
+
+    /// The functions of a level in this program: none where objdump is not here, or where the build does not vectorise.
+    fn functions_of(level: Level) -> Functions {
+        static LISTED: OnceLock<Option<[Functions; 2]>> = OnceLock::new();
+        let listed = LISTED.get_or_init(|| {
+            let program = std::env::current_exe().unwrap();
+            let listing = Command::new("objdump").args(["-d", "--no-show-raw-insn"]).arg(program).output().ok()?;
+            assert!(listing.status.success(), "{}", String::from_utf8_lossy(&listing.stderr));
+            let listing = String::from_utf8_lossy(&listing.stdout);
+            Some(LEVELS.map(|level| codes(&listing, level)))
+        });
+        let Some(listed) = listed else {
+            println!("objdump is not here: nothing is looked at");
+            return Vec::new();
+        };
+        let functions = &listed[LEVELS.iter().position(|of| *of == level).expect("a level that is listed")];
+        assert!(!functions.is_empty(), "{level:?}: a program that keeps its symbols has functions of it");
+        if functions.iter().all(|(_, code)| code.packed == 0) {
+            println!("{level:?}: this build does not vectorise: nothing is looked at");
+            return Vec::new();
+        }
+        functions.clone()
+    }
+
+    /// What stands in a listing of the functions of a level.
+    fn codes(listing: &str, level: Level) -> Functions {
+        let (name, register) = if level == Level::Avx512 { ("6avx512", "%zmm") } else { ("4avx2", "%ymm") };
+        let mut codes: Functions = Vec::new();
+        let mut is_of_level = false;
+        for line in listing.lines() {
+            if line.ends_with(">:") {
+                is_of_level = line.contains("cpu4simd") && line.contains(name);
+                codes.extend(is_of_level.then(|| (line.to_owned(), Code::default())));
+            } else if let Some((_, code)) = codes.last_mut().filter(|_| is_of_level) {
+                let is_wide = line.contains(register);
+                let multiplies = line.contains("vfmadd") && line.contains("ps ");
+                code.packed += usize::from(multiplies);
+                code.wide += usize::from(multiplies && is_wide);
+                code.spills |= is_wide && line.contains("(%rsp)");
+                code.moves += usize::from(MOVES.iter().any(|moves| line.contains(moves)));
+            }
+        }
+        codes
+    }
+
+    #[test]
+    fn the_compiler_keeps_every_tile_in_the_registers_of_its_level() {
+        for level in LEVELS {
+            let functions = functions_of(level);
+            if functions.is_empty() {
+                continue;
+            }
+            let Blocking { tile, panel, steps, .. } = Blocking::of_level(level);
+            // Each step of k that is written out, and one of those that are left.
+            let steps = if steps > 1 { steps + 1 } else { steps };
+            // Tiles of few rows are made of what is left, and of few instructions.
+            for rows in tile / 2..=tile {
+                let multiplications = rows * (panel / level.lanes()) * steps;
+                let is_tile =
+                    |code: &Code| code.packed == multiplications && code.wide == multiplications && !code.spills;
+                let count = functions.iter().filter(|(_, code)| is_tile(code)).count();
+                // With the panel that follows brought closer, and without.
+                let expected = 2 + narrow_tiles(level).iter().filter(|&&narrow| narrow == multiplications).count();
+                assert_eq!(count, expected, "{level:?}, {rows} rows: {multiplications} in {functions:?}; {ADVICE}");
+            }
         }
     }
-    codes
-}
 
-#[test]
-fn the_compiler_keeps_every_tile_in_the_registers_of_its_level() {
-    for level in LEVELS {
-        let functions = functions_of(level);
-        if functions.is_empty() {
-            continue;
-        }
-        let Blocking { tile, panel, steps, .. } = Blocking::of_level(level);
-        // Each step of k that is written out, and one of those that are left.
-        let steps = if steps > 1 { steps + 1 } else { steps };
-        // Tiles of few rows are made of what is left, and of few instructions.
-        for rows in tile / 2..=tile {
-            let multiplications = rows * (panel / level.lanes()) * steps;
-            let is_tile = |code: &Code| code.packed == multiplications && code.wide == multiplications && !code.spills;
-            let count = functions.iter().filter(|(_, code)| is_tile(code)).count();
-            // With the panel that follows brought closer, and without.
-            let expected = 2 + narrow_tiles(level).iter().filter(|&&narrow| narrow == multiplications).count();
-            assert_eq!(count, expected, "{level:?}, {rows} rows: {multiplications} in {functions:?}; {ADVICE}");
+    /// The multiply-adds of each number of few target channels.
+    fn narrow_tiles(level: Level) -> Vec<usize> {
+        (1..FEW).map(|channels| channels * narrow::tile(level.lanes(), channels) / level.lanes()).collect()
+    }
+
+    #[test]
+    fn the_compiler_keeps_the_sums_of_few_target_channels_in_registers() {
+        for level in LEVELS {
+            let functions = functions_of(level);
+            let narrow = narrow_tiles(level);
+            for multiplications in narrow.iter().filter(|_| !functions.is_empty()) {
+                let is_tile =
+                    |code: &Code| code.packed == *multiplications && code.wide == *multiplications && !code.spills;
+                let count = functions.iter().filter(|(_, code)| is_tile(code)).count();
+                let least = narrow.iter().filter(|other| *other == multiplications).count();
+                assert!(count >= least, "{level:?}: {multiplications} multiply-adds in {count} functions; {ADVICE}");
+            }
         }
     }
-}
 
-/// The multiply-adds of each number of few target channels.
-fn narrow_tiles(level: Level) -> Vec<usize> {
-    (1..FEW).map(|channels| channels * narrow::tile(level.lanes(), channels) / level.lanes()).collect()
-}
-
-#[test]
-fn the_compiler_keeps_the_sums_of_few_target_channels_in_registers() {
-    for level in LEVELS {
-        let functions = functions_of(level);
-        let narrow = narrow_tiles(level);
-        for multiplications in narrow.iter().filter(|_| !functions.is_empty()) {
-            let is_tile =
-                |code: &Code| code.packed == *multiplications && code.wide == *multiplications && !code.spills;
-            let count = functions.iter().filter(|(_, code)| is_tile(code)).count();
-            let least = narrow.iter().filter(|other| *other == multiplications).count();
-            assert!(count >= least, "{level:?}: {multiplications} multiply-adds in {count} functions; {ADVICE}");
-        }
-    }
-}
-
-#[test]
-fn the_compiler_makes_vectors_of_neighbours() {
-    // A loop over blocks that it takes for one over their elements moves each of hundreds into its lane and back. What turns blocks of
-    // 8 × 16 elements on purpose takes 104 moves.
-    const MOST: usize = 128;
-    for level in LEVELS {
-        for (name, code) in functions_of(level) {
-            assert!(code.moves <= MOST, "{level:?}: {} moves between lanes in {name}; {ADVICE}", code.moves);
+    #[test]
+    fn the_compiler_makes_vectors_of_neighbours() {
+        // A loop over blocks that it takes for one over their elements moves each of hundreds into its lane and back. What turns blocks of
+        // 8 × 16 elements on purpose takes 104 moves.
+        const MOST: usize = 128;
+        for level in LEVELS {
+            for (name, code) in functions_of(level) {
+                assert!(code.moves <= MOST, "{level:?}: {} moves between lanes in {name}; {ADVICE}", code.moves);
+            }
         }
     }
 }
