@@ -7,7 +7,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::network::Link;
 use crate::tensor::Tensor;
 
-/// Which outputs of each sample are explained. Several targets of a sample share one forward pass.
+/// Which outputs of each sample are explained. Several targets of a sample share one forward pass; with many of them (24 and more, on the CPU)
+/// convolutions may be summed otherwise than with one, so that relevance differs in its last bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Targets {
     /// The output with the largest logit (the first of equals).
