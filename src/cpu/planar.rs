@@ -42,7 +42,7 @@ pub(super) struct Planar {
     /// Floats of a channel, of a line, and of what lies before the position that a target is at.
     channel: usize,
     pub(super) line: usize,
-    pub(super) before: usize,
+    before: usize,
     /// The lowest line that a window covers, counted from the target's among those that follow one another.
     pub(super) lowest: isize,
     /// For each phase and weight of a group, where the source lies that the first target reads, if `lowest` is the first line.
@@ -103,26 +103,29 @@ impl Planar {
         if floats(lines) > FAR {
             return None;
         }
-        let channel = channel(lines);
+        let (channel, offsets) = (channel(lines), Vec::new());
+        let planar = Planar { lines, stretch, planes, strides, group, channel, line, before, lowest, offsets };
+        let offsets = phases.iter().map(|phase| planar.offsets_of(phase)).collect();
+        Some(Planar { offsets, ..planar })
+    }
 
-        let offsets = |phase: &Phase| {
-            let [of_lines, of_positions] = [1, 2].map(|axis| reads(phase, axis, strides[axis - 1]));
-            let mut offsets = Vec::new();
-            for plane in 0..phase.axes[0].taps {
-                for &(remainder, place) in &of_lines {
-                    let (slab, begin) = (plane * strides[0] + remainder, (place - lowest) as usize * line + before);
-                    for of_group in 0..group {
-                        offsets.extend(of_positions.iter().map(|&(remainder, place)| {
-                            let first = ((slab * strides[1] + remainder) * group + of_group) * channel + begin;
-                            u32::try_from(first as isize + place).expect("a group's sources are few")
-                        }));
-                    }
-                }
+    /// For each weight of a group, where its source lies.
+    fn offsets_of(&self, phase: &Phase) -> Vec<u32> {
+        let [of_lines, of_positions] = [1, 2].map(|axis| reads(phase, axis, self.strides[axis - 1]));
+        let mut offsets = Vec::new();
+        for (plane, &(of_line, line)) in
+            (0..phase.axes[0].taps).flat_map(|plane| of_lines.iter().map(move |at| (plane, at)))
+        {
+            let begin = (line - self.lowest) as usize * self.line + self.before;
+            for channel in 0..self.group {
+                offsets.extend(of_positions.iter().map(|&(of_position, position)| {
+                    let slab = (plane * self.strides[0] + of_line) * self.strides[1] + of_position;
+                    let first = (slab * self.group + channel) * self.channel + begin;
+                    u32::try_from(first as isize + position).expect("a group's sources are few")
+                }));
             }
-            offsets
-        };
-        let offsets = phases.iter().map(offsets).collect();
-        Some(Planar { lines, stretch, planes, strides, group, channel, line, before, lowest, offsets })
+        }
+        offsets
     }
 
     /// Floats of the lines and positions of a remainder each.
