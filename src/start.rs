@@ -7,8 +7,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::network::Link;
 use crate::tensor::Tensor;
 
-/// Which outputs of each sample are explained. Several targets of a sample share one forward pass; with many of them (24 and more, on the CPU)
-/// convolutions may be summed otherwise than with one, so that relevance differs in its last bits.
+/// Which outputs of each sample are explained. Several targets of a sample share one forward pass; what several share may be computed
+/// otherwise than for one, so that relevance may differ in its last bits from that of a run for one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Targets {
     /// The output with the largest logit (the first of equals).

@@ -93,6 +93,12 @@ impl PackedWeight {
         PackedWeight { chain, ..self }
     }
 
+    /// Elements of the summed axis of a chain, at most.
+    #[cfg(test)]
+    pub(super) fn chain(&self) -> usize {
+        self.chain
+    }
+
     /// The length of a row of C.
     pub(super) fn columns(&self) -> usize {
         self.columns

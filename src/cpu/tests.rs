@@ -472,7 +472,7 @@ fn bits_of_tiles_do_not_depend_on_neighbours_threads_or_chunks() {
 }
 
 #[test]
-fn many_targets_take_other_tiles_than_one_and_agree_with_the_reference() {
+fn many_targets_in_large_tiles_agree_with_the_reference() {
     let network = Arc::new(of_tiles((256, 256, [7, 7], [1, 1]), 3));
     let x = samples(&network, 2, 3);
     let softly = Some(Stabilizer::Absolute(0.1));
@@ -487,8 +487,7 @@ fn many_targets_take_other_tiles_than_one_and_agree_with_the_reference() {
     let exact = on(Backend::Reference, 2, classes().take(4).collect());
     let many = on(Backend::Cpu, 2, classes().take(40).collect());
     assert_eq!(many.input(), on(Backend::Cpu, 1, classes().take(40).collect()).input());
-    let one = on(Backend::Cpu, 2, vec![0]);
-    let width = one.input().row(0).len();
+    let width = network.shape(network.inputs()[0].value).count();
     let row = |relevance: &Relevance, sample: usize, target: usize| {
         Tensor::new([1, width], relevance.input().row(sample)[target * width..][..width].to_vec()).unwrap()
     };
@@ -496,5 +495,4 @@ fn many_targets_take_other_tiles_than_one_and_agree_with_the_reference() {
         let what = format!("sample {sample}, target {target}");
         assert_close(&row(&many, sample, target), &row(&exact, sample, target % 4), &what);
     }
-    assert_ne!(row(&many, 0, 0), row(&one, 0, 0), "large tiles round otherwise than small ones");
 }

@@ -215,3 +215,60 @@ fn greatest(extents: &Extents<'_>, pool: &MaxPool, direction: Direction) -> Pool
     };
     Pool { lattice, weights: Vec::new(), channels }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::gemm::CHAIN;
+    use super::*;
+    use crate::layers::{Window, WindowAxis};
+    use crate::{Backend, Composite, Explainer, Options, Request, Targets, Tensor};
+
+    /// A window of 3 × 3 on 7 × 7 positions of 256 channels, rectified.
+    fn network() -> Network {
+        let mut builder = Network::builder();
+        let x = builder.input("x", [2, 7, 7]);
+        let window = |kernel| {
+            Window::new(vec![WindowAxis { before: kernel / 2, after: kernel / 2, ..WindowAxis::new(kernel) }; 2])
+        };
+        let ones = |shape: &[usize]| Tensor::from_fn(shape, |_| 1.0);
+        let z = builder.conv("first", x, ones(&[256, 2, 1, 1]), None, window(1).unwrap(), 1).unwrap();
+        let a = builder.relu("first, rectified", z).unwrap();
+        let z = builder.conv("tiled", a, ones(&[256, 256, 3, 3]), None, window(3).unwrap(), 1).unwrap();
+        let pooled = builder.global_average_pool("average", z).unwrap();
+        let flat = builder.reshape("flat", pooled, [256]).unwrap();
+        let logits = builder.dense("head", flat, ones(&[3, 256]), None).unwrap();
+        builder.build(logits).unwrap()
+    }
+
+    /// The tiles and the longest chains of each product in tiles that explaining some targets takes.
+    fn tiled(preset: &str, targets: usize) -> Vec<(Direction, Side, usize)> {
+        let network = Arc::new(network());
+        let options = Options { backend: Backend::Cpu, ..Options::default() };
+        let explainer =
+            Explainer::with_options(Arc::clone(&network), &Composite::preset(preset).unwrap(), options).unwrap();
+        let plan =
+            explainer.plan(&Request::new(Targets::Classes((0..targets).map(|target| target % 3).collect()))).unwrap();
+        let weights = Weights::default();
+        let of_step = |step: &Step| match (weights.tool(&network, &plan, step, true).unwrap(), &step.work) {
+            (Tool::Winograd(conv), &Work::Convolve { direction, .. }) => {
+                conv.weights.iter().map(|turned| (direction, conv.side, turned.of_points()[0].chain())).collect()
+            }
+            _ => Vec::new(),
+        };
+        plan.steps.iter().flat_map(of_step).collect()
+    }
+
+    #[test]
+    fn products_of_one_sign_take_short_chains_where_z_is_added_up_from_them_and_many_targets_take_large_tiles_back() {
+        use Direction::{Backward, Forward};
+        let (whole, short) = (CHAIN / 2, CHAIN / 4);
+        let plus = |back| vec![(Forward, Side::Two, whole), (Forward, Side::Two, whole), (Backward, back, whole)];
+        assert_eq!(tiled("epsilon-plus", 1), plus(Side::Two));
+        assert_eq!(tiled("epsilon-plus", 40), plus(Side::Four));
+        let of_both = tiled("epsilon-alpha2-beta1", 1);
+        let forward: Vec<_> = of_both.iter().filter(|(direction, ..)| *direction == Forward).collect();
+        assert_eq!(forward, [&(Forward, Side::Two, short); 2]);
+    }
+}
