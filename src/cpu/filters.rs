@@ -3,6 +3,7 @@
 use super::gemm::{self, PackedWeight};
 use super::lattice::{Extents, filled};
 use super::narrow::Narrow;
+use super::panels::Way;
 use crate::layers::window::MOST_AXES;
 use crate::layers::{Conv, Reach};
 use crate::plan::Direction;
@@ -177,5 +178,23 @@ impl Filters {
             if taps.is_empty() { Vec::new() } else { (0..channels.groups).map(of_group).collect() }
         };
         Filters::Panels(phases.iter().map(of_phase).collect())
+    }
+
+    /// A part of this whole weight, if that can be made while it is read.
+    pub(super) fn of_part(&self, part: WeightPart, chain: usize) -> Option<Filters> {
+        let Filters::Panels(of_phases) = self else { return None };
+        let of_group = |whole: &PackedWeight| Some(whole.made(Way::Part(part))?.in_chains_of(chain));
+        let of_phase = |groups: &Vec<PackedWeight>| groups.iter().map(of_group).collect::<Option<_>>();
+        Some(Filters::Panels(of_phases.iter().map(of_phase).collect::<Option<_>>()?))
+    }
+
+    /// Packed weights, if that is what its products read.
+    pub(super) fn packed(&self) -> impl Iterator<Item = &PackedWeight> {
+        match self {
+            Filters::Panels(of_phases) => of_phases.as_slice(),
+            Filters::Direct(_) | Filters::Narrow(_) => &[],
+        }
+        .iter()
+        .flatten()
     }
 }

@@ -7,7 +7,9 @@
 //! benches/README.md compares it with the `gemm` and `rten-gemm` crates. Tiles are in `tile.rs`.
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use super::panels::{Ahead, Made, Panels, Way};
 use super::simd::Level;
 pub(super) use super::tile::CHAIN;
 use super::tile::{Blocking, Tiles, chain_length};
@@ -48,19 +50,20 @@ pub(super) fn chains(depth: usize) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// A weight as the kernels read it: panels of some columns, each with one row of columns a summed element.
+/// A weight as the kernels read it.
 #[derive(Debug)]
 pub(super) struct PackedWeight {
-    elements: Vec<f32>,
-    /// The first element of the first panel: it begins a cache line, so that no row of a panel lies in one line more
-    /// than it fills.
-    first: usize,
-    /// Columns of a panel.
-    panel: usize,
+    elements: Elements,
     depth: usize,
     columns: usize,
     /// Elements of the summed axis of a chain, at most.
     chain: usize,
+}
+
+#[derive(Debug)]
+enum Elements {
+    Packed(Arc<Panels>),
+    Made(Made),
 }
 
 impl PackedWeight {
@@ -70,27 +73,40 @@ impl PackedWeight {
     }
 
     fn for_level(level: Level, depth: usize, columns: usize, element: impl Fn(usize, usize) -> f32) -> Self {
-        PackedWeight::filled_for(level, depth, columns, |first, width, panel| {
-            for (k, row) in panel.chunks_exact_mut(width).enumerate() {
+        let width = Blocking::of_level(level).panel;
+        let panels = Panels::new(width, depth, columns, |panel, to| {
+            let first = panel * width;
+            for (k, row) in to.chunks_exact_mut(width).enumerate() {
                 (first..columns.min(first + width)).zip(row).for_each(|(column, packed)| *packed = element(k, column));
             }
-        })
-    }
-
-    /// `fill` gets a panel's first column, the distance of its rows, and the panel, full of zeros.
-    fn filled_for(level: Level, depth: usize, columns: usize, fill: impl Fn(usize, usize, &mut [f32])) -> Self {
-        let width = Blocking::of_level(level).panel;
-        let length = columns.div_ceil(width) * depth * width;
-        let mut elements = vec![0.0; length + LINE];
-        let first = elements.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-        let of_panels = elements[first..][..length].chunks_exact_mut(depth * width).enumerate();
-        of_panels.for_each(|(panel, packed)| fill(panel * width, width, packed));
-        PackedWeight { elements, first, panel: width, depth, columns, chain: CHAIN }
+        });
+        PackedWeight { elements: Elements::Packed(Arc::new(panels)), depth, columns, chain: CHAIN }
     }
 
     /// The same weight, whose sums are of chains of at most `chain`.
     pub(super) fn in_chains_of(self, chain: usize) -> Self {
         PackedWeight { chain, ..self }
+    }
+
+    /// What is made of this weight's panels while they are read, until [`PackedWeight::keep`] is called; none of what is made itself, nor a transpose
+    /// whose extents are no multiples of a panel's columns.
+    pub(super) fn made(&self, way: Way) -> Option<Self> {
+        let Elements::Packed(panels) = &self.elements else { return None };
+        let made = Made::new(Arc::clone(panels), way)?;
+        let [depth, columns] = made.extents();
+        Some(PackedWeight { elements: Elements::Made(made), depth, columns, chain: CHAIN })
+    }
+
+    /// Keeps all panels for the products to come.
+    pub(super) fn keep(&self) {
+        if let Elements::Made(made) = &self.elements {
+            made.keep();
+        }
+    }
+
+    /// Whether panels are made while they are read.
+    fn is_made(&self) -> bool {
+        matches!(&self.elements, Elements::Made(made) if !made.is_kept())
     }
 
     /// Elements of the summed axis of a chain, at most.
@@ -115,13 +131,27 @@ impl PackedWeight {
         self.depth + LINE
     }
 
-    /// Rows `from..to` of a panel; nothing behind the last.
-    fn slice(&self, panel: usize, from: usize, to: usize) -> &[f32] {
-        if panel * self.panel >= self.columns {
-            return &[];
+    /// Rows of a panel, in `room` if they are made.
+    fn rows<'a>(&'a self, panel: usize, rows: Range<usize>, room: &'a mut Vec<f32>) -> &'a [f32] {
+        match &self.elements {
+            Elements::Packed(panels) => panels.rows(panel, rows),
+            Elements::Made(made) => made.rows(panel, rows, room),
         }
-        let first = self.first + panel * self.depth * self.panel;
-        &self.elements[first + from * self.panel..first + to * self.panel]
+    }
+
+    /// Rows of a panel to come; none behind the last.
+    fn ahead(&self, panel: usize, rows: Range<usize>) -> Ahead<'_> {
+        match &self.elements {
+            Elements::Packed(panels) => panels.ahead(panel, rows),
+            Elements::Made(made) => made.ahead(panel, rows),
+        }
+    }
+
+    fn panel(&self) -> usize {
+        match &self.elements {
+            Elements::Packed(panels) => panels.width,
+            Elements::Made(made) => made.width(),
+        }
     }
 }
 
@@ -138,7 +168,7 @@ fn multiply_at(level: Level, a: &[f32], b: &PackedWeight, c: &mut [f32], goes_on
     assert_eq!(c.len(), rows * b.columns, "C has a row for each row of A");
     let starts: Vec<usize> = (0..rows).map(|row| row * b.columns).collect();
     // A weight that stays in cache is swept once for each tile, so that rows of C are written from end to end.
-    let rows = if b.depth * b.columns <= SMALL { tile } else { rows };
+    let rows = if b.depth * b.columns <= SMALL && !b.is_made() { tile } else { rows };
     for (a, starts) in a.chunks(rows * b.stride()).zip(starts.chunks(rows)) {
         for Range { start: from, end: to } in slices_of(level, b.depth) {
             let slice = Slice { a: &a[from..], stride: b.stride(), b, from, to, goes_on: goes_on || from > 0 };
@@ -168,20 +198,22 @@ pub(super) fn multiply_slice(slice: Slice<'_>, c: &mut [f32], starts: &[usize]) 
 fn multiply_slice_at(level: Level, slice: Slice<'_>, c: &mut [f32], starts: &[usize]) {
     let Slice { a, stride, b, from, to, goes_on } = slice;
     let blocking = Blocking::of_level(level);
-    assert_eq!(b.panel, blocking.panel, "the weight was packed for this level");
+    let width = b.panel();
+    assert_eq!(width, blocking.panel, "the weight was packed for this level");
     let tiles = starts.len().div_ceil(blocking.tile).max(1);
     // Rows are shared out evenly: a tile of few rows takes as long as one of many.
     let rows = starts.len().div_ceil(tiles).max(1);
     let (alike, rest) = starts.split_at(starts.len() / rows * rows);
     // Every tile brings its share of the next panel closer, where the weight lies beyond the caches: elsewhere the
     // instructions would not pay.
-    let is_far = b.depth * b.columns > FAR;
+    let is_far = b.depth * b.columns > FAR || b.is_made();
     let chain = b.chain;
-    let multiply = |position: usize, (c, column): (&mut [f32], usize), alike: &[usize], rest: &[usize]| {
-        let next = if is_far { b.slice(position + 1, from, to) } else { &[] };
-        let share = (next.len() / b.panel).div_ceil(tiles) * b.panel;
-        let (next, last) = next.split_at(next.len().min(alike.len() / rows * share));
-        let panel = b.slice(position, from, to);
+    let mut room = Vec::new();
+    let mut multiply = |position: usize, (c, column): (&mut [f32], usize), alike: &[usize], rest: &[usize]| {
+        let next = if is_far { b.ahead(position + 1, from..to) } else { Ahead::default() };
+        let share = next.rows.len().div_ceil(tiles);
+        let [next, last] = next.split(alike.len() / rows * share);
+        let panel = b.rows(position, from..to, &mut room);
         Tiles { a, stride, goes_on, chain, panel, next, tiles, starts: alike, column }.run(level, rows, c);
         if !rest.is_empty() {
             let a = &a[alike.len() * stride..];
@@ -192,24 +224,24 @@ fn multiply_slice_at(level: Level, slice: Slice<'_>, c: &mut [f32], starts: &[us
             );
         }
     };
-    let whole = b.columns / b.panel;
+    let whole = b.columns / width;
     for position in 0..whole {
-        multiply(position, (&mut *c, position * b.panel), alike, rest);
+        multiply(position, (&mut *c, position * width), alike, rest);
     }
-    let columns = b.columns % b.panel;
+    let columns = b.columns % width;
     if columns > 0 {
         // The last panel has more columns than C: its tiles are made elsewhere.
-        let mut last = vec![0.0; starts.len() * b.panel];
-        let starts_of_last: Vec<usize> = (0..starts.len()).map(|row| row * b.panel).collect();
+        let mut last = vec![0.0; starts.len() * width];
+        let starts_of_last: Vec<usize> = (0..starts.len()).map(|row| row * width).collect();
         let (alike, rest) = starts_of_last.split_at(alike.len());
-        let of_c = |start: usize| start + whole * b.panel..start + b.columns;
+        let of_c = |start: usize| start + whole * width..start + b.columns;
         if goes_on {
-            last.chunks_exact_mut(b.panel)
+            last.chunks_exact_mut(width)
                 .zip(starts)
                 .for_each(|(to, &start)| to[..columns].copy_from_slice(&c[of_c(start)]));
         }
         multiply(whole, (&mut last, 0), alike, rest);
-        last.chunks_exact(b.panel)
+        last.chunks_exact(width)
             .zip(starts)
             .for_each(|(from, &start)| c[of_c(start)].copy_from_slice(&from[..columns]));
     }

@@ -23,6 +23,7 @@ mod machine_code;
 mod memory;
 mod moves;
 mod narrow;
+mod panels;
 mod planar;
 mod pools;
 mod powers;
@@ -51,7 +52,7 @@ use crate::relevance::LayerSums;
 
 use crew::{Crew, Shelf};
 use dense::Weight;
-use gemm::row_block;
+use gemm::{PackedWeight, row_block};
 use run::{Run, Told};
 use tools::{Tool, Weights};
 
@@ -61,6 +62,8 @@ const CACHED: usize = 16 << 20;
 /// weights come from memory.
 const ENOUGH_ROWS: usize = 4;
 const ENOUGH_FEW_ROWS: usize = 8;
+/// Rows of relevance of a batch for which transposes of weights are made while they are read: more keep them in memory.
+const FEW_SAMPLES: usize = 2;
 /// Bytes that it may take for that.
 const MOST_BYTES: usize = 768 << 20;
 
@@ -186,6 +189,9 @@ impl Cpu {
         } else {
             self.samples(prepared, batch.samples)
         };
+        if !forward_only && batch.samples * prepared.plan.targets > FEW_SAMPLES {
+            self.keep(prepared);
+        }
         let chunks = cut(network, prepared, batch, samples);
         #[cfg(feature = "threads")]
         let parts: Vec<Result<Told>> = self.pool.install(|| {
@@ -207,6 +213,18 @@ impl Cpu {
             seconds.iter_mut().zip(of_part).for_each(|(total, part)| *total += part / threads as f64);
         }
         Ok((total, seconds))
+    }
+
+    /// Keeps transposes of weights, where more samples read them than are worth making them anew for each.
+    fn keep(&self, prepared: &Prepared) {
+        let weights = prepared.tools.iter().flat_map(Tool::packed);
+        #[cfg(feature = "threads")]
+        self.pool.install(|| {
+            use rayon::prelude::*;
+            weights.collect::<Vec<_>>().into_par_iter().for_each(PackedWeight::keep);
+        });
+        #[cfg(not(feature = "threads"))]
+        weights.for_each(PackedWeight::keep);
     }
 
     /// How many samples a chunk of its own thread holds: as many as the plan allows, but enough chunks for every thread.

@@ -149,6 +149,83 @@ pub(super) fn stream(from: &[f32], to: &mut [f32]) {
     to.copy_from_slice(from);
 }
 
+/// `to[column][line] = factor · from[line][column]`, while the lines of `next` are brought closer.
+#[inline]
+pub(super) fn transpose<const SIDE: usize>(
+    from: &[[f32; SIDE]; SIDE],
+    next: &[[f32; SIDE]],
+    to: &mut [[f32; SIDE]; SIDE],
+    factor: f32,
+) {
+    match Level::widest() {
+        Level::Baseline => transpose_baseline(from, to, factor),
+        // SAFETY: every level above the baseline has AVX.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 | Level::Avx512 => unsafe { transpose_avx(from, next, to, factor) },
+    }
+}
+
+fn transpose_baseline<const SIDE: usize>(from: &[[f32; SIDE]; SIDE], to: &mut [[f32; SIDE]; SIDE], factor: f32) {
+    for (line, from) in from.iter().enumerate() {
+        for (column, from) in from.iter().enumerate() {
+            to[column][line] = factor * from;
+        }
+    }
+}
+
+/// The same by exchanges between registers, 8 lines and 8 columns at a time: the compiler makes a load for each element of it.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx")]
+#[allow(clippy::needless_range_loop, reason = "only loops that count are written out")]
+fn transpose_avx<const SIDE: usize>(
+    from: &[[f32; SIDE]; SIDE],
+    next: &[[f32; SIDE]],
+    to: &mut [[f32; SIDE]; SIDE],
+    factor: f32,
+) {
+    use std::arch::x86_64::*;
+    const BLOCK: usize = 8;
+    let factor = _mm256_set1_ps(factor);
+    for first in 0..SIDE / BLOCK {
+        for line in first * BLOCK..(first + 1) * BLOCK {
+            prefetch::<_, true>(next, line);
+        }
+        let from: &[[f32; SIDE]; BLOCK] = &from.as_chunks().0[first];
+        for column in 0..SIDE / BLOCK {
+            let mut lines = [_mm256_setzero_ps(); BLOCK];
+            for line in 0..BLOCK {
+                let from: &[f32; BLOCK] = &from[line].as_chunks().0[column];
+                // SAFETY: the array has as many floats as the register.
+                lines[line] = unsafe { _mm256_loadu_ps(from.as_ptr()) };
+            }
+            let mut pairs = lines;
+            for line in (0..BLOCK).step_by(2) {
+                pairs[line] = _mm256_unpacklo_ps(lines[line], lines[line + 1]);
+                pairs[line + 1] = _mm256_unpackhi_ps(lines[line], lines[line + 1]);
+            }
+            let mut fours = pairs;
+            for line in [0, 4] {
+                for half in 0..2 {
+                    let (a, b) = (pairs[line + half], pairs[line + half + 2]);
+                    fours[line + 2 * half] = _mm256_shuffle_ps::<0b01_00_01_00>(a, b);
+                    fours[line + 2 * half + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(a, b);
+                }
+            }
+            let mut whole = fours;
+            for column in 0..4 {
+                whole[column] = _mm256_permute2f128_ps::<0x20>(fours[column], fours[column + 4]);
+                whole[column + 4] = _mm256_permute2f128_ps::<0x31>(fours[column], fours[column + 4]);
+            }
+            let to: &mut [[f32; SIDE]; BLOCK] = &mut to.as_chunks_mut().0[column];
+            for line in 0..BLOCK {
+                let to: &mut [f32; BLOCK] = &mut to[line].as_chunks_mut().0[first];
+                // SAFETY: the array has as many floats as the register.
+                unsafe { _mm256_storeu_ps(to.as_mut_ptr(), _mm256_mul_ps(whole[line], factor)) };
+            }
+        }
+    }
+}
+
 /// The levels of this machine, narrowest first.
 #[cfg(test)]
 pub(super) fn levels() -> Vec<Level> {
@@ -194,5 +271,22 @@ mod tests {
                 |index: usize| if (begin..begin + length).contains(&index) { from[3 + index - begin] } else { -1.0 };
             assert!((0..100).all(|index| to[index] == of(index)), "{length} elements at {begin}");
         }
+    }
+
+    #[test]
+    fn lines_become_columns() {
+        fn check<const SIDE: usize>() {
+            let from: [[f32; SIDE]; SIDE] =
+                std::array::from_fn(|line| std::array::from_fn(|column| (line * SIDE + column) as f32));
+            let expected: [[f32; SIDE]; SIDE] =
+                std::array::from_fn(|column| std::array::from_fn(|line| -2.0 * from[line][column]));
+            let (mut to, mut of_baseline) = ([[0.0; SIDE]; SIDE], [[0.0; SIDE]; SIDE]);
+            transpose(&from, &[], &mut to, -2.0);
+            transpose_baseline(&from, &mut of_baseline, -2.0);
+            assert_eq!(to, expected);
+            assert_eq!(of_baseline, expected);
+        }
+        check::<16>();
+        check::<32>();
     }
 }

@@ -3,6 +3,7 @@
 //! The body is safe Rust over arrays of fixed size, which the compiler keeps in vector registers. It does so only where a
 //! tile's loop is a function of its own.
 
+use super::panels::Ahead;
 use super::simd::{self, Level, Loop};
 
 /// Rows of the largest tile of any level.
@@ -58,7 +59,7 @@ pub(super) struct Tiles<'a> {
     pub(super) chain: usize,
     pub(super) panel: &'a [f32],
     /// What these tiles bring into the second-level cache of the panel that follows, if they should.
-    pub(super) next: &'a [f32],
+    pub(super) next: Ahead<'a>,
     /// How many tiles share the panel that follows.
     pub(super) tiles: usize,
     /// Where the rows of C begin.
@@ -89,7 +90,7 @@ impl Tiles<'_> {
     }
 
     fn at<const ROWS: usize>(self, level: Level, c: &mut [f32]) {
-        if self.next.is_empty() {
+        if self.next.rows.is_empty() {
             simd::run(level, Body::<ROWS, false>(self, c));
         } else {
             simd::run(level, Body::<ROWS, true>(self, c));
@@ -133,15 +134,33 @@ impl<const FUSED: bool, const FAR: bool, const NEAR: bool> Kind for With<FUSED, 
 
 #[inline(always)]
 fn multiply_tiles<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize>(tiles: Tiles<'_>, c: &mut [f32]) {
-    let (panel, next) = (tiles.panel.as_chunks::<PANEL>().0, tiles.next.as_chunks::<PANEL>().0);
+    let (panel, next) = (tiles.panel.as_chunks::<PANEL>().0, tiles.next.elements.as_chunks::<PANEL>().0);
     let (starts, spread) = (tiles.starts.as_chunks::<ROWS>().0, tiles.tiles.ilog2());
-    let mut next = next.chunks(next.len().div_ceil(starts.len().max(1)).max(1));
+    let of_tile = tiles.next.rows.len().div_ceil(starts.len().max(1));
     // Once for all tiles: a division takes as long as some steps of a short sum.
     let length = chain_length(panel.len(), tiles.chain, STEPS);
-    for (starts, a) in starts.iter().zip(tiles.a.chunks(ROWS * tiles.stride)) {
-        let next = (next.next().unwrap_or_default(), spread);
+    for (tile, (starts, a)) in starts.iter().zip(tiles.a.chunks(ROWS * tiles.stride)).enumerate() {
+        let next = Next { rows: next, apart: tiles.next.apart, first: tiles.next.rows.start + tile * of_tile, spread };
         let of_c = (&mut *c, starts, tiles.column);
         multiply_tile::<K, ROWS, PANEL, STEPS>((a, tiles.stride), (panel, length), next, tiles.goes_on, of_c);
+    }
+}
+
+/// What a tile brings closer of the panel that follows: a row every 2^`spread` steps, from `first` on.
+#[derive(Clone, Copy)]
+struct Next<'a, const PANEL: usize> {
+    rows: &'a [[f32; PANEL]],
+    /// Rows from the beginning of a block of `PANEL` to that of the next.
+    apart: usize,
+    first: usize,
+    spread: u32,
+}
+
+impl<const PANEL: usize> Next<'_, PANEL> {
+    #[inline(always)]
+    fn prefetch(&self, row: usize) {
+        let row = self.first + row;
+        simd::prefetch::<_, false>(self.rows, row / PANEL * self.apart + row % PANEL);
     }
 }
 
@@ -151,14 +170,14 @@ fn multiply_tiles<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: u
 fn multiply_tile<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize>(
     (a, stride): (&[f32], usize),
     (panel, length): (&[[f32; PANEL]], usize),
-    (next, spread): (&[[f32; PANEL]], u32),
+    next: Next<'_, PANEL>,
     goes_on: bool,
     (c, starts, column): (&mut [f32], &[usize; ROWS], usize),
 ) {
     let mut from = 0;
     loop {
         let chain = &panel[from..panel.len().min(from + length)];
-        let next = (next.get(from >> spread..).unwrap_or_default(), spread);
+        let next = Next { first: next.first + (from >> next.spread), ..next };
         let mut sums = [[0.0_f32; PANEL]; ROWS];
         accumulate::<K, ROWS, PANEL, STEPS>(&a[from..], stride, chain, next, &mut sums);
         if goes_on || from > 0 {
@@ -194,8 +213,7 @@ fn plus<const PANEL: usize>(mut sums: [f32; PANEL], before: [f32; PANEL]) -> [f3
     sums
 }
 
-/// Adds `ROWS` rows times a panel to `sums`; of what is brought closer meanwhile, `next` is
-/// a row every 2^`spread` steps.
+/// Adds `ROWS` rows times a panel to `sums`.
 ///
 /// The sums are a local copy and the loops count, because only then does the compiler keep them in registers. `STEPS` of
 /// k are written out one after another, for which the rows' addresses are made once: made for each step they are a third
@@ -207,7 +225,7 @@ fn accumulate<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize
     a: &[f32],
     stride: usize,
     panel: &[[f32; PANEL]],
-    (next, spread): (&[[f32; PANEL]], u32),
+    next: Next<'_, PANEL>,
     sums: &mut [[f32; PANEL]; ROWS],
 ) {
     let depth = panel.len();
@@ -220,8 +238,8 @@ fn accumulate<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize
     for (chunk, b) in panel[..written_out].as_chunks::<STEPS>().0.iter().enumerate() {
         let first = chunk * STEPS;
         if K::FAR {
-            for row in first >> spread..(first + STEPS).div_ceil(1 << spread) {
-                simd::prefetch::<_, false>(next, row);
+            for row in first >> next.spread..(first + STEPS).div_ceil(1 << next.spread) {
+                next.prefetch(row);
             }
         }
         let mut a = [&[0.0; STEPS]; ROWS];
@@ -240,7 +258,7 @@ fn accumulate<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize
             simd::prefetch::<_, true>(panel, k + AHEAD);
         }
         if K::FAR {
-            simd::prefetch::<_, false>(next, k >> spread);
+            next.prefetch(k >> next.spread);
         }
         step::<K, ROWS, PANEL>(|row| rows[row][k], &panel[k], &mut local);
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::convolve::Convolution;
 use super::dense::Weight;
 use super::few_rows::FewRows;
-use super::filters::{self, Channels, Filters, phases};
+use super::filters::{self, Channels, Filters, Phase, phases};
 use super::gemm::{LARGE, PackedWeight};
 use super::lattice::{Lattice, filled};
 use super::planar::Planar;
@@ -39,7 +39,20 @@ impl Tool {
             Tool::Convolve(_) | Tool::Winograd(_) | Tool::Pool(_) | Tool::AlongAxis(_) | Tool::Nothing => None,
         }
     }
+
+    /// The packed weights of a convolution, for every product.
+    pub(super) fn packed(&self) -> Vec<&PackedWeight> {
+        match self {
+            Tool::Convolve(conv) => conv.filters.iter().flat_map(|filters| filters.packed()).collect(),
+            Tool::Winograd(conv) => conv.weights.iter().flat_map(|turned| turned.of_points()).collect(),
+            Tool::Product(_) | Tool::Pool(_) | Tool::AlongAxis(_) | Tool::Nothing => Vec::new(),
+        }
+    }
 }
+
+/// Rows of a product for each sample from which on panels of its weight may be made while they are read: making them then takes a quarter of
+/// the time at most.
+const MANY_ROWS: usize = 16;
 
 /// Packed weights, shared between plans.
 #[derive(Debug, Default)]
@@ -83,9 +96,7 @@ impl Weights {
                 })
             }
             (&Work::Convolve { direction, .. }, Layer::Conv(conv)) => {
-                let rows = plan.rows(plan.buffers[step.target.index()].rows, 1);
-                let has_z = plan.steps.iter().any(|step| makes_z(step, id));
-                self.convolution(Extents::of(network, node), conv, step, (id, direction), (rows, has_z))
+                self.convolution(Place { network, plan, id, conv }, step, direction)
             }
             (Work::AveragePool { direction, weight }, Layer::AveragePool(pool)) => {
                 Tool::Pool(average(&Extents::of(network, node), pool, *direction, *weight)?)
@@ -131,32 +142,29 @@ impl Weights {
         })
     }
 
-    fn convolution(
-        &self,
-        extents: Extents<'_>,
-        conv: &Conv,
-        step: &Step,
-        (id, direction): (LayerId, Direction),
-        (rows, has_z): (usize, bool),
-    ) -> Tool {
-        let Extents { input, output, .. } = extents;
+    fn convolution(&self, place: Place<'_>, step: &Step, direction: Direction) -> Tool {
+        let Place { id, conv, .. } = place;
+        let Extents { input, output, .. } = place.extents();
         let kernel = conv.window().kernel();
-        let (channels, phases) = (Channels::new(conv, direction), phases(conv, direction, input, output));
-        let sources = match direction {
-            Direction::Forward => input,
-            Direction::Backward => output,
-        };
+        let (channels, is_backward) = (Channels::new(conv, direction), direction == Direction::Backward);
+        let phases = phases(conv, direction, input, output);
+        let has_z = place.plan.steps.iter().any(|step| makes_z(step, id));
         let chain = |part| filters::chain(direction, part, has_z);
-        if let Some(mut winograd) = Winograd::new(channels, filled(sources), &phases, rows) {
+        if let Some(mut winograd) = place.winograd(step, direction, &phases) {
             let (w, at) = (conv.weight().data(), filters::weight_index(conv, direction));
-            let taps = phases[0].positions(filled(&kernel));
-            let turn = |part: WeightPart| {
-                let element = |tap: usize, source, target| part.of(w[at(0, source, target, taps[tap])]);
-                winograd.turned(chain(part), element)
-            };
             let side = winograd.side;
-            let of_part =
-                |(_, part)| shared(&self.turned, (key(id, direction, part), chain(part), side), || turn(part));
+            let of_part = |(_, part): (_, WeightPart)| {
+                let forward = (is_backward
+                    && step.products().count() > 1
+                    && winograd.is_read_together()
+                    && winograd.tile_count() >= MANY_ROWS)
+                    .then(|| self.forward(place, part))
+                    .flatten();
+                let transposed = || winograd.transposed(&forward.as_ref()?.0, &forward.as_ref()?.1, chain(part));
+                let element = |position, source, target| part.of(w[at(0, source, target, position)]);
+                let make = || transposed().unwrap_or_else(|| winograd.turned(chain(part), element));
+                shared(&self.turned, (key(id, direction, part), chain(part), side), make)
+            };
             winograd.weights = step.products().map(of_part).collect();
             return Tool::Winograd(winograd);
         }
@@ -165,12 +173,74 @@ impl Weights {
             Direction::Backward => Lattice::new(&conv.backward(input), output, input, &kernel),
         };
         let planar = Planar::new(channels, &lattice, &phases);
+        let rows = lattice.count() / phases.len();
+        let makes_parts = rows >= MANY_ROWS && place.has_several_parts(direction);
+        let new = |part| Filters::new(conv, (direction, part), &phases, (chain(part), planar.is_some()));
         let of_part = |part| {
-            let make = || Filters::new(conv, (direction, part), &phases, (chain(part), planar.is_some()));
-            shared(&self.filters, (key(id, direction, part), chain(part)), make)
+            let shared =
+                |part, make: &dyn Fn() -> Filters| shared(&self.filters, (key(id, direction, part), chain(part)), make);
+            let whole = (part != WeightPart::WHOLE && makes_parts)
+                .then(|| shared(WeightPart::WHOLE, &|| new(WeightPart::WHOLE)));
+            let of_whole = || whole.as_ref()?.of_part(part, chain(part));
+            shared(part, &|| of_whole().unwrap_or_else(|| new(part)))
         };
         let filters: Vec<Arc<Filters>> = step.products().map(|(_, part)| of_part(part)).collect();
         Tool::Convolve(Convolution { channels, lattice, phases, filters, planar })
+    }
+
+    /// The tiles in which a layer's part of the weight is multiplied on the forward pass, if it is, and the weight.
+    fn forward(&self, place: Place<'_>, part: WeightPart) -> Option<(Winograd, Arc<Turned>)> {
+        let step = place.steps(Direction::Forward).find(|step| step.products().any(|(_, of)| of == part))?;
+        let position = step.products().position(|(_, of)| of == part)?;
+        match self.convolution(place, step, Direction::Forward) {
+            Tool::Winograd(mut winograd) => {
+                let weight = winograd.weights.swap_remove(position);
+                Some((winograd, weight))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A convolution of a network, and the plan that runs it.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    network: &'a Network,
+    plan: &'a Plan,
+    id: LayerId,
+    conv: &'a Conv,
+}
+
+impl<'a> Place<'a> {
+    fn extents(&self) -> Extents<'a> {
+        Extents::of(self.network, self.network.layer(self.id))
+    }
+
+    /// The layer's steps in a direction.
+    fn steps(&self, direction: Direction) -> impl Iterator<Item = &'a Step> {
+        let id = self.id;
+        let is_of = move |step: &&Step| {
+            step.layer == Some(id) && matches!(step.work, Work::Convolve { direction: of, .. } if of == direction)
+        };
+        self.plan.steps.iter().filter(is_of)
+    }
+
+    /// Whether the layer's products in a direction read several parts of its weight.
+    fn has_several_parts(&self, direction: Direction) -> bool {
+        let mut parts = self.steps(direction).flat_map(Step::products).map(|(_, part)| part);
+        let first = parts.next();
+        parts.any(|part| Some(part) != first)
+    }
+
+    /// A step's tiles without their weights, if it takes any.
+    fn winograd(&self, step: &Step, direction: Direction, phases: &[Phase]) -> Option<Winograd> {
+        let Extents { input, output, .. } = self.extents();
+        let sources = match direction {
+            Direction::Forward => input,
+            Direction::Backward => output,
+        };
+        let rows = self.plan.rows(self.plan.buffers[step.target.index()].rows, 1);
+        Winograd::new(Channels::new(self.conv, direction), filled(sources), phases, rows)
     }
 }
 

@@ -17,6 +17,10 @@ pub(super) trait Turn<const SIDE: usize, const SPAN: usize> {
     /// Bᵀ d.
     fn sources<const FUSED: bool, const N: usize>(d: &[Lanes<N>; SPAN]) -> [Lanes<N>; SPAN];
 
+    /// For each point, the one at which a filter turns to what its mirror image does there, times a factor: the filter's value at p is p²
+    /// times the mirror image's at 1 / p, and points lie so that both are among them. Factors are powers of two and round nothing.
+    const MIRRORED: [(usize, f32); SPAN];
+
     /// G g.
     fn filter(g: [f64; 3]) -> [f64; SPAN];
 
@@ -32,6 +36,8 @@ pub(super) struct Two;
 pub(super) struct Four;
 
 impl Turn<2, 4> for Two {
+    const MIRRORED: [(usize, f32); 4] = [(3, 1.0), (1, 1.0), (2, 1.0), (0, 1.0)];
+
     #[inline(always)]
     fn sources<const FUSED: bool, const N: usize>(d: &[Lanes<N>; 4]) -> [Lanes<N>; 4] {
         [minus(&d[0], &d[2]), plus(&d[2], &d[1]), minus(&d[2], &d[1]), minus(&d[3], &d[1])]
@@ -54,6 +60,8 @@ const NEAR_SQUARED: f64 = 0.5;
 const FAR_SQUARED: f64 = 2.0;
 
 impl Turn<4, 6> for Four {
+    const MIRRORED: [(usize, f32); 6] = [(5, 1.0), (3, -2.0), (4, -2.0), (1, -0.5), (2, -0.5), (0, 1.0)];
+
     #[inline(always)]
     fn sources<const FUSED: bool, const N: usize>(d: &[Lanes<N>; 6]) -> [Lanes<N>; 6] {
         // M(x) = x (x² − NEAR²) (x² − FAR²) = x⁵ − MIDDLE x³ + x.
@@ -154,6 +162,27 @@ mod tests {
                 approx::assert_abs_diff_eq!(f64::from(y[0]), expected, epsilon = 1e-2);
             }
         }
+    }
+
+    fn check_mirrored<T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize>() {
+        for seed in 0..20 {
+            let g: [f64; 3] = std::array::from_fn(|i| number(seed * 5 + i + 3));
+            let (turned, mirrored) = (T::filter(g), T::filter([g[2], g[1], g[0]]));
+            for (point, &(of, factor)) in T::MIRRORED.iter().enumerate() {
+                approx::assert_relative_eq!(
+                    mirrored[point],
+                    f64::from(factor) * turned[of],
+                    max_relative = 1e-12,
+                    epsilon = 1e-12
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_mirrored_filter_is_turned_to_what_the_filter_is_at_other_points() {
+        check_mirrored::<Two, 2, 4>();
+        check_mirrored::<Four, 4, 6>();
     }
 
     #[test]

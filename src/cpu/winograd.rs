@@ -15,6 +15,7 @@ use std::sync::Arc;
 use super::filters::{Channels, Phase};
 use super::gemm::{LINE, PackedWeight};
 use super::lattice::Extents;
+use super::panels::Way;
 use super::turns::{Four, Turn, Two};
 use crate::layers::Reach;
 
@@ -30,6 +31,8 @@ const READING: usize = 16;
 const TURNING: usize = 8;
 /// A weight turned for large tiles is not worth its memory where it is more than this many times what those that share its reading read and write.
 const HEAVY: usize = 8;
+/// What of a convolution's chains those of its tiles' products are: turns round as well, so that products may lose half as much.
+const PRODUCTS_SHARE: usize = 2;
 /// Elements of a turned weight that is read once for many tiles, by all threads together: more than stay in caches of their own.
 const READ_TOGETHER: usize = 1 << 20;
 
@@ -93,6 +96,8 @@ pub(super) struct Winograd {
     pub(super) targets: [usize; 2],
     /// The lowest source of the first tile along each axis; it may lie outside.
     pub(super) lowest: [isize; 2],
+    /// Whether the window's last position meets the lowest source.
+    is_mirrored: bool,
     /// A weight for each product that the step sums.
     pub(super) weights: Vec<Arc<Turned>>,
 }
@@ -114,19 +119,49 @@ impl Winograd {
         let lowest = [1, 2].map(|axis| phase.lowest[axis].first().copied().flatten());
         let [Some(of_lines), Some(of_columns)] = lowest else { return None };
         let side = Side::of(targets, channels, rows)?;
-        let (sources, lowest) = ([sources[1], sources[2]], [of_lines, of_columns]);
-        Some(Winograd { side, channels, sources, targets, lowest, weights: Vec::new() })
+        let (sources, lowest, is_mirrored) = ([sources[1], sources[2]], [of_lines, of_columns], lines.spread < 0);
+        Some(Winograd { side, channels, sources, targets, lowest, is_mirrored, weights: Vec::new() })
     }
 
-    /// A weight for it, whose products would be sums of chains of `chain` without tiles; `element` gets a tap of the window, counted as the
-    /// sources rise, and the channels of source and target.
+    /// A weight for it, whose products would be sums of chains of `chain` without tiles; `element` gets a position of the window and the
+    /// channels of source and target.
     pub(super) fn turned(&self, chain: usize, element: impl Fn(usize, usize, usize) -> f32) -> Turned {
         let points = match self.side {
             Side::Two => turned_filters::<Two, 2, 4>(self.channels, element),
             Side::Four => turned_filters::<Four, 4, 6>(self.channels, element),
         };
-        // Turns round as well, so that products may lose half as much.
-        Turned(points.into_iter().map(|point| point.in_chains_of(chain / 2)).collect())
+        let plane = points.len() / self.points();
+        let of_point = |(point, factor)| {
+            let point = &points[point * plane..];
+            let element = |source, target| factor * point[source * self.channels.target + target];
+            PackedWeight::new(self.channels.source, self.channels.target, element).in_chains_of(chain / PRODUCTS_SHARE)
+        };
+        Turned(self.points_of(self.is_mirrored).into_iter().map(of_point).collect())
+    }
+
+    /// The same weight as the transpose of the one that `other` has on its way in the other direction, by tiles of the same side.
+    pub(super) fn transposed(&self, other: &Winograd, weight: &Turned, chain: usize) -> Option<Turned> {
+        if other.side != self.side {
+            return None;
+        }
+        let of_point = |(point, factor): (usize, f32)| {
+            Some(weight.0[point].made(Way::Transposed(factor))?.in_chains_of(chain / PRODUCTS_SHARE))
+        };
+        let points = self.points_of(self.is_mirrored != other.is_mirrored).into_iter();
+        Some(Turned(points.map(of_point).collect::<Option<_>>()?))
+    }
+
+    /// For each point of both axes the one of a filter, or of its mirror image, and a factor.
+    fn points_of(&self, is_mirrored: bool) -> Vec<(usize, f32)> {
+        let of_axis = match (is_mirrored, self.side) {
+            (false, _) => (0..self.side.span()).map(|point| (point, 1.0)).collect(),
+            (true, Side::Two) => Two::MIRRORED.to_vec(),
+            (true, Side::Four) => Four::MIRRORED.to_vec(),
+        };
+        let of_line = |&(line, of_line): &(usize, f32)| {
+            of_axis.iter().map(move |&(column, of_column)| (line * self.side.span() + column, of_line * of_column))
+        };
+        of_axis.iter().flat_map(of_line).collect()
     }
 
     /// Whether a turned weight is too large for a thread to read it for some tiles at a time.
@@ -149,6 +184,11 @@ impl Winograd {
         self.targets.map(|targets| targets.div_ceil(self.side as usize))
     }
 
+    /// Tiles of a sample.
+    pub(super) fn tile_count(&self) -> usize {
+        self.tiles().iter().product()
+    }
+
     /// The lines of targets that a strip of tiles makes, strips counted over all rows of a chunk.
     pub(super) fn lines(&self, strip: usize) -> Range<usize> {
         let first = strip % self.tiles()[0] * self.side as usize;
@@ -156,15 +196,15 @@ impl Winograd {
     }
 }
 
-/// G g Gᵀ for each pair of channels, packed for each point.
+/// G g Gᵀ for each pair of channels: a plane `[source][target]` for each point, with a rest behind it.
 fn turned_filters<T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize>(
     channels: Channels,
     element: impl Fn(usize, usize, usize) -> f32,
-) -> Vec<PackedWeight> {
+) -> Vec<f32> {
     let pairs = channels.source * channels.target;
     // A cache line between points, which would else compete for a few lines of the first-level cache.
-    let point = pairs + LINE;
-    let mut points = vec![0.0_f32; SPAN * SPAN * point];
+    let plane = pairs + LINE;
+    let mut points = vec![0.0_f32; SPAN * SPAN * plane];
     for source in 0..channels.source {
         for target in 0..channels.target {
             let g = |tap: usize| f64::from(element(tap, source, target));
@@ -173,15 +213,12 @@ fn turned_filters<T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize>(
             for column in 0..SPAN {
                 let turned = T::filter(lines.map(|line| line[column]));
                 for (line, turned) in turned.into_iter().enumerate() {
-                    points[(line * SPAN + column) * point + source * channels.target + target] = turned as f32;
+                    points[(line * SPAN + column) * plane + source * channels.target + target] = turned as f32;
                 }
             }
         }
     }
-    let pack = |point: &[f32]| {
-        PackedWeight::new(channels.source, channels.target, |source, target| point[source * channels.target + target])
-    };
-    points.chunks_exact(point).map(pack).collect()
+    points
 }
 
 #[cfg(test)]
