@@ -105,7 +105,7 @@ impl PackedWeight {
     }
 
     /// Whether panels are made while they are read.
-    fn is_made(&self) -> bool {
+    pub(super) fn is_made(&self) -> bool {
         matches!(&self.elements, Elements::Made(made) if !made.is_kept())
     }
 

@@ -150,11 +150,14 @@ impl Cpu {
     pub fn prepare(&self, network: &Network, rules: &Assignment, plan: Plan) -> Result<Prepared> {
         let parameters = Parameters::new(network, rules, &plan)?;
         let has_windows = has_windows(network);
-        let tools: Vec<Tool> = plan
-            .steps
-            .iter()
-            .map(|step| self.weights.tool(network, &plan, step, has_windows))
-            .collect::<Result<_>>()?;
+        let tool = |step| self.weights.tool(network, &plan, step, has_windows);
+        #[cfg(feature = "threads")]
+        let tools: Vec<Tool> = self.pool.install(|| {
+            use rayon::prelude::*;
+            plan.steps.par_iter().with_max_len(1).map(tool).collect::<Result<_>>()
+        })?;
+        #[cfg(not(feature = "threads"))]
+        let tools: Vec<Tool> = plan.steps.iter().map(tool).collect::<Result<_>>()?;
         let rows = tools
             .iter()
             .zip(&plan.steps)

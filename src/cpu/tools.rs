@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::convolve::Convolution;
 use super::dense::Weight;
@@ -57,11 +57,14 @@ const MANY_ROWS: usize = 16;
 /// Packed weights, shared between plans.
 #[derive(Debug, Default)]
 pub(super) struct Weights {
-    dense: Mutex<HashMap<Key, Arc<PackedWeight>>>,
+    dense: Shared<Key, PackedWeight>,
     /// With the length of their products' chains.
-    filters: Mutex<HashMap<(Key, usize), Arc<Filters>>>,
-    turned: Mutex<HashMap<(Key, usize, Side), Arc<Turned>>>,
+    filters: Shared<(Key, usize), Filters>,
+    turned: Shared<(Key, usize, Side), Turned>,
 }
+
+/// What is made once, by whoever asks first, while others make other things.
+type Shared<K, T> = Mutex<HashMap<K, Arc<OnceLock<Arc<T>>>>>;
 
 type Key = (LayerId, Direction, [u32; 3]);
 
@@ -74,9 +77,9 @@ fn key(layer: LayerId, direction: Direction, part: WeightPart) -> Key {
     (layer, direction, bits)
 }
 
-fn shared<K: Eq + Hash, T>(known: &Mutex<HashMap<K, Arc<T>>>, key: K, make: impl FnOnce() -> T) -> Arc<T> {
-    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-    Arc::clone(known.entry(key).or_insert_with(|| Arc::new(make())))
+fn shared<K: Eq + Hash, T>(known: &Shared<K, T>, key: K, make: impl FnOnce() -> T) -> Arc<T> {
+    let cell = Arc::clone(known.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default());
+    Arc::clone(cell.get_or_init(|| Arc::new(make())))
 }
 
 impl Weights {
@@ -340,5 +343,84 @@ mod tests {
         let of_both = tiled("epsilon-alpha2-beta1", 1);
         let forward: Vec<_> = of_both.iter().filter(|(direction, ..)| *direction == Forward).collect();
         assert_eq!(forward, [&(Forward, Side::Two, short); 2]);
+    }
+
+    /// Windows at once, strided, transposed and in tiles of both sides, all of many channels and rectified.
+    fn several() -> Network {
+        let weight = |shape: &[usize]| {
+            let number = |index: usize| (index.wrapping_mul(2_654_435_761) % 1009) as f32 / 504.5 - 1.0;
+            Tensor::from_fn(shape, |index| number(index + shape[0]) / shape[1] as f32)
+        };
+        let window = |kernel, stride| {
+            let axis = WindowAxis { before: kernel / 2, after: kernel / 2, stride, ..WindowAxis::new(kernel) };
+            Window::new(vec![axis; 2]).unwrap()
+        };
+        let mut builder = Network::builder();
+        let mut value = builder.input("x", [2, 14, 14]);
+        let windows = [
+            ("first", 2, 192, 1, 1),
+            ("large tiles", 192, 192, 3, 1),
+            ("strided", 192, 320, 3, 2),
+            ("small tiles", 320, 320, 3, 1),
+        ];
+        for (name, sources, targets, kernel, stride) in windows {
+            let weight = weight(&[targets, sources, kernel, kernel]);
+            let z = builder.conv(name, value, weight, None, window(kernel, stride), 1).unwrap();
+            value = builder.relu(&format!("{name}, rectified"), z).unwrap();
+        }
+        let back = Conv::transposed(weight(&[320, 64, 3, 3]), None, window(3, 1), 1, vec![0; 2]).unwrap();
+        value = builder.layer("back", Layer::Conv(back), vec![value]).unwrap();
+        let z = builder.conv("at once", value, weight(&[48, 64, 1, 1]), None, window(1, 1), 1).unwrap();
+        let pooled = builder.global_average_pool("average", z).unwrap();
+        let flat = builder.reshape("flat", pooled, [48]).unwrap();
+        let logits = builder.dense("head", flat, weight(&[3, 48]), None).unwrap();
+        builder.build(logits).unwrap()
+    }
+
+    #[test]
+    fn few_rows_read_parts_and_transposes_of_one_weight_and_have_the_bits_of_many() {
+        let network = Arc::new(several());
+        let explainer = |preset| {
+            let options = Options { backend: Backend::Cpu, ..Options::default() };
+            Explainer::with_options(Arc::clone(&network), &Composite::preset(preset).unwrap(), options).unwrap()
+        };
+        let made = |preset| -> Vec<String> {
+            let plan = explainer(preset).plan(&Request::new(Targets::ArgMax)).unwrap();
+            let weights = Weights::default();
+            let of_step = |step: &Step| {
+                let tool = weights.tool(&network, &plan, step, true).unwrap();
+                let Work::Convolve { direction, .. } = step.work else { return None };
+                let is_made = !tool.packed().is_empty() && tool.packed().iter().all(|weight| weight.is_made());
+                let layer = &network.layer(step.layer?).name;
+                is_made.then(|| format!("{layer}, {direction:?}"))
+            };
+            plan.steps.iter().filter_map(of_step).collect()
+        };
+        assert!(made("epsilon").is_empty(), "one part in each direction");
+        assert!(made("epsilon-plus").contains(&"strided, Forward".to_string()), "W beside W⁺");
+        let of_both = made("epsilon-alpha2-beta1");
+        let count = |layer: &str| of_both.iter().filter(|found| *found == layer).count();
+        assert_eq!([count("strided, Forward"), count("strided, Backward")], [2, 1], "parts of W, {of_both:?}");
+        for layer in ["large tiles", "small tiles"] {
+            let found = ["Forward", "Backward"].map(|direction| count(&format!("{layer}, {direction}")));
+            assert_eq!(found, [0, 1], "transposes of what the forward pass reads, {layer}: {of_both:?}");
+        }
+        for preset in ["epsilon", "epsilon-plus", "epsilon-alpha2-beta1"] {
+            let number = |index: usize| (index.wrapping_mul(40_503) % 997) as f32 / 498.5 - 0.9;
+            let many = Tensor::from_fn(&[4, 2, 14, 14], number);
+            let one = Tensor::new([1, 2, 14, 14], many.row(3).to_vec()).unwrap();
+            let explain = |x: &Tensor| explainer(preset).explain(&[x.into()], &Targets::ArgMax).unwrap();
+            let (alone, among) = (explain(&one), explain(&many));
+            assert!(alone.input().row(0).iter().any(|r| *r != 0.0), "{preset}");
+            assert_eq!(alone.input().row(0), among.input().row(3), "{preset}");
+            // What is kept by then is read for few rows too.
+            let explainer = explainer(preset);
+            let _ = explainer.explain(&[(&many).into()], &Targets::ArgMax).unwrap();
+            assert_eq!(
+                explainer.explain(&[(&one).into()], &Targets::ArgMax).unwrap().input(),
+                alone.input(),
+                "{preset}"
+            );
+        }
     }
 }
