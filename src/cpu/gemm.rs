@@ -80,7 +80,17 @@ impl PackedWeight {
                 (first..columns.min(first + width)).zip(row).for_each(|(column, packed)| *packed = element(k, column));
             }
         });
+        PackedWeight::of(panels)
+    }
+
+    pub(super) fn of(panels: Panels) -> Self {
+        let [depth, columns] = panels.extents();
         PackedWeight { elements: Elements::Packed(Arc::new(panels)), depth, columns, chain: CHAIN }
+    }
+
+    /// Panels for a weight of `depth` × `columns` elements, full of zeros.
+    pub(super) fn panels(depth: usize, columns: usize) -> Panels {
+        Panels::zeros(Blocking::of_level(Level::widest()).panel, depth, columns)
     }
 
     /// The same weight, whose sums are of chains of at most `chain`.

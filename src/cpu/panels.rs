@@ -21,14 +21,32 @@ pub(super) struct Panels {
 }
 
 impl Panels {
+    /// All zeros.
+    pub(super) fn zeros(width: usize, depth: usize, columns: usize) -> Self {
+        let elements = vec![0.0; columns.div_ceil(width) * depth * width + LINE];
+        let first = elements.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        Panels { elements, first, width, depth, columns }
+    }
+
     /// `fill` gets a panel's position and the panel, full of zeros.
     pub(super) fn new(width: usize, depth: usize, columns: usize, fill: impl Fn(usize, &mut [f32])) -> Self {
-        let length = columns.div_ceil(width) * depth * width;
-        let mut elements = vec![0.0; length + LINE];
-        let first = elements.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-        let panels = elements[first..][..length].chunks_exact_mut((depth * width).max(1));
-        panels.enumerate().for_each(|(panel, packed)| fill(panel, packed));
-        Panels { elements, first, width, depth, columns }
+        let mut panels = Panels::zeros(width, depth, columns);
+        let end = panels.elements.len() - LINE + panels.first;
+        let of_panel = (depth * width).max(1);
+        let each = panels.elements[panels.first..end].chunks_exact_mut(of_panel).enumerate();
+        each.for_each(|(panel, packed)| fill(panel, packed));
+        panels
+    }
+
+    /// Rows and columns.
+    pub(super) fn extents(&self) -> [usize; 2] {
+        [self.depth, self.columns]
+    }
+
+    /// Some columns of a row, from a multiple of their number on.
+    pub(super) fn columns_mut<const COUNT: usize>(&mut self, row: usize, first: usize) -> &mut [f32; COUNT] {
+        let place = (first / self.width * self.depth + row) * self.width + first % self.width;
+        self.elements[self.first + place..].first_chunk_mut().expect("panels are whole multiples of them")
     }
 
     /// Rows of a panel; nothing behind the last.

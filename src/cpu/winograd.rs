@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::filters::{Channels, Phase};
 use super::gemm::{LINE, PackedWeight};
 use super::lattice::Extents;
-use super::panels::Way;
+use super::panels::{Panels, Way};
 use super::turns::{Four, Turn, Two};
 use crate::layers::Reach;
 
@@ -126,17 +126,44 @@ impl Winograd {
     /// A weight for it, whose products would be sums of chains of `chain` without tiles; `element` gets a position of the window and the
     /// channels of source and target.
     pub(super) fn turned(&self, chain: usize, element: impl Fn(usize, usize, usize) -> f32) -> Turned {
-        let points = match self.side {
-            Side::Two => turned_filters::<Two, 2, 4>(self.channels, element),
-            Side::Four => turned_filters::<Four, 4, 6>(self.channels, element),
-        };
-        let plane = points.len() / self.points();
-        let of_point = |(point, factor)| {
-            let point = &points[point * plane..];
-            let element = |source, target| factor * point[source * self.channels.target + target];
-            PackedWeight::new(self.channels.source, self.channels.target, element).in_chains_of(chain / PRODUCTS_SHARE)
-        };
-        Turned(self.points_of(self.is_mirrored).into_iter().map(of_point).collect())
+        let Channels { source, target, .. } = self.channels;
+        let mut points: Vec<Panels> = (0..self.points()).map(|_| PackedWeight::panels(source, target)).collect();
+        match self.side {
+            Side::Two => self.turn::<Two, 2, 4>(&mut points, element),
+            Side::Four => self.turn::<Four, 4, 6>(&mut points, element),
+        }
+        let of_point = |panels| PackedWeight::of(panels).in_chains_of(chain / PRODUCTS_SHARE);
+        Turned(points.into_iter().map(of_point).collect())
+    }
+
+    /// G g Gᵀ for each pair of channels, or what it is for the mirrored g.
+    #[allow(clippy::needless_range_loop, reason = "a lane is of channels and of every line")]
+    fn turn<T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize>(
+        &self,
+        points: &mut [Panels],
+        element: impl Fn(usize, usize, usize) -> f32,
+    ) {
+        let origins = self.points_of(self.is_mirrored);
+        // A cache line of every point at a time: all at once would compete for a few lines of the first-level cache.
+        let mut lines = vec![[0.0_f32; LINE]; SPAN * SPAN];
+        for source in 0..self.channels.source {
+            for first in (0..self.channels.target).step_by(LINE) {
+                for lane in 0..LINE {
+                    let g = |tap: usize| f64::from(element(tap, source, first + lane));
+                    let of_lines: [[f64; SPAN]; TAPS] =
+                        std::array::from_fn(|line| T::filter(std::array::from_fn(|column| g(line * TAPS + column))));
+                    for column in 0..SPAN {
+                        let turned = T::filter(of_lines.map(|line| line[column]));
+                        for (line, turned) in turned.into_iter().enumerate() {
+                            lines[line * SPAN + column][lane] = turned as f32;
+                        }
+                    }
+                }
+                for (point, &(origin, factor)) in points.iter_mut().zip(&origins) {
+                    *point.columns_mut(source, first) = lines[origin].map(|turned| factor * turned);
+                }
+            }
+        }
     }
 
     /// The same weight as the transpose of the one that `other` has on its way in the other direction, by tiles of the same side.
@@ -194,31 +221,6 @@ impl Winograd {
         let first = strip % self.tiles()[0] * self.side as usize;
         first..self.targets[0].min(first + self.side as usize)
     }
-}
-
-/// G g Gᵀ for each pair of channels: a plane `[source][target]` for each point, with a rest behind it.
-fn turned_filters<T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize>(
-    channels: Channels,
-    element: impl Fn(usize, usize, usize) -> f32,
-) -> Vec<f32> {
-    let pairs = channels.source * channels.target;
-    // A cache line between points, which would else compete for a few lines of the first-level cache.
-    let plane = pairs + LINE;
-    let mut points = vec![0.0_f32; SPAN * SPAN * plane];
-    for source in 0..channels.source {
-        for target in 0..channels.target {
-            let g = |tap: usize| f64::from(element(tap, source, target));
-            let lines: [[f64; SPAN]; TAPS] =
-                std::array::from_fn(|line| T::filter(std::array::from_fn(|column| g(line * TAPS + column))));
-            for column in 0..SPAN {
-                let turned = T::filter(lines.map(|line| line[column]));
-                for (line, turned) in turned.into_iter().enumerate() {
-                    points[(line * SPAN + column) * plane + source * channels.target + target] = turned as f32;
-                }
-            }
-        }
-    }
-    points
 }
 
 #[cfg(test)]
