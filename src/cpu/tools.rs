@@ -10,6 +10,7 @@ use super::few_rows::FewRows;
 use super::filters::{self, Channels, Filters, Phase, phases};
 use super::gemm::{LARGE, PackedWeight};
 use super::lattice::{Lattice, filled};
+use super::panels::MANY_ROWS;
 use super::planar::Planar;
 use super::pools::Pool;
 use super::winograd::{Side, Turned, Winograd};
@@ -49,10 +50,6 @@ impl Tool {
         }
     }
 }
-
-/// Rows of a product for each sample from which on panels of its weight may be made while they are read: making them then takes a quarter of
-/// the time at most.
-const MANY_ROWS: usize = 16;
 
 /// Packed weights, shared between plans.
 #[derive(Debug, Default)]
@@ -157,12 +154,8 @@ impl Weights {
             let (w, at) = (conv.weight().data(), filters::weight_index(conv, direction));
             let side = winograd.side;
             let of_part = |(_, part): (_, WeightPart)| {
-                let forward = (is_backward
-                    && step.products().count() > 1
-                    && winograd.is_read_together()
-                    && winograd.tile_count() >= MANY_ROWS)
-                    .then(|| self.forward(place, part))
-                    .flatten();
+                let is_transposed = is_backward && winograd.is_worth_transposing(step.products().count());
+                let forward = is_transposed.then(|| self.forward(place, part)).flatten();
                 let transposed = || winograd.transposed(&forward.as_ref()?.0, &forward.as_ref()?.1, chain(part));
                 let element = |position, source, target| part.of(w[at(0, source, target, position)]);
                 let make = || transposed().unwrap_or_else(|| winograd.turned(chain(part), element));

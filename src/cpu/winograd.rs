@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::filters::{Channels, Phase};
 use super::gemm::{LINE, PackedWeight};
 use super::lattice::Extents;
-use super::panels::{Panels, Way};
+use super::panels::{MANY_ROWS, Panels, Way};
 use super::turns::{Four, Turn, Two};
 use crate::layers::Reach;
 
@@ -35,6 +35,8 @@ const HEAVY: usize = 8;
 const PRODUCTS_SHARE: usize = 2;
 /// Elements of a turned weight that is read once for many tiles, by all threads together: more than stay in caches of their own.
 const READ_TOGETHER: usize = 1 << 20;
+/// Elements of a turned weight of which memory should hold no second one for the way back: 32 MB.
+const HUGE: usize = 1 << 23;
 
 /// How targets are cut into tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -193,7 +195,19 @@ impl Winograd {
 
     /// Whether a turned weight is too large for a thread to read it for some tiles at a time.
     pub(super) fn is_read_together(&self) -> bool {
-        self.points() * self.channels.source * self.channels.target > READ_TOGETHER
+        self.elements() > READ_TOGETHER
+    }
+
+    /// Whether a step of so many products on the way back should read transposes of what the forward pass reads, while rows are few: where
+    /// memory would else hold several large weights, or a huge one, and tiles are so many that transposing counts little.
+    pub(super) fn is_worth_transposing(&self, products: usize) -> bool {
+        let most = if products > 1 { READ_TOGETHER } else { HUGE };
+        self.elements() > most && self.tiles().iter().product::<usize>() >= MANY_ROWS
+    }
+
+    /// Elements of a turned weight.
+    fn elements(&self) -> usize {
+        self.points() * self.channels.source * self.channels.target
     }
 
     /// Elements of a line of targets.
@@ -209,11 +223,6 @@ impl Winograd {
     /// Tiles along each axis.
     pub(super) fn tiles(&self) -> [usize; 2] {
         self.targets.map(|targets| targets.div_ceil(self.side as usize))
-    }
-
-    /// Tiles of a sample.
-    pub(super) fn tile_count(&self) -> usize {
-        self.tiles().iter().product()
     }
 
     /// The lines of targets that a strip of tiles makes, strips counted over all rows of a chunk.
@@ -300,6 +309,25 @@ mod tests {
         let axis = WindowAxis { before: 1, after: 1, ..WindowAxis::new(3) };
         let conv = conv([64, 64], 1, vec![WindowAxis::new(1), axis, axis]);
         assert_eq!(taken(&conv, Direction::Forward, &[1, 28, 28]), Some(Side::Four));
+    }
+
+    #[test]
+    fn large_weights_of_several_products_and_huge_ones_are_worth_transposing() {
+        let axis = WindowAxis { before: 1, after: 1, ..WindowAxis::new(3) };
+        for (extent, count, worth) in [
+            (14, 512, [true, true]),
+            (7, 512, [false, true]),
+            (14, 256, [false, true]),
+            (56, 64, [false; 2]),
+            (4, 512, [false; 2]),
+        ] {
+            let tiles = found(&conv([count, count], 1, vec![axis; 2]), Direction::Backward, &[extent, extent]).unwrap();
+            assert_eq!(
+                [1, 2].map(|products| tiles.is_worth_transposing(products)),
+                worth,
+                "{count} channels, {extent} pixels"
+            );
+        }
     }
 
     fn channels(source: usize, target: usize) -> Channels {
