@@ -106,6 +106,11 @@ impl Channels {
     pub(super) fn target_group(&self) -> usize {
         self.target / self.groups
     }
+
+    /// Whether groups have too few channels for panels.
+    pub(super) fn is_direct(&self) -> bool {
+        self.groups > 1 && self.source_group().min(self.target_group()) < FEW
+    }
 }
 
 /// The weight is `[coarse][fine of the group][position]`, and one of the grids is the target's.
@@ -151,7 +156,7 @@ impl Filters {
         let positions = conv.window().positions();
         let w = conv.weight().data();
         let at = &weight_index(conv, direction);
-        if channels.groups > 1 && sources.min(targets) < FEW {
+        if channels.is_direct() {
             let element = |position: usize, source: usize, target: usize| {
                 part.of(w[at(target / targets, source, target % targets, position)])
             };

@@ -178,7 +178,7 @@ fn multiply_at(level: Level, a: &[f32], b: &PackedWeight, c: &mut [f32], goes_on
     assert_eq!(c.len(), rows * b.columns, "C has a row for each row of A");
     let starts: Vec<usize> = (0..rows).map(|row| row * b.columns).collect();
     // A weight that stays in cache is swept once for each tile, so that rows of C are written from end to end.
-    let rows = if b.depth * b.columns <= SMALL && !b.is_made() { tile } else { rows };
+    let rows = if b.depth * b.columns <= SMALL { tile } else { rows };
     for (a, starts) in a.chunks(rows * b.stride()).zip(starts.chunks(rows)) {
         for Range { start: from, end: to } in slices_of(level, b.depth) {
             let slice = Slice { a: &a[from..], stride: b.stride(), b, from, to, goes_on: goes_on || from > 0 };

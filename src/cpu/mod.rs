@@ -49,6 +49,7 @@ use crate::network::Network;
 use crate::parameters::Parameters;
 use crate::plan::Plan;
 use crate::relevance::LayerSums;
+use crate::sharing::share;
 
 use crew::{Crew, Shelf};
 use dense::Weight;
@@ -62,7 +63,7 @@ const CACHED: usize = 16 << 20;
 /// weights come from memory.
 const ENOUGH_ROWS: usize = 4;
 const ENOUGH_FEW_ROWS: usize = 8;
-/// Rows of relevance of a batch for which transposes of weights are made while they are read: more keep them in memory.
+/// Rows of relevance of a batch for which panels of one weight are made of another's while they are read: more keep them in memory.
 const FEW_SAMPLES: usize = 2;
 /// Bytes that it may take for that.
 const MOST_BYTES: usize = 768 << 20;
@@ -150,14 +151,13 @@ impl Cpu {
     pub fn prepare(&self, network: &Network, rules: &Assignment, plan: Plan) -> Result<Prepared> {
         let parameters = Parameters::new(network, rules, &plan)?;
         let has_windows = has_windows(network);
-        let tool = |step| self.weights.tool(network, &plan, step, has_windows);
-        #[cfg(feature = "threads")]
-        let tools: Vec<Tool> = self.pool.install(|| {
-            use rayon::prelude::*;
-            plan.steps.par_iter().with_max_len(1).map(tool).collect::<Result<_>>()
-        })?;
-        #[cfg(not(feature = "threads"))]
-        let tools: Vec<Tool> = plan.steps.iter().map(tool).collect::<Result<_>>()?;
+        let sharing = has_windows.then(|| self.threads());
+        let mut tools: Vec<Result<Tool>> = plan.steps.iter().map(|_| Ok(Tool::Nothing)).collect();
+        // Threads of its own: a pool's thread that waits takes up other jobs, and those may wait for this very plan.
+        share(tools.iter_mut().zip(&plan.steps).collect(), self.threads(), |(tool, step)| {
+            *tool = self.weights.tool(network, &plan, step, sharing);
+        });
+        let tools: Vec<Tool> = tools.into_iter().collect::<Result<_>>()?;
         let rows = tools
             .iter()
             .zip(&plan.steps)
@@ -218,7 +218,7 @@ impl Cpu {
         Ok((total, seconds))
     }
 
-    /// Keeps transposes of weights, where more samples read them than are worth making them anew for each.
+    /// Keeps panels that are made of other weights', where too many rows read them to make them anew.
     fn keep(&self, prepared: &Prepared) {
         let weights = prepared.tools.iter().flat_map(Tool::packed);
         #[cfg(feature = "threads")]

@@ -28,7 +28,7 @@ impl Panels {
     /// All zeros.
     pub(super) fn zeros(width: usize, depth: usize, columns: usize) -> Self {
         let elements = vec![0.0; columns.div_ceil(width) * depth * width + LINE];
-        let first = elements.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        let first = beginning_of_line(&elements);
         Panels { elements, first, width, depth, columns }
     }
 
@@ -67,6 +67,11 @@ impl Panels {
         let elements = self.rows(panel, rows);
         Ahead { elements, apart: self.width, rows: 0..elements.len() / self.width }
     }
+}
+
+/// The first element that begins a cache line, among more than fill one.
+fn beginning_of_line(elements: &[f32]) -> usize {
+    elements.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE)
 }
 
 /// Rows that are brought closer before they are read. They lie in blocks of as many as a panel has columns.
@@ -144,9 +149,11 @@ impl Made {
             return kept.rows(panel, rows);
         }
         let length = rows.len() * self.of.width;
-        room.resize(room.len().max(length), 0.0);
-        self.make(panel, rows, &mut room[..length]);
-        &room[..length]
+        room.resize(room.len().max(length + LINE), 0.0);
+        let first = beginning_of_line(room);
+        let room = &mut room[first..][..length];
+        self.make(panel, rows, room);
+        room
     }
 
     /// Rows of a panel to come, or what they are made of.

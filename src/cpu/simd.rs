@@ -185,6 +185,7 @@ fn transpose_avx<const SIDE: usize>(
 ) {
     use std::arch::x86_64::*;
     const BLOCK: usize = 8;
+    const { assert!(SIDE.is_multiple_of(BLOCK), "whole blocks") };
     let factor = _mm256_set1_ps(factor);
     for first in 0..SIDE / BLOCK {
         for line in first * BLOCK..(first + 1) * BLOCK {

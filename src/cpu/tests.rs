@@ -124,7 +124,7 @@ fn explain(network: &Arc<Network>, composite: &str, options: Options, x: &Tensor
     explain_by(network, &Composite::preset(composite).unwrap(), options, x)
 }
 
-fn explain_by(network: &Arc<Network>, composite: &Composite, options: Options, x: &Tensor) -> Relevance {
+pub(super) fn explain_by(network: &Arc<Network>, composite: &Composite, options: Options, x: &Tensor) -> Relevance {
     let explainer = Explainer::with_options(Arc::clone(network), composite, options).unwrap();
     let request = Request::new(Targets::Top(2)).report(true);
     explainer.explain_with(&[Input::from(x)], &request).unwrap()
@@ -135,7 +135,7 @@ fn samples(network: &Network, count: usize, seed: u64) -> Tensor {
     Numbers(seed).tensor(shape.dims())
 }
 
-fn assert_close(found: &Tensor, exact: &Tensor, what: &str) {
+pub(super) fn assert_close(found: &Tensor, exact: &Tensor, what: &str) {
     assert_eq!(found.shape(), exact.shape(), "{what}");
     for row in 0..exact.rows() {
         let size = exact.row(row).iter().fold(0.0_f32, |size, x| size.max(x.abs()));

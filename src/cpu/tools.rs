@@ -80,15 +80,16 @@ fn shared<K: Eq + Hash, T>(known: &Shared<K, T>, key: K, make: impl FnOnce() -> 
 }
 
 impl Weights {
-    /// What a step of a plan reads. `few_rows`: whether products have few rows, so that large weights stay in place.
-    pub(super) fn tool(&self, network: &Network, plan: &Plan, step: &Step, few_rows: bool) -> Result<Tool> {
+    /// What a step of a plan reads. `sharing`: how many threads share each step, where they do; products then have few rows, so that large
+    /// weights stay in place.
+    pub(super) fn tool(&self, network: &Network, plan: &Plan, step: &Step, sharing: Option<usize>) -> Result<Tool> {
         let Some(id) = step.layer else { return Ok(Tool::Nothing) };
         let node = network.layer(id);
         Ok(match (&step.work, &node.layer) {
             (&Work::Product { direction, .. }, Layer::Dense(dense)) => {
                 let is_large = dense.weight().data().len() > LARGE;
                 let parts = step.products().map(|(_, part)| part);
-                Tool::Product(if few_rows && is_large {
+                Tool::Product(if sharing.is_some() && is_large {
                     Weight::FewRows(FewRows { weight: Arc::clone(dense.weight()), direction, parts: parts.collect() })
                 } else {
                     let packed = |part| self.packed(dense, key(id, direction, part), direction, part);
@@ -96,7 +97,8 @@ impl Weights {
                 })
             }
             (&Work::Convolve { direction, .. }, Layer::Conv(conv)) => {
-                self.convolution(Place { network, plan, id, conv }, step, direction)
+                let place = Place { network, plan, id, conv, threads: sharing.unwrap_or(1) };
+                self.convolution(place, step, direction)
             }
             (Work::AveragePool { direction, weight }, Layer::AveragePool(pool)) => {
                 Tool::Pool(average(&Extents::of(network, node), pool, *direction, *weight)?)
@@ -155,7 +157,7 @@ impl Weights {
             let side = winograd.side;
             let of_part = |(_, part): (_, WeightPart)| {
                 let is_transposed = is_backward && winograd.is_worth_transposing(step.products().count());
-                let forward = is_transposed.then(|| self.forward(place, part)).flatten();
+                let forward = is_transposed.then(|| self.turned_forward(place, part)).flatten();
                 let transposed = || winograd.transposed(&forward.as_ref()?.0, &forward.as_ref()?.1, chain(part));
                 let element = |position, source, target| part.of(w[at(0, source, target, position)]);
                 let make = || transposed().unwrap_or_else(|| winograd.turned(chain(part), element));
@@ -169,8 +171,10 @@ impl Weights {
             Direction::Backward => Lattice::new(&conv.backward(input), output, input, &kernel),
         };
         let planar = Planar::new(channels, &lattice, &phases);
-        let rows = lattice.count() / phases.len();
-        let makes_parts = rows >= MANY_ROWS && place.has_several_parts(direction);
+        // Each thread makes the panels for its rows.
+        let rows = lattice.count() / phases.len().max(1) / place.threads;
+        let has_panels = planar.is_none() && !channels.is_direct();
+        let makes_parts = has_panels && rows >= MANY_ROWS && place.has_several_parts(direction);
         let new = |part| Filters::new(conv, (direction, part), &phases, (chain(part), planar.is_some()));
         let of_part = |part| {
             let shared =
@@ -185,7 +189,7 @@ impl Weights {
     }
 
     /// The tiles in which a layer's part of the weight is multiplied on the forward pass, if it is, and the weight.
-    fn forward(&self, place: Place<'_>, part: WeightPart) -> Option<(Winograd, Arc<Turned>)> {
+    fn turned_forward(&self, place: Place<'_>, part: WeightPart) -> Option<(Winograd, Arc<Turned>)> {
         let step = place.steps(Direction::Forward).find(|step| step.products().any(|(_, of)| of == part))?;
         let position = step.products().position(|(_, of)| of == part)?;
         match self.convolution(place, step, Direction::Forward) {
@@ -205,6 +209,8 @@ struct Place<'a> {
     plan: &'a Plan,
     id: LayerId,
     conv: &'a Conv,
+    /// How many threads share its rows.
+    threads: usize,
 }
 
 impl<'a> Place<'a> {
@@ -288,6 +294,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::gemm::CHAIN;
+    use super::super::tests::{assert_close, explain_by};
     use super::*;
     use crate::layers::{Window, WindowAxis};
     use crate::{Backend, Composite, Explainer, Options, Request, Targets, Tensor};
@@ -318,7 +325,7 @@ mod tests {
         let plan =
             explainer.plan(&Request::new(Targets::Classes((0..targets).map(|target| target % 3).collect()))).unwrap();
         let weights = Weights::default();
-        let of_step = |step: &Step| match (weights.tool(&network, &plan, step, true).unwrap(), &step.work) {
+        let of_step = |step: &Step| match (weights.tool(&network, &plan, step, Some(1)).unwrap(), &step.work) {
             (Tool::Winograd(conv), &Work::Convolve { direction, .. }) => {
                 conv.weights.iter().map(|turned| (direction, conv.side, turned.of_points()[0].chain())).collect()
             }
@@ -382,7 +389,7 @@ mod tests {
             let plan = explainer(preset).plan(&Request::new(Targets::ArgMax)).unwrap();
             let weights = Weights::default();
             let of_step = |step: &Step| {
-                let tool = weights.tool(&network, &plan, step, true).unwrap();
+                let tool = weights.tool(&network, &plan, step, Some(1)).unwrap();
                 let Work::Convolve { direction, .. } = step.work else { return None };
                 let is_made = !tool.packed().is_empty() && tool.packed().iter().all(|weight| weight.is_made());
                 let layer = &network.layer(step.layer?).name;
@@ -406,9 +413,12 @@ mod tests {
             let explain = |x: &Tensor| explainer(preset).explain(&[x.into()], &Targets::ArgMax).unwrap();
             let (alone, among) = (explain(&one), explain(&many));
             assert!(alone.input().row(0).iter().any(|r| *r != 0.0), "{preset}");
-            assert_eq!(alone.input().row(0), among.input().row(3), "{preset}");
-            // What is kept by then is read for few rows too.
+            let bits = |relevance: &[f32]| relevance.iter().map(|r| r.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(alone.input().row(0)), bits(among.input().row(3)), "{preset}");
+            // Panels are made, then kept, and what is kept is read for few rows too.
             let explainer = explainer(preset);
+            let first = explainer.explain(&[(&one).into()], &Targets::ArgMax).unwrap();
+            assert_eq!(first.input(), alone.input(), "{preset}");
             let _ = explainer.explain(&[(&many).into()], &Targets::ArgMax).unwrap();
             assert_eq!(
                 explainer.explain(&[(&one).into()], &Targets::ArgMax).unwrap().input(),
@@ -416,5 +426,64 @@ mod tests {
                 "{preset}"
             );
         }
+    }
+
+    #[test]
+    fn windows_of_three_axes_of_which_an_image_reads_one_plane_agree_with_the_reference() {
+        for is_transposed in [false, true] {
+            let weight = |shape: &[usize], seed: usize| {
+                Tensor::from_fn(shape, |index| ((index + seed).wrapping_mul(2_654_435_761) % 1009) as f32 / 5e3 - 0.1)
+            };
+            let axis = WindowAxis { before: 1, after: 1, ..WindowAxis::new(3) };
+            let window = Window::new(vec![WindowAxis { stride: 2, ..axis }, axis, axis]).unwrap();
+            let pointwise = Window::new(vec![WindowAxis::new(1); 3]).unwrap();
+            let mut builder = Network::builder();
+            let x = builder.input("x", [2, 1, 28, 28]);
+            let first = builder.conv("first", x, weight(&[64, 2, 1, 1, 1], 3), None, pointwise, 1).unwrap();
+            let first = builder.relu("first, rectified", first).unwrap();
+            let weight_of_planes = weight(&[64, 64, 3, 3, 3], 7);
+            let conv = if is_transposed {
+                Conv::transposed(weight_of_planes, None, window, 1, vec![0; 3]).unwrap()
+            } else {
+                Conv::new(weight_of_planes, None, window, 1).unwrap()
+            };
+            let z = builder.layer("planes", Layer::Conv(conv), vec![first]).unwrap();
+            let pooled = builder.global_average_pool("average", z).unwrap();
+            let flat = builder.reshape("flat", pooled, [64]).unwrap();
+            let logits = builder.dense("head", flat, weight(&[3, 64], 11), None).unwrap();
+            let network = Arc::new(builder.build(logits).unwrap());
+
+            let composite = Composite::preset("epsilon-plus").unwrap();
+            let by = |backend| Options { backend, ..Options::default() };
+            let explainer = Explainer::with_options(Arc::clone(&network), &composite, by(Backend::Cpu)).unwrap();
+            let plan = explainer.plan(&Request::new(Targets::ArgMax)).unwrap();
+            let read_planes = |step: &&Step| step.layer.is_some_and(|id| network.layer(id).name == "planes");
+            let is_tiled = |step: &Step| {
+                matches!(Weights::default().tool(&network, &plan, step, Some(1)).unwrap(), Tool::Winograd(_))
+            };
+            let of_planes = || plan.steps.iter().filter(read_planes);
+            assert!(of_planes().any(is_tiled), "{:?}", of_planes().map(is_tiled).collect::<Vec<_>>());
+            let x = weight(&[2, 2, 1, 28, 28], 13);
+            let [found, exact] =
+                [Backend::Cpu, Backend::Reference].map(|backend| explain_by(&network, &composite, by(backend), &x));
+            let what = format!("transposed: {is_transposed}");
+            assert_close(&found.logits, &exact.logits, &what);
+            assert_close(found.input(), exact.input(), &what);
+        }
+    }
+
+    #[cfg(feature = "threads")]
+    #[test]
+    fn jobs_of_a_callers_pool_may_explain_at_once() {
+        use rayon::prelude::*;
+        let network = Arc::new(several());
+        let x = Tensor::from_fn(&[1, 2, 14, 14], |index| (index % 7) as f32 - 3.0);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let options = Options { backend: Backend::Cpu, ..Options::default() };
+        // A job that waits for a plan must not take up another that waits for the same.
+        let explainer = Explainer::with_options(network, &Composite::preset("epsilon").unwrap(), options).unwrap();
+        let explain = |_| explainer.explain(&[(&x).into()], &Targets::ArgMax).unwrap();
+        let found: Vec<_> = pool.install(|| (0..16).into_par_iter().map(explain).collect());
+        assert!(found.iter().all(|relevance| relevance.input() == found[0].input()));
     }
 }

@@ -100,6 +100,8 @@ pub(super) struct Winograd {
     pub(super) lowest: [isize; 2],
     /// Whether the window's last position meets the lowest source.
     is_mirrored: bool,
+    /// The first of the window's positions that targets read: windows along three axes may lie across the image.
+    first: usize,
     /// A weight for each product that the step sums.
     pub(super) weights: Vec<Arc<Turned>>,
 }
@@ -110,7 +112,9 @@ impl Winograd {
     pub(super) fn new(channels: Channels, sources: Extents, phases: &[Phase], rows: usize) -> Option<Self> {
         let [phase] = phases else { return None };
         let [outer, lines, columns] = &phase.axes;
-        let is_dense = |axis: &Reach| axis.taps == TAPS && axis.stride == 1 && axis.spread.abs() == 1;
+        let is_dense = |axis: &Reach| {
+            axis.taps == TAPS && axis.stride == 1 && axis.spread.abs() == 1 && (axis.tap, axis.tap_step) == (0, 1)
+        };
         let is_flat = outer.taps == 1 && outer.count == 1 && sources[0] == 1 && outer.start == 0;
         let fits = channels.groups == 1
             && [channels.source, channels.target].iter().all(|c| *c >= FEW && c.is_multiple_of(LINE));
@@ -122,7 +126,8 @@ impl Winograd {
         let [Some(of_lines), Some(of_columns)] = lowest else { return None };
         let side = Side::of(targets, channels, rows)?;
         let (sources, lowest, is_mirrored) = ([sources[1], sources[2]], [of_lines, of_columns], lines.spread < 0);
-        Some(Winograd { side, channels, sources, targets, lowest, is_mirrored, weights: Vec::new() })
+        let first = outer.tap * TAPS * TAPS;
+        Some(Winograd { side, channels, sources, targets, lowest, is_mirrored, first, weights: Vec::new() })
     }
 
     /// A weight for it, whose products would be sums of chains of `chain` without tiles; `element` gets a position of the window and the
@@ -151,7 +156,7 @@ impl Winograd {
         for source in 0..self.channels.source {
             for first in (0..self.channels.target).step_by(LINE) {
                 for lane in 0..LINE {
-                    let g = |tap: usize| f64::from(element(tap, source, first + lane));
+                    let g = |tap: usize| f64::from(element(self.first + tap, source, first + lane));
                     let of_lines: [[f64; SPAN]; TAPS] =
                         std::array::from_fn(|line| T::filter(std::array::from_fn(|column| g(line * TAPS + column))));
                     for column in 0..SPAN {
@@ -168,15 +173,16 @@ impl Winograd {
         }
     }
 
-    /// The same weight as the transpose of the one that `other` has on its way in the other direction, by tiles of the same side.
+    /// The same weight as the transpose of the one that `other` has on its way in the other direction, by tiles of the same side. Not of a
+    /// mirrored one: what a factor made of its smallest elements is not what they were.
     pub(super) fn transposed(&self, other: &Winograd, weight: &Turned, chain: usize) -> Option<Turned> {
-        if other.side != self.side {
+        if other.side != self.side || other.is_mirrored {
             return None;
         }
         let of_point = |(point, factor): (usize, f32)| {
             Some(weight.0[point].made(Way::Transposed(factor))?.in_chains_of(chain / PRODUCTS_SHARE))
         };
-        let points = self.points_of(self.is_mirrored != other.is_mirrored).into_iter();
+        let points = self.points_of(self.is_mirrored).into_iter();
         Some(Turned(points.map(of_point).collect::<Option<_>>()?))
     }
 

@@ -107,6 +107,7 @@ const ROOMS: &[Room] = &[
             "relevance::LayerSums",
             // The data that a rule is made of, as steps carry it; never a rule by its name ([`RULES_BY_NAME`]).
             "rules",
+            "sharing",
             "start",
             "stopwatch",
             "tensor",
@@ -115,7 +116,7 @@ const ROOMS: &[Room] = &[
         std: &[],
     },
     Room { name: "stopwatch", knows: &[], crates: &[], std: &["time"] },
-    // Threads for copies and checks.
+    // Threads for copies, checks and packing.
     Room { name: "sharing", knows: &[], crates: &[], std: &["thread"] },
     Room {
         name: "kernels",
