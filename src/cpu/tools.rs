@@ -296,7 +296,9 @@ mod tests {
     use super::super::gemm::CHAIN;
     use super::super::tests::{assert_close, explain_by};
     use super::*;
+    use crate::composite::PresetOptions;
     use crate::layers::{Window, WindowAxis};
+    use crate::rules::Stabilizer;
     use crate::{Backend, Composite, Explainer, Options, Request, Targets, Tensor};
 
     /// A window of 3 × 3 on 7 × 7 positions of 256 channels, rectified.
@@ -426,6 +428,12 @@ mod tests {
                 "{preset}"
             );
         }
+        let x = Tensor::from_fn(&[1, 2, 14, 14], |index| (index.wrapping_mul(40_503) % 997) as f32 / 498.5 - 0.9);
+        let softly = Some(Stabilizer::Absolute(0.1));
+        let options = PresetOptions { epsilon: softly, stabilizer: softly, ..PresetOptions::default() };
+        let composite = Composite::preset_with("epsilon-alpha2-beta1", options).unwrap();
+        let by = |backend| explain_by(&network, &composite, Options { backend, ..Options::default() }, &x);
+        assert_close(by(Backend::Cpu).input(), by(Backend::Reference).input(), "transposes");
     }
 
     #[test]
