@@ -38,6 +38,11 @@ pub(super) struct Convolution {
 }
 
 impl Convolution {
+    /// Packed weights of all products, if that is what they read.
+    pub(super) fn packed(&self) -> impl Iterator<Item = &PackedWeight> {
+        self.filters.iter().flat_map(|filters| filters.packed())
+    }
+
     /// Positions of a unit of the targets, one or a line, and how many units a part of the step makes at most.
     pub(super) fn units(&self) -> (usize, usize) {
         let line = self.lattice.targets[2];

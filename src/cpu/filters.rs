@@ -3,7 +3,6 @@
 use super::gemm::{self, PackedWeight};
 use super::lattice::{Extents, filled};
 use super::narrow::Narrow;
-use super::panels::Way;
 use crate::layers::window::MOST_AXES;
 use crate::layers::{Conv, Reach};
 use crate::plan::Direction;
@@ -188,7 +187,7 @@ impl Filters {
     /// A part of this whole weight, if that can be made while it is read.
     pub(super) fn of_part(&self, part: WeightPart, chain: usize) -> Option<Filters> {
         let Filters::Panels(of_phases) = self else { return None };
-        let of_group = |whole: &PackedWeight| Some(whole.made(Way::Part(part))?.in_chains_of(chain));
+        let of_group = |whole: &PackedWeight| Some(whole.part(part)?.in_chains_of(chain));
         let of_phase = |groups: &Vec<PackedWeight>| groups.iter().map(of_group).collect::<Option<_>>();
         Some(Filters::Panels(of_phases.iter().map(of_phase).collect::<Option<_>>()?))
     }

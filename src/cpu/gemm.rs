@@ -9,10 +9,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::panels::{Ahead, Made, Panels, Way};
+use super::panels::{Ahead, Made, Panels};
 use super::simd::Level;
 pub(super) use super::tile::CHAIN;
 use super::tile::{Blocking, Tiles, chain_length};
+use crate::rules::WeightPart;
 
 /// A weight of up to this many elements stays in the second-level cache beside the rows.
 const SMALL: usize = 1 << 16;
@@ -47,6 +48,17 @@ pub(super) fn chains(depth: usize) -> impl Iterator<Item = Range<usize>> {
     slices(depth).flat_map(move |Range { start, end }| {
         let length = chain_length(end - start, CHAIN, steps);
         (start..end).step_by(length).map(move |from| from..end.min(from + length))
+    })
+}
+
+/// Ranges of the summed axis, each of whole chains that together are of at most `most` elements, or of one, and the length of their chains, which
+/// are of at most `chain`.
+pub(super) fn whole_chains(depth: usize, chain: usize, most: usize) -> impl Iterator<Item = (Range<usize>, usize)> {
+    let steps = Blocking::of_level(Level::widest()).steps;
+    slices(depth).flat_map(move |Range { start, end }| {
+        let length = chain_length(end - start, chain, steps);
+        let of_range = (most / length).max(1) * length;
+        (start..end).step_by(of_range).map(move |from| (from..end.min(from + of_range), length))
     })
 }
 
@@ -88,9 +100,14 @@ impl PackedWeight {
         PackedWeight { elements: Elements::Packed(Arc::new(panels)), depth, columns, chain: CHAIN }
     }
 
+    /// Columns of a panel.
+    pub(super) fn width() -> usize {
+        Blocking::of_level(Level::widest()).panel
+    }
+
     /// Panels for a weight of `depth` × `columns` elements, full of zeros.
     pub(super) fn panels(depth: usize, columns: usize) -> Panels {
-        Panels::zeros(Blocking::of_level(Level::widest()).panel, depth, columns)
+        Panels::zeros(PackedWeight::width(), depth, columns)
     }
 
     /// The same weight, whose sums are of chains of at most `chain`.
@@ -98,13 +115,10 @@ impl PackedWeight {
         PackedWeight { chain, ..self }
     }
 
-    /// What is made of this weight's panels while they are read, until [`PackedWeight::keep`] is called; none of what is made itself, nor a transpose
-    /// whose extents are no multiples of a panel's columns.
-    pub(super) fn made(&self, way: Way) -> Option<Self> {
+    /// A part of this weight, whose panels are made while they are read, until [`PackedWeight::keep`] is called; none of what is a part itself.
+    pub(super) fn part(&self, part: WeightPart) -> Option<Self> {
         let Elements::Packed(panels) = &self.elements else { return None };
-        let made = Made::new(Arc::clone(panels), way)?;
-        let [depth, columns] = made.extents();
-        Some(PackedWeight { elements: Elements::Made(made), depth, columns, chain: CHAIN })
+        Some(PackedWeight { elements: Elements::Made(Made::new(Arc::clone(panels), part)), ..*self })
     }
 
     /// Keeps all panels for the products to come.
@@ -149,18 +163,11 @@ impl PackedWeight {
         }
     }
 
-    /// Rows of a panel to come; none behind the last.
-    fn ahead(&self, panel: usize, rows: Range<usize>) -> Ahead<'_> {
+    /// The panels that products read, or make theirs of.
+    fn in_memory(&self) -> &Panels {
         match &self.elements {
-            Elements::Packed(panels) => panels.ahead(panel, rows),
-            Elements::Made(made) => made.ahead(panel, rows),
-        }
-    }
-
-    fn panel(&self) -> usize {
-        match &self.elements {
-            Elements::Packed(panels) => panels.width,
-            Elements::Made(made) => made.width(),
+            Elements::Packed(panels) => panels,
+            Elements::Made(made) => made.in_memory(),
         }
     }
 }
@@ -207,53 +214,73 @@ pub(super) fn multiply_slice(slice: Slice<'_>, c: &mut [f32], starts: &[usize]) 
 
 fn multiply_slice_at(level: Level, slice: Slice<'_>, c: &mut [f32], starts: &[usize]) {
     let Slice { a, stride, b, from, to, goes_on } = slice;
-    let blocking = Blocking::of_level(level);
-    let width = b.panel();
-    assert_eq!(width, blocking.panel, "the weight was packed for this level");
-    let tiles = starts.len().div_ceil(blocking.tile).max(1);
-    // Rows are shared out evenly: a tile of few rows takes as long as one of many.
-    let rows = starts.len().div_ceil(tiles).max(1);
-    let (alike, rest) = starts.split_at(starts.len() / rows * rows);
+    let panels = b.in_memory();
+    let width = panels.width;
+    assert_eq!(width, Blocking::of_level(level).panel, "the weight was packed for this level");
     // Every tile brings its share of the next panel closer, where the weight lies beyond the caches: elsewhere the
     // instructions would not pay.
     let is_far = b.depth * b.columns > FAR || b.is_made();
-    let chain = b.chain;
     let mut room = Vec::new();
-    let mut multiply = |position: usize, (c, column): (&mut [f32], usize), alike: &[usize], rest: &[usize]| {
-        let next = if is_far { b.ahead(position + 1, from..to) } else { Ahead::default() };
-        let share = next.rows.len().div_ceil(tiles);
-        let [next, last] = next.split(alike.len() / rows * share);
+    let chain = chain_length(to - from, b.chain, Blocking::of_level(level).steps);
+    let mut multiply = |position: usize, c: (&mut [f32], usize), starts: &[usize]| {
+        let next = if is_far { panels.ahead(position + 1, from..to) } else { Ahead::default() };
         let panel = b.rows(position, from..to, &mut room);
-        Tiles { a, stride, goes_on, chain, panel, next, tiles, starts: alike, column }.run(level, rows, c);
-        if !rest.is_empty() {
-            let a = &a[alike.len() * stride..];
-            Tiles { a, stride, goes_on, chain, panel, next: last, tiles, starts: rest, column }.run(
-                level,
-                rest.len(),
-                c,
-            );
-        }
+        multiply_columns(level, OfPanel { a, stride, panel, chain, goes_on, next }, c, starts);
     };
     let whole = b.columns / width;
     for position in 0..whole {
-        multiply(position, (&mut *c, position * width), alike, rest);
+        multiply(position, (&mut *c, position * width), starts);
     }
     let columns = b.columns % width;
     if columns > 0 {
         // The last panel has more columns than C: its tiles are made elsewhere.
         let mut last = vec![0.0; starts.len() * width];
         let starts_of_last: Vec<usize> = (0..starts.len()).map(|row| row * width).collect();
-        let (alike, rest) = starts_of_last.split_at(alike.len());
         let of_c = |start: usize| start + whole * width..start + b.columns;
         if goes_on {
             last.chunks_exact_mut(width)
                 .zip(starts)
                 .for_each(|(to, &start)| to[..columns].copy_from_slice(&c[of_c(start)]));
         }
-        multiply(whole, (&mut last, 0), alike, rest);
+        multiply(whole, (&mut last, 0), &starts_of_last);
         last.chunks_exact(width)
             .zip(starts)
             .for_each(|(from, &start)| c[of_c(start)].copy_from_slice(&from[..columns]));
+    }
+}
+
+/// Some rows of a panel, and the rows of A that they are multiplied with, at multiples of `stride`.
+pub(super) struct OfPanel<'a> {
+    pub(super) a: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) panel: &'a [f32],
+    /// Elements of the summed axis of a chain; the last may have fewer.
+    pub(super) chain: usize,
+    pub(super) goes_on: bool,
+    /// What is brought closer meanwhile.
+    pub(super) next: Ahead<'a>,
+}
+
+/// Adds the product to C, whose rows begin at `starts` and are as long as the panel's.
+pub(super) fn multiply_panel(of: OfPanel<'_>, c: &mut [f32], starts: &[usize]) {
+    multiply_columns(Level::widest(), of, (c, 0), starts);
+}
+
+/// Adds the product to the columns of C from one on.
+fn multiply_columns(level: Level, of: OfPanel<'_>, (c, column): (&mut [f32], usize), starts: &[usize]) {
+    let OfPanel { a, stride, panel, chain, goes_on, next } = of;
+    let tiles = starts.len().div_ceil(Blocking::of_level(level).tile).max(1);
+    // Rows are shared out evenly: a tile of few rows takes as long as one of many.
+    let rows = starts.len().div_ceil(tiles).max(1);
+    let (alike, rest) = starts.split_at(starts.len() / rows * rows);
+    let depth = panel.len() / Blocking::of_level(level).panel;
+    let share = next.rows.len().div_ceil(tiles);
+    let spread = (depth / share.max(1)).max(1).ilog2();
+    let [next, last] = next.split(alike.len() / rows * share);
+    Tiles { a, stride, goes_on, chain, panel, next, spread, starts: alike, column }.run(level, rows, c);
+    if !rest.is_empty() {
+        let a = &a[alike.len() * stride..];
+        Tiles { a, stride, goes_on, chain, panel, next: last, spread, starts: rest, column }.run(level, rest.len(), c);
     }
 }
 

@@ -34,6 +34,7 @@ mod tests;
 mod tile;
 mod tiled;
 mod tools;
+mod turned;
 mod turns;
 mod winograd;
 
@@ -53,7 +54,7 @@ use crate::sharing::share;
 
 use crew::{Crew, Shelf};
 use dense::Weight;
-use gemm::{PackedWeight, row_block};
+use gemm::row_block;
 use run::{Run, Told};
 use tools::{Tool, Weights};
 
@@ -192,8 +193,10 @@ impl Cpu {
         } else {
             self.samples(prepared, batch.samples)
         };
-        if !forward_only && batch.samples * prepared.plan.targets > FEW_SAMPLES {
-            self.keep(prepared);
+        let (steps, rows) =
+            if forward_only { (prepared.plan.forward, 1) } else { (prepared.tools.len(), prepared.plan.targets) };
+        if batch.samples * rows > FEW_SAMPLES {
+            self.keep(&prepared.tools[..steps]);
         }
         let chunks = cut(network, prepared, batch, samples);
         #[cfg(feature = "threads")]
@@ -218,16 +221,15 @@ impl Cpu {
         Ok((total, seconds))
     }
 
-    /// Keeps panels that are made of other weights', where too many rows read them to make them anew.
-    fn keep(&self, prepared: &Prepared) {
-        let weights = prepared.tools.iter().flat_map(Tool::packed);
+    /// Keeps what is made of weights, where too many rows read it to make it anew.
+    fn keep(&self, tools: &[Tool]) {
         #[cfg(feature = "threads")]
         self.pool.install(|| {
             use rayon::prelude::*;
-            weights.collect::<Vec<_>>().into_par_iter().for_each(PackedWeight::keep);
+            tools.par_iter().with_max_len(1).for_each(Tool::keep);
         });
         #[cfg(not(feature = "threads"))]
-        weights.for_each(PackedWeight::keep);
+        tools.iter().for_each(Tool::keep);
     }
 
     /// How many samples a chunk of its own thread holds: as many as the plan allows, but enough chunks for every thread.

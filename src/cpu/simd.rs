@@ -7,6 +7,8 @@
 
 use std::sync::OnceLock;
 
+use super::gemm::LINE;
+
 /// An instruction set that loops are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Level {
@@ -102,9 +104,19 @@ fn is_below(_: Level, _: Level) -> bool {
 /// `FIRST`; nothing happens past the end.
 #[inline(always)]
 pub(super) fn prefetch<T, const FIRST: bool>(elements: &[T], index: usize) {
+    prefetch_bytes::<FIRST>(elements.as_ptr().wrapping_add(index).cast(), size_of::<T>());
+}
+
+/// The same for a row of `COLUMNS` elements, from the one at `index` on.
+#[inline(always)]
+pub(super) fn prefetch_row<const COLUMNS: usize, const FIRST: bool>(elements: &[f32], index: usize) {
+    prefetch_bytes::<FIRST>(elements.as_ptr().wrapping_add(index).cast(), COLUMNS * size_of::<f32>());
+}
+
+#[inline(always)]
+fn prefetch_bytes<const FIRST: bool>(address: *const i8, count: usize) {
     const LINE: usize = 64;
-    let address = elements.as_ptr().wrapping_add(index).cast::<i8>();
-    for offset in (0..size_of::<T>()).step_by(LINE) {
+    for offset in (0..count).step_by(LINE) {
         // SAFETY: a prefetch is a hint that touches no memory the program can see and never faults, at any address.
         #[cfg(target_arch = "x86_64")]
         unsafe {
@@ -149,53 +161,44 @@ pub(super) fn stream(from: &[f32], to: &mut [f32]) {
     to.copy_from_slice(from);
 }
 
-/// `to[column][line] = factor · from[line][column]`, while the lines of `next` are brought closer.
+/// `to[column][line] = from[line * apart + column]`, while what follows in each line is brought closer.
 #[inline]
-pub(super) fn transpose<const SIDE: usize>(
-    from: &[[f32; SIDE]; SIDE],
-    next: &[[f32; SIDE]],
-    to: &mut [[f32; SIDE]; SIDE],
-    factor: f32,
-) {
+pub(super) fn transpose<const COLUMNS: usize>(from: &[f32], apart: usize, to: &mut [[f32; LINE]; COLUMNS]) {
+    assert!(from.len() >= (LINE - 1) * apart + COLUMNS, "every line is there");
     match Level::widest() {
-        Level::Baseline => transpose_baseline(from, to, factor),
+        Level::Baseline => transpose_columns(from, apart, to, 0),
         // SAFETY: every level above the baseline has AVX.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 | Level::Avx512 => unsafe { transpose_avx(from, next, to, factor) },
+        Level::Avx2 | Level::Avx512 => unsafe { transpose_avx(from, apart, to) },
     }
 }
 
-fn transpose_baseline<const SIDE: usize>(from: &[[f32; SIDE]; SIDE], to: &mut [[f32; SIDE]; SIDE], factor: f32) {
-    for (line, from) in from.iter().enumerate() {
-        for (column, from) in from.iter().enumerate() {
-            to[column][line] = factor * from;
-        }
+/// Columns from one on, element by element.
+#[inline(always)]
+fn transpose_columns<const COLUMNS: usize>(from: &[f32], apart: usize, to: &mut [[f32; LINE]; COLUMNS], first: usize) {
+    for (column, to) in to.iter_mut().enumerate().skip(first) {
+        *to = std::array::from_fn(|line| from[line * apart + column]);
     }
 }
 
 /// The same by exchanges between registers, 8 lines and 8 columns at a time: the compiler makes a load for each element of it.
 #[cfg(target_arch = "x86_64")]
+#[inline]
 #[target_feature(enable = "avx")]
 #[allow(clippy::needless_range_loop, reason = "only loops that count are written out")]
-fn transpose_avx<const SIDE: usize>(
-    from: &[[f32; SIDE]; SIDE],
-    next: &[[f32; SIDE]],
-    to: &mut [[f32; SIDE]; SIDE],
-    factor: f32,
-) {
+fn transpose_avx<const COLUMNS: usize>(from: &[f32], apart: usize, to: &mut [[f32; LINE]; COLUMNS]) {
     use std::arch::x86_64::*;
     const BLOCK: usize = 8;
-    const { assert!(SIDE.is_multiple_of(BLOCK), "whole blocks") };
-    let factor = _mm256_set1_ps(factor);
-    for first in 0..SIDE / BLOCK {
-        for line in first * BLOCK..(first + 1) * BLOCK {
-            prefetch::<_, true>(next, line);
+    /// Elements between what is read and what is brought closer.
+    const AHEAD: usize = 2 * LINE;
+    for first in (0..LINE).step_by(BLOCK) {
+        for line in first..first + BLOCK {
+            prefetch::<_, true>(from, line * apart + AHEAD);
         }
-        let from: &[[f32; SIDE]; BLOCK] = &from.as_chunks().0[first];
-        for column in 0..SIDE / BLOCK {
+        for column in (0..COLUMNS / BLOCK * BLOCK).step_by(BLOCK) {
             let mut lines = [_mm256_setzero_ps(); BLOCK];
             for line in 0..BLOCK {
-                let from: &[f32; BLOCK] = &from[line].as_chunks().0[column];
+                let from: &[f32; BLOCK] = from[(first + line) * apart + column..].first_chunk().expect("a whole block");
                 // SAFETY: the array has as many floats as the register.
                 lines[line] = unsafe { _mm256_loadu_ps(from.as_ptr()) };
             }
@@ -217,14 +220,14 @@ fn transpose_avx<const SIDE: usize>(
                 whole[column] = _mm256_permute2f128_ps::<0x20>(fours[column], fours[column + 4]);
                 whole[column + 4] = _mm256_permute2f128_ps::<0x31>(fours[column], fours[column + 4]);
             }
-            let to: &mut [[f32; SIDE]; BLOCK] = &mut to.as_chunks_mut().0[column];
             for line in 0..BLOCK {
-                let to: &mut [f32; BLOCK] = &mut to[line].as_chunks_mut().0[first];
+                let to: &mut [f32; BLOCK] = &mut to[column + line].as_chunks_mut().0[first / BLOCK];
                 // SAFETY: the array has as many floats as the register.
-                unsafe { _mm256_storeu_ps(to.as_mut_ptr(), _mm256_mul_ps(whole[line], factor)) };
+                unsafe { _mm256_storeu_ps(to.as_mut_ptr(), whole[line]) };
             }
         }
     }
+    transpose_columns(from, apart, to, COLUMNS / BLOCK * BLOCK);
 }
 
 /// The levels of this machine, narrowest first.
@@ -276,18 +279,22 @@ mod tests {
 
     #[test]
     fn lines_become_columns() {
-        fn check<const SIDE: usize>() {
-            let from: [[f32; SIDE]; SIDE] =
-                std::array::from_fn(|line| std::array::from_fn(|column| (line * SIDE + column) as f32));
-            let expected: [[f32; SIDE]; SIDE] =
-                std::array::from_fn(|column| std::array::from_fn(|line| -2.0 * from[line][column]));
-            let (mut to, mut of_baseline) = ([[0.0; SIDE]; SIDE], [[0.0; SIDE]; SIDE]);
-            transpose(&from, &[], &mut to, -2.0);
-            transpose_baseline(&from, &mut of_baseline, -2.0);
-            assert_eq!(to, expected);
-            assert_eq!(of_baseline, expected);
+        fn check<const COLUMNS: usize>(apart: usize) {
+            let from: Vec<f32> = (0..(LINE - 1) * apart + COLUMNS).map(|at| at as f32).collect();
+            let mut to = [[0.0; LINE]; COLUMNS];
+            transpose(&from, apart, &mut to);
+            for (column, to) in to.iter().enumerate() {
+                assert_eq!(
+                    *to,
+                    std::array::from_fn(|line| (line * apart + column) as f32),
+                    "{COLUMNS} columns, {apart}"
+                );
+            }
         }
-        check::<16>();
-        check::<32>();
+        check::<16>(16);
+        check::<16>(21);
+        check::<9>(9);
+        check::<9>(40);
+        check::<7>(8);
     }
 }

@@ -55,13 +55,13 @@ pub(super) struct Tiles<'a> {
     pub(super) stride: usize,
     /// Whether C holds the sum of the slices before.
     pub(super) goes_on: bool,
-    /// Elements of the summed axis of a chain, at most.
+    /// Elements of the summed axis of a chain; the last may have fewer.
     pub(super) chain: usize,
     pub(super) panel: &'a [f32],
     /// What these tiles bring into the second-level cache of the panel that follows, if they should.
     pub(super) next: Ahead<'a>,
-    /// How many tiles share the panel that follows.
-    pub(super) tiles: usize,
+    /// They bring a row of it closer every 2^`spread` steps.
+    pub(super) spread: u32,
     /// Where the rows of C begin.
     pub(super) starts: &'a [usize],
     /// The first column of C.
@@ -134,33 +134,35 @@ impl<const FUSED: bool, const FAR: bool, const NEAR: bool> Kind for With<FUSED, 
 
 #[inline(always)]
 fn multiply_tiles<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize>(tiles: Tiles<'_>, c: &mut [f32]) {
-    let (panel, next) = (tiles.panel.as_chunks::<PANEL>().0, tiles.next.elements.as_chunks::<PANEL>().0);
-    let (starts, spread) = (tiles.starts.as_chunks::<ROWS>().0, tiles.tiles.ilog2());
-    let of_tile = tiles.next.rows.len().div_ceil(starts.len().max(1));
-    // Once for all tiles: a division takes as long as some steps of a short sum.
-    let length = chain_length(panel.len(), tiles.chain, STEPS);
+    let (panel, ahead) = (tiles.panel.as_chunks::<PANEL>().0, &tiles.next);
+    let starts = tiles.starts.as_chunks::<ROWS>().0;
+    let of_tile = ahead.rows.len().div_ceil(starts.len().max(1));
     for (tile, (starts, a)) in starts.iter().zip(tiles.a.chunks(ROWS * tiles.stride)).enumerate() {
-        let next = Next { rows: next, apart: tiles.next.apart, first: tiles.next.rows.start + tile * of_tile, spread };
+        let next = Next {
+            elements: ahead.elements,
+            apart: ahead.apart,
+            first: ahead.rows.start + tile * of_tile,
+            spread: tiles.spread,
+        };
         let of_c = (&mut *c, starts, tiles.column);
-        multiply_tile::<K, ROWS, PANEL, STEPS>((a, tiles.stride), (panel, length), next, tiles.goes_on, of_c);
+        multiply_tile::<K, ROWS, PANEL, STEPS>((a, tiles.stride), (panel, tiles.chain), next, tiles.goes_on, of_c);
     }
 }
 
 /// What a tile brings closer of the panel that follows: a row every 2^`spread` steps, from `first` on.
 #[derive(Clone, Copy)]
-struct Next<'a, const PANEL: usize> {
-    rows: &'a [[f32; PANEL]],
-    /// Rows from the beginning of a block of `PANEL` to that of the next.
+struct Next<'a> {
+    elements: &'a [f32],
+    /// Elements from row to row.
     apart: usize,
     first: usize,
     spread: u32,
 }
 
-impl<const PANEL: usize> Next<'_, PANEL> {
+impl Next<'_> {
     #[inline(always)]
-    fn prefetch(&self, row: usize) {
-        let row = self.first + row;
-        simd::prefetch::<_, false>(self.rows, row / PANEL * self.apart + row % PANEL);
+    fn prefetch<const PANEL: usize>(&self, row: usize) {
+        simd::prefetch_row::<PANEL, false>(self.elements, (self.first + row) * self.apart);
     }
 }
 
@@ -170,7 +172,7 @@ impl<const PANEL: usize> Next<'_, PANEL> {
 fn multiply_tile<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize>(
     (a, stride): (&[f32], usize),
     (panel, length): (&[[f32; PANEL]], usize),
-    next: Next<'_, PANEL>,
+    next: Next<'_>,
     goes_on: bool,
     (c, starts, column): (&mut [f32], &[usize; ROWS], usize),
 ) {
@@ -225,7 +227,7 @@ fn accumulate<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize
     a: &[f32],
     stride: usize,
     panel: &[[f32; PANEL]],
-    next: Next<'_, PANEL>,
+    next: Next<'_>,
     sums: &mut [[f32; PANEL]; ROWS],
 ) {
     let depth = panel.len();
@@ -239,7 +241,7 @@ fn accumulate<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize
         let first = chunk * STEPS;
         if K::FAR {
             for row in first >> next.spread..(first + STEPS).div_ceil(1 << next.spread) {
-                next.prefetch(row);
+                next.prefetch::<PANEL>(row);
             }
         }
         let mut a = [&[0.0; STEPS]; ROWS];
@@ -258,7 +260,7 @@ fn accumulate<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize
             simd::prefetch::<_, true>(panel, k + AHEAD);
         }
         if K::FAR {
-            next.prefetch(k >> next.spread);
+            next.prefetch::<PANEL>(k >> next.spread);
         }
         step::<K, ROWS, PANEL>(|row| rows[row][k], &panel[k], &mut local);
     }

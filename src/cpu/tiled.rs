@@ -9,9 +9,10 @@ use std::ops::Range;
 use super::chain::Chain;
 use super::crew::{Crew, Room, Written};
 use super::functions::{Function, WithFunction};
-use super::gemm::{self, LINE, PackedWeight, Slice};
+use super::gemm::{self, LINE, OfPanel, PackedWeight, Slice};
 use super::loops;
 use super::simd::{self, Level, Loop};
+use super::turned::Turned;
 use super::turns::{Four, Turn, Two};
 use super::winograd::{Side, Winograd};
 use crate::plan::{Operand, Step};
@@ -99,7 +100,7 @@ impl<'a> Strips<'a> {
             let at_once = tiles.div_ceil(tiles.div_ceil(at_once));
             for from in (0..tiles).step_by(at_once) {
                 let batch = Batch { of: self, tiles: from..tiles.min(from + at_once) };
-                let planes = Planes::of(self.conv, batch.tiles.len());
+                let planes = Planes::of(self.conv, batch.tiles.len(), self.conv.channels.target);
                 let (sources, products) = planes.room(rows);
                 for (position, ((source, _), weights)) in self.step.products().zip(&self.conv.weights).enumerate() {
                     batch.turn_sources(source, planes.sources.cut(sources, [batch.tiles.len()]).remove(0), &planes);
@@ -115,18 +116,27 @@ impl<'a> Strips<'a> {
     /// By all threads, one phase after another.
     fn run_together(&self, written: Written<'_>, crew: Crew<'_>) {
         let tiles = self.tiles();
-        let planes = Planes::of(self.conv, tiles);
+        let weights = &self.conv.weights;
+        let is_made = !weights.iter().all(|weight| weight.is_kept());
+        let block = if is_made { PackedWeight::width() } else { self.conv.channels.target };
+        let planes = Planes::of(self.conv, tiles, block);
         crew.lend(Room::largest, |room| {
             let (sources, products) = planes.room(&mut room.rows);
-            for (position, ((source, _), weights)) in self.step.products().zip(&self.conv.weights).enumerate() {
+            for (position, ((source, _), weight)) in self.step.products().zip(weights).enumerate() {
                 let shares = crew.shares(tiles, TURNED);
                 let cut = planes.sources.cut(sources, shares.clone().map(|tiles| tiles.len()));
                 crew.each(shares.zip(cut), |(tiles, to), _| {
                     Batch { of: self, tiles }.turn_sources(source, to, &planes)
                 });
-                crew.each(weights.of_points().iter().zip(planes.pairs(sources, products)), |(weight, (a, c)), _| {
-                    multiply(weight, a, c, &planes, position > 0);
-                });
+                let (sources, goes_on) = (&*sources, position > 0);
+                if is_made {
+                    crew.each(planes.blocks(products).enumerate(), |(panel, products), room| {
+                        multiply_made((weight, panel), (sources, products), &planes, goes_on, &mut room.rows);
+                    });
+                } else {
+                    let of_points = weight.of_points().iter().zip(planes.pairs(sources, products));
+                    crew.each(of_points, |(weight, (a, c)), _| multiply(weight, a, c, &planes, goes_on));
+                }
             }
             let tiles_a_strip = self.conv.tiles()[1];
             let shares = crew.shares(self.strips.len(), TURNED.div_ceil(tiles_a_strip));
@@ -156,9 +166,33 @@ fn multiply(weight: &PackedWeight, a: &[f32], c: &mut [f32], planes: &Planes, go
     }
 }
 
+/// The same at all points, for a panel of a weight that is made for it in `room`.
+fn multiply_made(
+    (weight, panel): (&Turned, usize),
+    (sources, products): (&[f32], &mut [f32]),
+    planes: &Planes,
+    goes_on: bool,
+    room: &mut Vec<f32>,
+) {
+    let stride = planes.sources.stride;
+    let ranges: Vec<_> = weight.ranges().collect();
+    for (position, (range, chain)) in ranges.iter().enumerate() {
+        let (from, chain, goes_on) = (range.start, *chain, goes_on || position > 0);
+        let made = weight.make(panel, range.clone(), room);
+        let (of_next, (next, _)) = ranges.get(position + 1).map_or((panel + 1, &ranges[0]), |next| (panel, next));
+        for (point, (of_point, (a, c))) in made.of_points().zip(planes.pairs(sources, products)).enumerate() {
+            let next = weight.ahead(of_next, next.clone(), point);
+            let of = OfPanel { a: &a[from..], stride, panel: of_point, chain, goes_on, next };
+            gemm::multiply_panel(of, c, &planes.starts);
+        }
+    }
+}
+
 /// Where the turned sources and the products of some tiles lie.
 struct Planes {
     points: usize,
+    /// Blocks of products, each with some of the target channels at all points.
+    blocks: usize,
     sources: Layout,
     products: Layout,
     /// Where each tile's products begin in a plane.
@@ -166,16 +200,26 @@ struct Planes {
 }
 
 impl Planes {
-    fn of(conv: &Winograd, tiles: usize) -> Self {
+    /// `block`: how many target channels a block of products has.
+    fn of(conv: &Winograd, tiles: usize, block: usize) -> Self {
         let layout = |stride| Layout::new(tiles, stride);
-        let (sources, products) = (layout(conv.channels.source + LINE), layout(conv.channels.target));
+        let (sources, products) = (layout(conv.channels.source + LINE), layout(block));
         let starts = (0..tiles).map(|tile| tile * products.stride).collect();
-        Planes { points: conv.points(), sources, products, starts }
+        Planes { points: conv.points(), blocks: conv.channels.target.div_ceil(block), sources, products, starts }
+    }
+
+    /// Elements of a block of products.
+    fn block(&self) -> usize {
+        self.points * self.products.plane
+    }
+
+    fn blocks<'a>(&self, products: &'a mut [f32]) -> impl Iterator<Item = &'a mut [f32]> {
+        products.chunks_exact_mut(self.block())
     }
 
     /// Room for turned sources and for products.
     fn room<'a>(&self, room: &'a mut Vec<f32>) -> (&'a mut [f32], &'a mut [f32]) {
-        let [sources, products] = [&self.sources, &self.products].map(|layout| self.points * layout.plane);
+        let (sources, products) = (self.points * self.sources.plane, self.blocks * self.block());
         if room.len() < sources + products {
             // Let go first, so that nothing is copied and both are never there.
             drop(std::mem::take(room));
@@ -184,7 +228,7 @@ impl Planes {
         room[..sources + products].split_at_mut(sources)
     }
 
-    /// The turned sources and the products of each point.
+    /// The turned sources and the products of each point, those of one block.
     fn pairs<'a>(
         &self,
         sources: &'a [f32],
@@ -239,7 +283,7 @@ impl Batch<'_> {
 
     /// Turns products, which begin with the first tile's, into targets of the strips.
     fn turn_products(&self, products: &[f32], planes: &Planes, targets: &mut [f32]) {
-        simd::run(Level::widest(), TurnProducts { batch: self, layout: &planes.products, products, targets });
+        simd::run(Level::widest(), TurnProducts { batch: self, planes, products, targets });
     }
 }
 
@@ -321,7 +365,7 @@ fn turn_sources<const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE: usize, const
 /// Turns products into targets of a part.
 struct TurnProducts<'a> {
     batch: &'a Batch<'a>,
-    layout: &'a Layout,
+    planes: &'a Planes,
     products: &'a [f32],
     targets: &'a mut [f32],
 }
@@ -339,11 +383,12 @@ impl Loop for TurnProducts<'_> {
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "what is indexed by a column are not the rows that hold it")]
 fn turn_products<const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize>(of: TurnProducts<'_>) {
-    let TurnProducts { batch, layout, products, targets } = of;
+    let TurnProducts { batch, planes, products, targets } = of;
     let Strips { conv, ref strips, .. } = *batch.of;
     // All in cache lines from here on.
     let (channels, columns) = (conv.channels.target / LINE, conv.targets[1]);
-    let (of_tile, of_plane) = (layout.stride / LINE, layout.plane / LINE);
+    let (of_tile, of_plane) = (planes.products.stride / LINE, planes.products.plane / LINE);
+    let of_block = planes.block() / LINE;
     let (products, targets) = (products.as_chunks::<LINE>().0, targets.as_chunks_mut::<LINE>().0);
     // Outside the loops, as that of sources is.
     let mut turned = [[[0.0; LINE]; SPAN]; SIDE];
@@ -351,10 +396,11 @@ fn turn_products<const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE: usize, cons
         let (strip, first_column) = (tile / conv.tiles()[1], tile % conv.tiles()[1] * SIDE);
         let (first_line, lines) = (batch.of.lines_before(strip), conv.lines(strips.start + strip).len());
         for channel in 0..channels {
+            let of_channel = channel / of_tile * of_block + channel % of_tile;
             for column in 0..SPAN {
                 let mut m = [[0.0; LINE]; SPAN];
                 for (line, m) in m.iter_mut().enumerate() {
-                    let at = (line * SPAN + column) * of_plane + position * of_tile + channel;
+                    let at = of_channel + (line * SPAN + column) * of_plane + position * of_tile;
                     // What the next tile reads; the machine does not follow so many planes by itself.
                     simd::prefetch::<_, true>(products, at + of_tile);
                     *m = products[at];

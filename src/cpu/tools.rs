@@ -13,7 +13,8 @@ use super::lattice::{Lattice, filled};
 use super::panels::MANY_ROWS;
 use super::planar::Planar;
 use super::pools::Pool;
-use super::winograd::{Side, Turned, Winograd};
+use super::turned::Turned;
+use super::winograd::{Side, Winograd};
 use crate::error::{Error, Result};
 use crate::layers::{AveragePool, Conv, Dense, Layer, MaxPool};
 use crate::network::{LayerId, LayerNode, Network};
@@ -41,12 +42,12 @@ impl Tool {
         }
     }
 
-    /// The packed weights of a convolution, for every product.
-    pub(super) fn packed(&self) -> Vec<&PackedWeight> {
+    /// Keeps what is made of weights while few rows read it.
+    pub(super) fn keep(&self) {
         match self {
-            Tool::Convolve(conv) => conv.filters.iter().flat_map(|filters| filters.packed()).collect(),
-            Tool::Winograd(conv) => conv.weights.iter().flat_map(|turned| turned.of_points()).collect(),
-            Tool::Product(_) | Tool::Pool(_) | Tool::AlongAxis(_) | Tool::Nothing => Vec::new(),
+            Tool::Convolve(conv) => conv.packed().for_each(PackedWeight::keep),
+            Tool::Winograd(conv) => conv.weights.iter().for_each(|weight| weight.keep()),
+            Tool::Product(_) | Tool::Pool(_) | Tool::AlongAxis(_) | Tool::Nothing => {}
         }
     }
 }
@@ -148,20 +149,19 @@ impl Weights {
         let Place { id, conv, .. } = place;
         let Extents { input, output, .. } = place.extents();
         let kernel = conv.window().kernel();
-        let (channels, is_backward) = (Channels::new(conv, direction), direction == Direction::Backward);
+        let channels = Channels::new(conv, direction);
         let phases = phases(conv, direction, input, output);
         let has_z = place.plan.steps.iter().any(|step| makes_z(step, id));
         let chain = |part| filters::chain(direction, part, has_z);
         if let Some(mut winograd) = place.winograd(step, direction, &phases) {
-            let (w, at) = (conv.weight().data(), filters::weight_index(conv, direction));
             let side = winograd.side;
             let of_part = |(_, part): (_, WeightPart)| {
-                let is_transposed = is_backward && winograd.is_worth_transposing(step.products().count());
-                let forward = is_transposed.then(|| self.turned_forward(place, part)).flatten();
-                let transposed = || winograd.transposed(&forward.as_ref()?.0, &forward.as_ref()?.1, chain(part));
-                let element = |position, source, target| part.of(w[at(0, source, target, position)]);
-                let make = || transposed().unwrap_or_else(|| winograd.turned(chain(part), element));
-                shared(&self.turned, (key(id, direction, part), chain(part), side), make)
+                let make = || winograd.turned(conv, direction, part, chain(part));
+                let turned = shared(&self.turned, (key(id, direction, part), chain(part), side), make);
+                if !winograd.makes_weights(place.threads) {
+                    turned.keep();
+                }
+                turned
             };
             winograd.weights = step.products().map(of_part).collect();
             return Tool::Winograd(winograd);
@@ -186,19 +186,6 @@ impl Weights {
         };
         let filters: Vec<Arc<Filters>> = step.products().map(|(_, part)| of_part(part)).collect();
         Tool::Convolve(Convolution { channels, lattice, phases, filters, planar })
-    }
-
-    /// The tiles in which a layer's part of the weight is multiplied on the forward pass, if it is, and the weight.
-    fn turned_forward(&self, place: Place<'_>, part: WeightPart) -> Option<(Winograd, Arc<Turned>)> {
-        let step = place.steps(Direction::Forward).find(|step| step.products().any(|(_, of)| of == part))?;
-        let position = step.products().position(|(_, of)| of == part)?;
-        match self.convolution(place, step, Direction::Forward) {
-            Tool::Winograd(mut winograd) => {
-                let weight = winograd.weights.swap_remove(position);
-                Some((winograd, weight))
-            }
-            _ => None,
-        }
     }
 }
 
@@ -381,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn few_rows_read_parts_and_transposes_of_one_weight_and_have_the_bits_of_many() {
+    fn few_rows_read_what_is_made_of_one_weight_and_have_the_bits_of_many() {
         let network = Arc::new(several());
         let explainer = |preset| {
             let options = Options { backend: Backend::Cpu, ..Options::default() };
@@ -393,21 +380,26 @@ mod tests {
             let of_step = |step: &Step| {
                 let tool = weights.tool(&network, &plan, step, Some(1)).unwrap();
                 let Work::Convolve { direction, .. } = step.work else { return None };
-                let is_made = !tool.packed().is_empty() && tool.packed().iter().all(|weight| weight.is_made());
+                let is_made = match &tool {
+                    Tool::Convolve(conv) => conv.packed().next().is_some() && conv.packed().all(PackedWeight::is_made),
+                    Tool::Winograd(conv) => conv.weights.iter().all(|weight| !weight.is_kept()),
+                    _ => false,
+                };
                 let layer = &network.layer(step.layer?).name;
                 is_made.then(|| format!("{layer}, {direction:?}"))
             };
             plan.steps.iter().filter_map(of_step).collect()
         };
-        assert!(made("epsilon").is_empty(), "one part in each direction");
-        assert!(!made("epsilon-plus").iter().any(|found| found.starts_with("strided")), "one part beside W");
-        let of_both = made("epsilon-alpha2-beta1");
-        let count = |layer: &str| of_both.iter().filter(|found| *found == layer).count();
-        assert_eq!([count("strided, Forward"), count("strided, Backward")], [2, 1], "parts of W, {of_both:?}");
-        for layer in ["large tiles", "small tiles"] {
-            let found = ["Forward", "Backward"].map(|direction| count(&format!("{layer}, {direction}")));
-            assert_eq!(found, [0, 1], "transposes of what the forward pass reads, {layer}: {of_both:?}");
-        }
+        let count = |made: &[String], layer: &str| {
+            ["Forward", "Backward"]
+                .map(|direction| made.iter().filter(|found| **found == format!("{layer}, {direction}")).count())
+        };
+        let [of_one, of_plus, of_both] = ["epsilon", "epsilon-plus", "epsilon-alpha2-beta1"].map(made);
+        assert_eq!(count(&of_one, "strided"), [0, 0], "one part in each direction");
+        assert_eq!(count(&of_plus, "strided"), [0, 0], "one part beside W");
+        assert_eq!(count(&of_both, "strided"), [2, 1], "parts of W, {of_both:?}");
+        assert_eq!([&of_one, &of_plus, &of_both].map(|made| count(made, "large tiles")), [[1, 1], [2, 1], [2, 1]]);
+        assert_eq!(count(&of_both, "small tiles"), [0, 0], "{of_both:?}");
         for preset in ["epsilon", "epsilon-plus", "epsilon-alpha2-beta1"] {
             let number = |index: usize| (index.wrapping_mul(40_503) % 997) as f32 / 498.5 - 0.9;
             let many = Tensor::from_fn(&[4, 2, 14, 14], number);
@@ -433,7 +425,7 @@ mod tests {
         let options = PresetOptions { epsilon: softly, stabilizer: softly, ..PresetOptions::default() };
         let composite = Composite::preset_with("epsilon-alpha2-beta1", options).unwrap();
         let by = |backend| explain_by(&network, &composite, Options { backend, ..Options::default() }, &x);
-        assert_close(by(Backend::Cpu).input(), by(Backend::Reference).input(), "transposes");
+        assert_close(by(Backend::Cpu).input(), by(Backend::Reference).input(), "made panels");
     }
 
     #[test]

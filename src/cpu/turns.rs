@@ -6,8 +6,9 @@
 //! A. Lavin and S. Gray, *Fast Algorithms for Convolutional Neural Networks*, 2015). Along two axes both turns follow one another.
 //!
 //! For a point p, and M(x) the product of (x − p) over all finite points: the row of Bᵀ holds the coefficients of M(x) / (x − p), and
-//! that of infinity those of M(x); the row of G is (1, p, p²) / M'(p), and that of infinity (0, 0, 1); the column of Aᵀ is
-//! (1, p, p², …), and that of infinity (0, …, 0, 1). A point's row of Bᵀ and of G may both change sign.
+//! that of infinity those of M(x); the row of G is (1, p, p²), and that of infinity (0, 0, 1); the column of Aᵀ is
+//! (1, p, p², …) / M'(p), where the division costs nothing, and that of infinity (0, …, 0, 1). A point's row of Bᵀ and column of Aᵀ may
+//! both change sign.
 
 /// Some channels of one source, product or target.
 type Lanes<const N: usize> = [f32; N];
@@ -17,12 +18,8 @@ pub(super) trait Turn<const SIDE: usize, const SPAN: usize> {
     /// Bᵀ d.
     fn sources<const FUSED: bool, const N: usize>(d: &[Lanes<N>; SPAN]) -> [Lanes<N>; SPAN];
 
-    /// For each point, the one at which a filter turns to what its mirror image does there, times a factor: the filter's value at p is p²
-    /// times the mirror image's at 1 / p, and points lie so that both are among them. Factors are powers of two and round nothing.
-    const MIRRORED: [(usize, f32); SPAN];
-
     /// G g.
-    fn filter(g: [f64; 3]) -> [f64; SPAN];
+    fn filter<const FUSED: bool, const N: usize>(g: &[Lanes<N>; 3]) -> [Lanes<N>; SPAN];
 
     /// Aᵀ m.
     fn products<const FUSED: bool, const N: usize>(m: &[Lanes<N>; SPAN]) -> [Lanes<N>; SIDE];
@@ -36,20 +33,22 @@ pub(super) struct Two;
 pub(super) struct Four;
 
 impl Turn<2, 4> for Two {
-    const MIRRORED: [(usize, f32); 4] = [(3, 1.0), (1, 1.0), (2, 1.0), (0, 1.0)];
-
     #[inline(always)]
     fn sources<const FUSED: bool, const N: usize>(d: &[Lanes<N>; 4]) -> [Lanes<N>; 4] {
         [minus(&d[0], &d[2]), plus(&d[2], &d[1]), minus(&d[2], &d[1]), minus(&d[3], &d[1])]
     }
 
-    fn filter([g0, g1, g2]: [f64; 3]) -> [f64; 4] {
-        [g0, (g0 + g1 + g2) / 2.0, (g0 - g1 + g2) / 2.0, g2]
+    #[inline(always)]
+    fn filter<const FUSED: bool, const N: usize>([g0, g1, g2]: &[Lanes<N>; 3]) -> [Lanes<N>; 4] {
+        let even = plus(g0, g2);
+        [*g0, plus(&even, g1), minus(&even, g1), *g2]
     }
 
     #[inline(always)]
     fn products<const FUSED: bool, const N: usize>(m: &[Lanes<N>; 4]) -> [Lanes<N>; 2] {
-        [plus(&m[0], &plus(&m[1], &m[2])), plus(&minus(&m[1], &m[2]), &m[3])]
+        // M'(±1) = 2.
+        let of = |m0: &Lanes<N>, of_points: &Lanes<N>| add_times::<FUSED, N>(m0, 0.5, of_points);
+        [of(&m[0], &plus(&m[1], &m[2])), of(&m[3], &minus(&m[1], &m[2]))]
     }
 }
 
@@ -60,8 +59,6 @@ const NEAR_SQUARED: f64 = 0.5;
 const FAR_SQUARED: f64 = 2.0;
 
 impl Turn<4, 6> for Four {
-    const MIRRORED: [(usize, f32); 6] = [(5, 1.0), (3, -2.0), (4, -2.0), (1, -0.5), (2, -0.5), (0, 1.0)];
-
     #[inline(always)]
     fn sources<const FUSED: bool, const N: usize>(d: &[Lanes<N>; 6]) -> [Lanes<N>; 6] {
         // M(x) = x (x² − NEAR²) (x² − FAR²) = x⁵ − MIDDLE x³ + x.
@@ -80,26 +77,36 @@ impl Turn<4, 6> for Four {
         ]
     }
 
-    fn filter([g0, g1, g2]: [f64; 3]) -> [f64; 6] {
-        // M'(p) = 2 p² (p² − the other point's square).
-        let at = |p: f64, slope: f64| (g0 + p * g1 + p * p * g2) / slope;
-        let near = 2.0 * NEAR_SQUARED * (NEAR_SQUARED - FAR_SQUARED);
-        let far = 2.0 * FAR_SQUARED * (FAR_SQUARED - NEAR_SQUARED);
-        [g0, at(NEAR, near), at(-NEAR, near), at(FAR, far), at(-FAR, far), g2]
+    #[inline(always)]
+    fn filter<const FUSED: bool, const N: usize>([g0, g1, g2]: &[Lanes<N>; 3]) -> [Lanes<N>; 6] {
+        let even = |squared: f64| add_times::<FUSED, N>(g0, squared as f32, g2);
+        let (even_near, even_far) = (even(NEAR_SQUARED), even(FAR_SQUARED));
+        [
+            *g0,
+            add_times::<FUSED, N>(&even_near, NEAR as f32, g1),
+            add_times::<FUSED, N>(&even_near, -NEAR as f32, g1),
+            add_times::<FUSED, N>(&even_far, FAR as f32, g1),
+            add_times::<FUSED, N>(&even_far, -FAR as f32, g1),
+            *g2,
+        ]
     }
 
     #[inline(always)]
     fn products<const FUSED: bool, const N: usize>(m: &[Lanes<N>; 6]) -> [Lanes<N>; 4] {
-        let (even_near, odd_near) = (plus(&m[1], &m[2]), times(NEAR as f32, &minus(&m[1], &m[2])));
-        let (even_far, odd_far) = (plus(&m[3], &m[4]), times(FAR as f32, &minus(&m[3], &m[4])));
-        let of = |near: &Lanes<N>, far: &Lanes<N>| {
-            add_times::<FUSED, N>(&times(NEAR_SQUARED as f32, near), FAR_SQUARED as f32, far)
+        // M'(p) = 2 p² (p² − the other point's square).
+        const OF_NEAR: f64 = 1.0 / (2.0 * NEAR_SQUARED * (NEAR_SQUARED - FAR_SQUARED));
+        const OF_FAR: f64 = 1.0 / (2.0 * FAR_SQUARED * (FAR_SQUARED - NEAR_SQUARED));
+        let (even_near, odd_near) = (plus(&m[1], &m[2]), minus(&m[1], &m[2]));
+        let (even_far, odd_far) = (plus(&m[3], &m[4]), minus(&m[3], &m[4]));
+        // The powers of both points over their M', times what their products come to.
+        let of = |near: f64, of_near: &Lanes<N>, far: f64, of_far: &Lanes<N>| {
+            add_times::<FUSED, N>(&times((OF_NEAR * near) as f32, of_near), (OF_FAR * far) as f32, of_far)
         };
         [
-            plus(&m[0], &plus(&even_near, &even_far)),
-            plus(&odd_near, &odd_far),
-            of(&even_near, &even_far),
-            plus(&of(&odd_near, &odd_far), &m[5]),
+            plus(&m[0], &of(1.0, &even_near, 1.0, &even_far)),
+            of(NEAR, &odd_near, FAR, &odd_far),
+            of(NEAR_SQUARED, &even_near, FAR_SQUARED, &even_far),
+            plus(&of(NEAR_SQUARED * NEAR, &odd_near, FAR_SQUARED * FAR, &odd_far), &m[5]),
         ]
     }
 }
@@ -155,34 +162,13 @@ mod tests {
             let d: [f64; SPAN] = std::array::from_fn(|i| number(seed * 7 + i));
             let g: [f64; 3] = std::array::from_fn(|i| number(seed * 5 + i + 3));
             let turned = T::sources::<FUSED, 1>(&d.map(|d| [d as f32]));
-            let filter = T::filter(g);
-            let products = std::array::from_fn(|i| [turned[i][0] * filter[i] as f32]);
+            let filter = T::filter::<FUSED, 1>(&g.map(|g| [g as f32]));
+            let products = std::array::from_fn(|i| [turned[i][0] * filter[i][0]]);
             for (target, y) in T::products::<FUSED, 1>(&products).iter().enumerate() {
                 let expected: f64 = (0..3).map(|tap| g[tap] * d[target + tap]).sum();
                 approx::assert_abs_diff_eq!(f64::from(y[0]), expected, epsilon = 1e-2);
             }
         }
-    }
-
-    fn check_mirrored<T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize>() {
-        for seed in 0..20 {
-            let g: [f64; 3] = std::array::from_fn(|i| number(seed * 5 + i + 3));
-            let (turned, mirrored) = (T::filter(g), T::filter([g[2], g[1], g[0]]));
-            for (point, &(of, factor)) in T::MIRRORED.iter().enumerate() {
-                approx::assert_relative_eq!(
-                    mirrored[point],
-                    f64::from(factor) * turned[of],
-                    max_relative = 1e-12,
-                    epsilon = 1e-12
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_mirrored_filter_is_turned_to_what_the_filter_is_at_other_points() {
-        check_mirrored::<Two, 2, 4>();
-        check_mirrored::<Four, 4, 6>();
     }
 
     #[test]

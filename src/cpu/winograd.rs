@@ -12,15 +12,17 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::filters::{Channels, Phase};
+use super::filters::{self, Channels, Phase};
 use super::gemm::{LINE, PackedWeight};
 use super::lattice::Extents;
-use super::panels::{MANY_ROWS, Panels, Way};
-use super::turns::{Four, Turn, Two};
-use crate::layers::Reach;
+use super::panels::MANY_ROWS;
+use super::turned::{Plain, Turned};
+use crate::layers::{Conv, Reach};
+use crate::plan::Direction;
+use crate::rules::WeightPart;
 
 /// Taps of a window along each axis.
-const TAPS: usize = 3;
+pub(super) const TAPS: usize = 3;
 /// Fewer channels on either side leave sums too short beside the turns, and windows that are all zeros likely.
 const FEW: usize = 32;
 /// Samples that share a reading of the weight, about, where one has no more rows.
@@ -35,8 +37,6 @@ const HEAVY: usize = 8;
 const PRODUCTS_SHARE: usize = 2;
 /// Elements of a turned weight that is read once for many tiles, by all threads together: more than stay in caches of their own.
 const READ_TOGETHER: usize = 1 << 20;
-/// Elements of a turned weight of which memory should hold no second one for the way back: 32 MB.
-const HUGE: usize = 1 << 23;
 
 /// How targets are cut into tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,12 +51,16 @@ impl Side {
         self as usize + TAPS - 1
     }
 
+    /// Points of both axes.
+    pub(super) fn points(self) -> usize {
+        self.span() * self.span()
+    }
+
     /// What a layer costs by such tiles, in multiply-adds for each pair of channels; `rows` share a reading of the weight.
     fn cost(self, [lines, columns]: [usize; 2], channels: Channels, rows: usize) -> f64 {
         let tiles = lines.div_ceil(self as usize) * columns.div_ceil(self as usize);
         let turns = TURNING as f64 * (1.0 / channels.source as f64 + 1.0 / channels.target as f64);
-        let points = (self.span() * self.span()) as f64;
-        points * ((rows * tiles) as f64 * (1.0 + turns) + READING as f64)
+        self.points() as f64 * ((rows * tiles) as f64 * (1.0 + turns) + READING as f64)
     }
 
     /// The tiles that a layer takes, if any pay; `rows` are what a sample has of them.
@@ -65,7 +69,7 @@ impl Side {
         let positions = rows * targets[0] * targets[1];
         let direct = (TAPS * TAPS * (positions + READING)) as f64;
         let [two, four] = [Side::Two, Side::Four].map(|side| side.cost(targets, channels, rows));
-        let is_heavy = Side::Four.span().pow(2) * channels.source * channels.target
+        let is_heavy = Side::Four.points() * channels.source * channels.target
             > HEAVY * positions * (channels.source + channels.target);
         // Large tiles round more, and their weights take more memory.
         if four < 0.8 * two.min(direct) && !is_heavy {
@@ -75,16 +79,6 @@ impl Side {
         } else {
             None
         }
-    }
-}
-
-/// A convolution's weight, changed by a part and turned, for each point of both axes.
-#[derive(Debug)]
-pub(super) struct Turned(Vec<PackedWeight>);
-
-impl Turned {
-    pub(super) fn of_points(&self) -> &[PackedWeight] {
-        &self.0
     }
 }
 
@@ -130,73 +124,17 @@ impl Winograd {
         Some(Winograd { side, channels, sources, targets, lowest, is_mirrored, first, weights: Vec::new() })
     }
 
-    /// A weight for it, whose products would be sums of chains of `chain` without tiles; `element` gets a position of the window and the
-    /// channels of source and target.
-    pub(super) fn turned(&self, chain: usize, element: impl Fn(usize, usize, usize) -> f32) -> Turned {
-        let Channels { source, target, .. } = self.channels;
-        let mut points: Vec<Panels> = (0..self.points()).map(|_| PackedWeight::panels(source, target)).collect();
-        match self.side {
-            Side::Two => self.turn::<Two, 2, 4>(&mut points, element),
-            Side::Four => self.turn::<Four, 4, 6>(&mut points, element),
-        }
-        let of_point = |panels| PackedWeight::of(panels).in_chains_of(chain / PRODUCTS_SHARE);
-        Turned(points.into_iter().map(of_point).collect())
-    }
-
-    /// G g Gᵀ for each pair of channels, or what it is for the mirrored g.
-    #[allow(clippy::needless_range_loop, reason = "a lane is of channels and of every line")]
-    fn turn<T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize>(
-        &self,
-        points: &mut [Panels],
-        element: impl Fn(usize, usize, usize) -> f32,
-    ) {
-        let origins = self.points_of(self.is_mirrored);
-        // A cache line of every point at a time: all at once would compete for a few lines of the first-level cache.
-        let mut lines = vec![[0.0_f32; LINE]; SPAN * SPAN];
-        for source in 0..self.channels.source {
-            for first in (0..self.channels.target).step_by(LINE) {
-                for lane in 0..LINE {
-                    let g = |tap: usize| f64::from(element(self.first + tap, source, first + lane));
-                    let of_lines: [[f64; SPAN]; TAPS] =
-                        std::array::from_fn(|line| T::filter(std::array::from_fn(|column| g(line * TAPS + column))));
-                    for column in 0..SPAN {
-                        let turned = T::filter(of_lines.map(|line| line[column]));
-                        for (line, turned) in turned.into_iter().enumerate() {
-                            lines[line * SPAN + column][lane] = turned as f32;
-                        }
-                    }
-                }
-                for (point, &(origin, factor)) in points.iter_mut().zip(&origins) {
-                    *point.columns_mut(source, first) = lines[origin].map(|turned| factor * turned);
-                }
-            }
-        }
-    }
-
-    /// The same weight as the transpose of the one that `other` has on its way in the other direction, by tiles of the same side. Not of a
-    /// mirrored one: what a factor made of its smallest elements is not what they were.
-    pub(super) fn transposed(&self, other: &Winograd, weight: &Turned, chain: usize) -> Option<Turned> {
-        if other.side != self.side || other.is_mirrored {
-            return None;
-        }
-        let of_point = |(point, factor): (usize, f32)| {
-            Some(weight.0[point].made(Way::Transposed(factor))?.in_chains_of(chain / PRODUCTS_SHARE))
+    /// A part of the layer's weight for it, whose products would be sums of chains of `chain` without tiles.
+    pub(super) fn turned(&self, conv: &Conv, direction: Direction, part: WeightPart, chain: usize) -> Turned {
+        let at = filters::weight_index(conv, direction);
+        let plain = Plain {
+            weight: Arc::clone(conv.weight()),
+            channels: self.channels,
+            apart: [at(0, 1, 0, 0), at(0, 0, 1, 0)],
+            first: self.first,
+            is_mirrored: self.is_mirrored,
         };
-        let points = self.points_of(self.is_mirrored).into_iter();
-        Some(Turned(points.map(of_point).collect::<Option<_>>()?))
-    }
-
-    /// For each point of both axes the one of a filter, or of its mirror image, and a factor.
-    fn points_of(&self, is_mirrored: bool) -> Vec<(usize, f32)> {
-        let of_axis = match (is_mirrored, self.side) {
-            (false, _) => (0..self.side.span()).map(|point| (point, 1.0)).collect(),
-            (true, Side::Two) => Two::MIRRORED.to_vec(),
-            (true, Side::Four) => Four::MIRRORED.to_vec(),
-        };
-        let of_line = |&(line, of_line): &(usize, f32)| {
-            of_axis.iter().map(move |&(column, of_column)| (line * self.side.span() + column, of_line * of_column))
-        };
-        of_axis.iter().flat_map(of_line).collect()
+        Turned::new(plain, part, self.side, chain / PRODUCTS_SHARE)
     }
 
     /// Whether a turned weight is too large for a thread to read it for some tiles at a time.
@@ -204,11 +142,13 @@ impl Winograd {
         self.elements() > READ_TOGETHER
     }
 
-    /// Whether a step of so many products on the way back should read transposes of what the forward pass reads, while rows are few: where
-    /// memory would else hold several large weights, or a huge one, and tiles are so many that transposing counts little.
-    pub(super) fn is_worth_transposing(&self, products: usize) -> bool {
-        let most = if products > 1 { READ_TOGETHER } else { HUGE };
-        self.elements() > most && self.tiles().iter().product::<usize>() >= MANY_ROWS
+    /// Whether weights are made of plain ones while few rows read them, by so many threads: where turned ones are large, there are enough tiles
+    /// and each thread has panels of its own.
+    pub(super) fn makes_weights(&self, threads: usize) -> bool {
+        self.side == Side::Four
+            && self.is_read_together()
+            && self.tiles().iter().product::<usize>() >= MANY_ROWS
+            && self.channels.target.div_ceil(PackedWeight::width()) >= threads
     }
 
     /// Elements of a turned weight.
@@ -223,7 +163,7 @@ impl Winograd {
 
     /// Points of both axes.
     pub(super) fn points(&self) -> usize {
-        self.side.span() * self.side.span()
+        self.side.points()
     }
 
     /// Tiles along each axis.
@@ -318,21 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn large_weights_of_several_products_and_huge_ones_are_worth_transposing() {
+    fn large_weights_of_enough_tiles_are_made_where_every_thread_has_panels() {
         let axis = WindowAxis { before: 1, after: 1, ..WindowAxis::new(3) };
-        for (extent, count, worth) in [
-            (14, 512, [true, true]),
-            (7, 512, [false, true]),
-            (14, 256, [false, true]),
-            (56, 64, [false; 2]),
-            (4, 512, [false; 2]),
-        ] {
+        for (extent, count, makes) in
+            [(14, 512, true), (7, 512, false), (14, 256, true), (56, 64, false), (4, 512, false)]
+        {
             let tiles = found(&conv([count, count], 1, vec![axis; 2]), Direction::Backward, &[extent, extent]).unwrap();
-            assert_eq!(
-                [1, 2].map(|products| tiles.is_worth_transposing(products)),
-                worth,
-                "{count} channels, {extent} pixels"
-            );
+            assert_eq!(tiles.makes_weights(2), makes, "{count} channels, {extent} pixels");
+            assert!(!tiles.makes_weights(100), "{count} channels, {extent} pixels");
         }
     }
 
