@@ -75,31 +75,61 @@ impl Parameters {
 }
 
 fn resolve(network: &Network, rules: &Assignment, plan: &Plan, parameter: &Parameter) -> Result<Vec<f32>> {
-    let narrow = |columns: Vec<f64>| columns.into_iter().map(|column| column as f32).collect();
     let (layer, columns) = match *parameter {
-        Parameter::Bias { layer, part } => (layer, narrow(bias(network, layer, part)?)),
+        Parameter::Bias { layer, part } => (layer, bias(network, layer, part)?.narrow()),
         Parameter::Scale { layer, part } => {
             let Layer::Affine(affine) = &network.layer(layer).layer else {
                 return Err(Error::internal("only an affine layer has a scale"));
             };
             let scale = spread(network, layer, affine.scale())?;
-            (layer, scale.data().iter().map(|&s| part.of(s)).collect())
+            (layer, Runs::of_each(scale.data().iter().map(|&s| part.of(s)).collect()))
         }
         Parameter::Low(layer) => return bound_as_read(network, rules, plan, layer, InputPart::Low),
         Parameter::High(layer) => return bound_as_read(network, rules, plan, layer, InputPart::High),
         Parameter::Mask(mask) => return Ok(masks(network, plan, &plan.masks[mask])),
-        Parameter::Evenly(layer) => (layer, evenly(network, layer)?),
+        Parameter::Evenly(layer) => (layer, Runs::of_each(evenly(network, layer)?)),
         Parameter::Constant { layer, group, beside } => {
-            (layer, narrow(constant(network, rules, layer, group, beside)?))
+            (layer, constant(network, rules, layer, group, beside)?.narrow())
         }
     };
     let output = network.layer(layer).output;
     Ok(laid_out(columns, network.shape(output), plan.layouts[output.index()]))
 }
 
-/// Columns in ONNX order as they lie, cut to their period.
-fn laid_out(columns: Vec<f32>, shape: &Shape, layout: Layout) -> Vec<f32> {
+/// Numbers in ONNX order, each of as many elements that follow one another: of one, or of all positions of a channel, which would be millions for
+/// an image.
+struct Runs<T> {
+    numbers: Vec<T>,
+    each: usize,
+}
+
+impl<T: Copy> Runs<T> {
+    fn of_each(numbers: Vec<T>) -> Self {
+        Runs { numbers, each: 1 }
+    }
+
+    /// A number for each element.
+    fn written_out(self) -> Vec<T> {
+        if self.each == 1 {
+            return self.numbers;
+        }
+        self.numbers.into_iter().flat_map(|number| std::iter::repeat_n(number, self.each)).collect()
+    }
+}
+
+impl Runs<f64> {
+    fn narrow(self) -> Runs<f32> {
+        Runs { numbers: self.numbers.into_iter().map(|number| number as f32).collect(), each: self.each }
+    }
+}
+
+/// Columns as they lie, cut to their period.
+fn laid_out(columns: Runs<f32>, shape: &Shape, layout: Layout) -> Vec<f32> {
     let channels = shape.dims().first().copied().unwrap_or(1);
+    if layout == Layout::ChannelsLast && columns.numbers.len() == channels {
+        return columns.numbers;
+    }
+    let columns = columns.written_out();
     let mut columns = match layout {
         Layout::Natural => columns,
         Layout::ChannelsLast => {
@@ -122,7 +152,7 @@ fn masks(network: &Network, plan: &Plan, mask: &ChannelMask) -> Vec<f32> {
     let whole: Vec<Vec<f32>> = (mask.channels.iter())
         .map(|channels| {
             let passes = |at: usize| f32::from(u8::from(channels.contains(&(at / positions))));
-            laid_out((0..shape.count()).map(passes).collect(), shape, layout)
+            laid_out(Runs::of_each((0..shape.count()).map(passes).collect()), shape, layout)
         })
         .collect();
     // One list may repeat sooner than another; all take the longest period.
@@ -135,24 +165,25 @@ fn spread(network: &Network, layer: LayerId, tensor: &Tensor) -> Result<Tensor> 
     tensor.broadcast_to(network.shape(network.layer(layer).inputs[0]))
 }
 
-/// b̃ of a layer for each element of its output, in ONNX order.
-fn bias(network: &Network, layer: LayerId, part: BiasPart) -> Result<Vec<f64>> {
+/// b̃ of a layer, of its output.
+fn bias(network: &Network, layer: LayerId, part: BiasPart) -> Result<Runs<f64>> {
     let node = network.layer(layer);
-    let width = network.shape(node.output).count();
+    let output = network.shape(node.output);
+    let (width, channels) = (output.count(), output.dims().first().copied().unwrap_or(1));
+    let of_channels = |numbers| Runs { numbers, each: width / channels };
     let of = |b: f32| f64::from(part.of(b));
-    match &node.layer {
-        Layer::Dense(dense) => Ok(match dense.bias() {
-            Some(bias) => bias.data().iter().map(|&b| of(b)).cycle().take(width).collect(),
-            None => vec![0.0; width],
+    Ok(match &node.layer {
+        Layer::Dense(dense) => match dense.bias() {
+            Some(bias) => Runs::of_each(bias.data().iter().map(|&b| of(b)).cycle().take(width).collect()),
+            None => of_channels(vec![0.0; channels]),
+        },
+        Layer::Conv(conv) => of_channels(match conv.bias() {
+            Some(bias) => bias.data().iter().map(|&b| of(b)).collect(),
+            None => vec![0.0; channels],
         }),
-        Layer::Conv(conv) => Ok(match conv.bias() {
-            Some(bias) => {
-                let positions = width / conv.outputs();
-                bias.data().iter().flat_map(|&b| std::iter::repeat_n(of(b), positions)).collect()
-            }
-            None => vec![0.0; width],
-        }),
-        Layer::Affine(affine) => Ok(spread(network, layer, affine.offset())?.data().iter().map(|&b| of(b)).collect()),
+        Layer::Affine(affine) => {
+            Runs::of_each(spread(network, layer, affine.offset())?.data().iter().map(|&b| of(b)).collect())
+        }
         Layer::AveragePool(_)
         | Layer::Sum(_)
         | Layer::Activation(_)
@@ -162,8 +193,8 @@ fn bias(network: &Network, layer: LayerId, part: BiasPart) -> Result<Vec<f64>> {
         | Layer::MaxPool(_)
         | Layer::AxisMap(_)
         | Layer::Multiply(_)
-        | Layer::Lookup(_) => Ok(vec![0.0; width]),
-    }
+        | Layer::Lookup(_) => of_channels(vec![0.0; channels]),
+    })
 }
 
 /// 1 / N for each output of a layer with windows, in ONNX order.
@@ -207,16 +238,16 @@ fn bound_as_read(
 ) -> Result<Vec<f32>> {
     let bound = bound(network, rules, layer, part)?;
     let shape = bound.shape().clone();
-    Ok(laid_out(bound.into_data(), &shape, plan.layout_read(network.layer(layer))))
+    Ok(laid_out(Runs::of_each(bound.into_data()), &shape, plan.layout_read(network.layer(layer))))
 }
 
 /// Σ σ W̃ x̃ over the terms that hold no x, with b̃, less the b that the forward pass's z holds already.
-fn constant(network: &Network, rules: &Assignment, layer: LayerId, group: usize, beside: Beside) -> Result<Vec<f64>> {
+fn constant(network: &Network, rules: &Assignment, layer: LayerId, group: usize, beside: Beside) -> Result<Runs<f64>> {
     let group: &Group = &linear_rule(rules, layer)?.groups[group];
     let mut d = bias(network, layer, group.bias)?;
     if beside == Beside::ForwardOutput {
         let own = bias(network, layer, BiasPart::WHOLE)?;
-        d.iter_mut().zip(own).for_each(|(d, b)| *d -= b);
+        d.numbers.iter_mut().zip(own.numbers).for_each(|(d, b)| *d -= b);
     }
     for term in &group.terms {
         let x = match term.input {
@@ -224,7 +255,8 @@ fn constant(network: &Network, rules: &Assignment, layer: LayerId, group: usize,
             InputPart::One => vec![1.0; network.shape(network.layer(layer).inputs[0]).count()],
             InputPart::Low | InputPart::High => bound(network, rules, layer, term.input)?.into_data(),
         };
-        add_product(network, layer, &x, term.weight, f64::from(term.sign.factor()), &mut d)?;
+        d = Runs::of_each(d.written_out());
+        add_product(network, layer, &x, term.weight, f64::from(term.sign.factor()), &mut d.numbers)?;
     }
     Ok(d)
 }
