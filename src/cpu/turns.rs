@@ -93,20 +93,18 @@ impl Turn<4, 6> for Four {
 
     #[inline(always)]
     fn products<const FUSED: bool, const N: usize>(m: &[Lanes<N>; 6]) -> [Lanes<N>; 4] {
-        // M'(p) = 2 p² (p² − the other point's square).
-        const OF_NEAR: f64 = 1.0 / (2.0 * NEAR_SQUARED * (NEAR_SQUARED - FAR_SQUARED));
-        const OF_FAR: f64 = 1.0 / (2.0 * FAR_SQUARED * (FAR_SQUARED - NEAR_SQUARED));
+        // M'(p) = 2 p² (p² − the other point's square): −3/2 and 6. What odd powers of the points multiply holds one as the machine has it, so
+        // that they stand for what makes p² of it.
+        const ODD_NEAR: f64 = NEAR_SQUARED / (NEAR as f32) as f64;
         let (even_near, odd_near) = (plus(&m[1], &m[2]), minus(&m[1], &m[2]));
         let (even_far, odd_far) = (plus(&m[3], &m[4]), minus(&m[3], &m[4]));
-        // The powers of both points over their M', times what their products come to.
-        let of = |near: f64, of_near: &Lanes<N>, far: f64, of_far: &Lanes<N>| {
-            add_times::<FUSED, N>(&times((OF_NEAR * near) as f32, of_near), (OF_FAR * far) as f32, of_far)
-        };
+        let of = |near: &Lanes<N>, factor: f32, far: &Lanes<N>| add_times::<FUSED, N>(near, factor, far);
+        let zero = [0.0; N];
         [
-            plus(&m[0], &of(1.0, &even_near, 1.0, &even_far)),
-            of(NEAR, &odd_near, FAR, &odd_far),
-            of(NEAR_SQUARED, &even_near, FAR_SQUARED, &even_far),
-            plus(&of(NEAR_SQUARED * NEAR, &odd_near, FAR_SQUARED * FAR, &odd_far), &m[5]),
+            add_third::<FUSED, N>(&m[0], -2.0, &of(&even_near, -0.25, &even_far)),
+            add_third::<FUSED, N>(&zero, -2.0 * ODD_NEAR, &of(&odd_near, -0.5, &odd_far)),
+            add_third::<FUSED, N>(&zero, -1.0, &of(&even_near, -1.0, &even_far)),
+            add_third::<FUSED, N>(&m[5], -ODD_NEAR, &of(&odd_near, -2.0, &odd_far)),
         ]
     }
 }
@@ -129,13 +127,12 @@ fn minus<const N: usize>(a: &Lanes<N>, b: &Lanes<N>) -> Lanes<N> {
     difference
 }
 
+/// a + factor / 3 · b, as if the factor were exact: rounded it is off by the same for all tiles, and what they cancel is not small beside a target.
 #[inline(always)]
-fn times<const N: usize>(factor: f32, a: &Lanes<N>) -> Lanes<N> {
-    let mut product = *a;
-    for product in &mut product {
-        *product *= factor;
-    }
-    product
+fn add_third<const FUSED: bool, const N: usize>(a: &Lanes<N>, factor: f64, b: &Lanes<N>) -> Lanes<N> {
+    let rounded = (factor / 3.0) as f32;
+    let rest = (factor / 3.0 - f64::from(rounded)) as f32;
+    add_times::<FUSED, N>(&add_times::<FUSED, N>(a, rest, b), rounded, b)
 }
 
 /// a + factor · b.
