@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::panels::{Ahead, Made, Panels};
+pub(super) use super::simd::LINE;
 use super::simd::Level;
 pub(super) use super::tile::CHAIN;
 use super::tile::{Blocking, Tiles, chain_length};
@@ -21,8 +22,6 @@ const SMALL: usize = 1 << 16;
 const FAR: usize = 1 << 17;
 /// A weight of more elements than this comes from memory or a distant cache.
 pub(super) const LARGE: usize = 1 << 21;
-/// Floats of a cache line.
-pub(super) const LINE: usize = 16;
 
 /// Rows whose results stay in cache for the epilogue: whole tiles, about 100.
 pub(super) fn row_block() -> usize {
@@ -44,11 +43,7 @@ fn slices_of(level: Level, depth: usize) -> impl Iterator<Item = Range<usize>> {
 /// The chains of multiply-adds that make an element of C, one after another, each added to those before, where a weight has none of its own
 /// length.
 pub(super) fn chains(depth: usize) -> impl Iterator<Item = Range<usize>> {
-    let steps = Blocking::of_level(Level::widest()).steps;
-    slices(depth).flat_map(move |Range { start, end }| {
-        let length = chain_length(end - start, CHAIN, steps);
-        (start..end).step_by(length).map(move |from| from..end.min(from + length))
-    })
+    whole_chains(depth, CHAIN, 1).map(|(chain, _)| chain)
 }
 
 /// Ranges of the summed axis, each of whole chains that together are of at most `most` elements, or of one, and the length of their chains, which
@@ -137,6 +132,12 @@ impl PackedWeight {
     #[cfg(test)]
     pub(super) fn chain(&self) -> usize {
         self.chain
+    }
+
+    #[cfg(test)]
+    pub(super) fn element(&self, k: usize, column: usize) -> f32 {
+        let panels = self.in_memory();
+        panels.rows(column / panels.width, k..k + 1)[column % panels.width]
     }
 
     /// The length of a row of C.
@@ -273,10 +274,13 @@ fn multiply_columns(level: Level, of: OfPanel<'_>, (c, column): (&mut [f32], usi
     // Rows are shared out evenly: a tile of few rows takes as long as one of many.
     let rows = starts.len().div_ceil(tiles).max(1);
     let (alike, rest) = starts.split_at(starts.len() / rows * rows);
-    let depth = panel.len() / Blocking::of_level(level).panel;
-    let share = next.rows.len().div_ceil(tiles);
-    let spread = (depth / share.max(1)).max(1).ilog2();
-    let [next, last] = next.split(alike.len() / rows * share);
+    let (mut spread, mut last) = (0, Ahead::default());
+    let mut next = next;
+    if !next.rows.is_empty() {
+        let (depth, share) = (panel.len() / Blocking::of_level(level).panel, next.rows.len().div_ceil(tiles));
+        spread = (depth / share).max(1).ilog2();
+        [next, last] = next.split(alike.len() / rows * share);
+    }
     Tiles { a, stride, goes_on, chain, panel, next, spread, starts: alike, column }.run(level, rows, c);
     if !rest.is_empty() {
         let a = &a[alike.len() * stride..];
@@ -327,6 +331,31 @@ mod tests {
                         check(level, rows, depth, columns);
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_of_whole_chains_have_the_chains_of_their_slices() {
+        let steps = Blocking::of_level(Level::widest()).steps;
+        for (depth, chain) in [32, 176, 272, 528, 1040].iter().flat_map(|&depth| [(depth, 32), (depth, 64)]) {
+            let of_slice = |Range { start, end }: Range<usize>| {
+                let length = chain_length(end - start, chain, steps);
+                (start..end).step_by(length).map(move |from| from..end.min(from + length))
+            };
+            let expected: Vec<_> = slices(depth).flat_map(of_slice).collect();
+            for most in [1, 64, 128] {
+                let ranges: Vec<_> = whole_chains(depth, chain, most).collect();
+                let of_range = |(range, length): (Range<usize>, usize)| {
+                    range.clone().step_by(length).map(move |from| from..range.end.min(from + length))
+                };
+                assert!(ranges.iter().all(|(range, length)| range.len() <= most.max(*length)), "{ranges:?}");
+                assert!(most < 128 || ranges.len() < expected.len() || depth == 32, "{ranges:?}");
+                assert_eq!(
+                    ranges.into_iter().flat_map(of_range).collect::<Vec<_>>(),
+                    expected,
+                    "{depth}, {chain}, {most}"
+                );
             }
         }
     }

@@ -64,8 +64,8 @@ const CACHED: usize = 16 << 20;
 /// weights come from memory.
 const ENOUGH_ROWS: usize = 4;
 const ENOUGH_FEW_ROWS: usize = 8;
-/// Rows of relevance of a batch for which panels of one weight are made of another's while they are read: more keep them in memory.
-const FEW_SAMPLES: usize = 2;
+/// Rows of a batch, or of its relevance, for which what products read is made of weights while they read it: for more it is kept in memory.
+const FEW_ROWS: usize = 2;
 /// Bytes that it may take for that.
 const MOST_BYTES: usize = 768 << 20;
 
@@ -193,11 +193,7 @@ impl Cpu {
         } else {
             self.samples(prepared, batch.samples)
         };
-        let (steps, rows) =
-            if forward_only { (prepared.plan.forward, 1) } else { (prepared.tools.len(), prepared.plan.targets) };
-        if batch.samples * rows > FEW_SAMPLES {
-            self.keep(&prepared.tools[..steps]);
-        }
+        self.keep(prepared, batch.samples, forward_only);
         let chunks = cut(network, prepared, batch, samples);
         #[cfg(feature = "threads")]
         let parts: Vec<Result<Told>> = self.pool.install(|| {
@@ -222,14 +218,22 @@ impl Cpu {
     }
 
     /// Keeps what is made of weights, where too many rows read it to make it anew.
-    fn keep(&self, tools: &[Tool]) {
+    fn keep(&self, prepared: &Prepared, samples: usize, forward_only: bool) {
+        let (forward, backward) = prepared.tools.split_at(prepared.plan.forward);
+        let backward = if forward_only { &[] } else { backward };
+        let parts = [(forward, samples), (backward, samples * prepared.plan.targets)];
+        let many = parts.into_iter().filter(|(_, rows)| *rows > FEW_ROWS).flat_map(|(tools, _)| tools);
+        let made: Vec<&Tool> = many.filter(|tool| !tool.is_kept()).collect();
+        if made.is_empty() {
+            return;
+        }
         #[cfg(feature = "threads")]
         self.pool.install(|| {
             use rayon::prelude::*;
-            tools.par_iter().with_max_len(1).for_each(Tool::keep);
+            made.into_par_iter().with_max_len(1).for_each(Tool::keep);
         });
         #[cfg(not(feature = "threads"))]
-        tools.iter().for_each(Tool::keep);
+        made.into_iter().for_each(Tool::keep);
     }
 
     /// How many samples a chunk of its own thread holds: as many as the plan allows, but enough chunks for every thread.

@@ -7,7 +7,8 @@
 
 use std::sync::OnceLock;
 
-use super::gemm::LINE;
+/// Floats of a cache line.
+pub(super) const LINE: usize = 16;
 
 /// An instruction set that loops are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,16 +108,15 @@ pub(super) fn prefetch<T, const FIRST: bool>(elements: &[T], index: usize) {
     prefetch_bytes::<FIRST>(elements.as_ptr().wrapping_add(index).cast(), size_of::<T>());
 }
 
-/// The same for a row of `COLUMNS` elements, from the one at `index` on.
+/// The same for a row of `COLUMNS` elements from the one at `index` on, into the second-level cache.
 #[inline(always)]
-pub(super) fn prefetch_row<const COLUMNS: usize, const FIRST: bool>(elements: &[f32], index: usize) {
-    prefetch_bytes::<FIRST>(elements.as_ptr().wrapping_add(index).cast(), COLUMNS * size_of::<f32>());
+pub(super) fn prefetch_row<const COLUMNS: usize>(elements: &[f32], index: usize) {
+    prefetch_bytes::<false>(elements.as_ptr().wrapping_add(index).cast(), COLUMNS * size_of::<f32>());
 }
 
 #[inline(always)]
 fn prefetch_bytes<const FIRST: bool>(address: *const i8, count: usize) {
-    const LINE: usize = 64;
-    for offset in (0..count).step_by(LINE) {
+    for offset in (0..count).step_by(LINE * size_of::<f32>()) {
         // SAFETY: a prefetch is a hint that touches no memory the program can see and never faults, at any address.
         #[cfg(target_arch = "x86_64")]
         unsafe {
@@ -139,15 +139,14 @@ pub(super) fn stream(from: &[f32], to: &mut [f32]) {
     {
         use std::arch::x86_64::{_mm_loadu_ps, _mm_sfence, _mm_stream_ps};
         const LANES: usize = 4;
-        const OF_A_LINE: usize = 16;
-        let head = to.as_ptr().align_offset(OF_A_LINE * size_of::<f32>()).min(to.len());
+        let head = to.as_ptr().align_offset(LINE * size_of::<f32>()).min(to.len());
         let (from_head, from) = from.split_at(head);
         let (to_head, to) = to.split_at_mut(head);
         to_head.copy_from_slice(from_head);
-        let (from, from_tail) = from.as_chunks::<OF_A_LINE>();
-        let (to, to_tail) = to.as_chunks_mut::<OF_A_LINE>();
+        let (from, from_tail) = from.as_chunks::<LINE>();
+        let (to, to_tail) = to.as_chunks_mut::<LINE>();
         for (from, to) in from.iter().zip(to) {
-            for lane in (0..OF_A_LINE).step_by(LANES) {
+            for lane in (0..LINE).step_by(LANES) {
                 // SAFETY: SSE is part of the architecture; `to` begins a cache line, four elements from `lane` on lie in
                 // both arrays, and the fence below ends what is stored here before `to` is read.
                 unsafe { _mm_stream_ps(to.as_mut_ptr().add(lane), _mm_loadu_ps(from.as_ptr().add(lane))) };
@@ -290,6 +289,9 @@ mod tests {
                     "{COLUMNS} columns, {apart}"
                 );
             }
+            let mut of_baseline = [[0.0; LINE]; COLUMNS];
+            transpose_columns(&from, apart, &mut of_baseline, 0);
+            assert_eq!(of_baseline, to);
         }
         check::<16>(16);
         check::<16>(21);

@@ -162,7 +162,7 @@ struct Next<'a> {
 impl Next<'_> {
     #[inline(always)]
     fn prefetch<const PANEL: usize>(&self, row: usize) {
-        simd::prefetch_row::<PANEL, false>(self.elements, (self.first + row) * self.apart);
+        simd::prefetch_row::<PANEL>(self.elements, (self.first + row) * self.apart);
     }
 }
 

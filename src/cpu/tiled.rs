@@ -1,7 +1,7 @@
 //! Runs convolutions in [Winograd's](super::winograd) tiles: sources are turned, multiplied at each point, and turned into targets.
 //!
 //! Where the turned weight stays in cache each thread takes tiles of its own through all three, few at a time, so that what it turns stays
-//! near its core. A larger weight is read once for many tiles: all threads turn sources, then share the points, and then turn products.
+//! near its core. A larger weight is read once for many tiles: all threads turn sources, then share the points, or the panels of a weight that is made meanwhile, and then turn products.
 //! What a tile comes to is the same either way.
 
 use std::ops::Range;
@@ -21,10 +21,9 @@ use crate::plan::{Operand, Step};
 const HELD: usize = 1 << 19;
 /// Tiles that such a thread takes at a time at least, so that reading the weight does not count.
 const ENOUGH_TILES: usize = 32;
-/// Bytes of turned sources and products that all threads work on together, about, and at most: each has a strip in any case.
+/// Bytes of turned sources and products that all threads work on together, about: each has a strip in any case.
 const HELD_TOGETHER: usize = 1 << 23;
-const MOST_TOGETHER: usize = 1 << 26;
-/// Tiles that are multiplied while one point's weight is read: their turned sources stay in the second-level cache.
+/// Tiles that are multiplied while one point's weight is read from memory: their turned sources stay in the second-level cache.
 const ROWS: usize = 96;
 /// Tiles, about, that a thread turns at a time where all work together.
 const TURNED: usize = 16;
@@ -34,9 +33,9 @@ pub(super) fn run(chain: &Chain<'_>, step: &Step, conv: &Winograd, written: Writ
     let [strips_a_row, tiles_a_strip] = conv.tiles();
     let strips = written.target.len() / (conv.targets[0] * conv.line()) * strips_a_row;
     let all = Strips { chain, step, conv, strips: 0..strips };
-    let bytes_a_tile = conv.points() * (conv.channels.source + conv.channels.target) * size_of::<f32>();
+    let bytes_a_tile = conv.bytes_a_tile();
     let bytes_a_strip = tiles_a_strip * bytes_a_tile;
-    if conv.is_read_together() && crew.threads * bytes_a_strip <= MOST_TOGETHER {
+    if conv.is_run_together(crew.threads) {
         // As many strips for every thread.
         let at_once = (HELD_TOGETHER / bytes_a_strip / crew.threads).max(1) * crew.threads;
         let shares = Crew { threads: 1, ..crew }.shares(strips, at_once);
@@ -180,7 +179,7 @@ fn multiply_made(
         let (from, chain, goes_on) = (range.start, *chain, goes_on || position > 0);
         let made = weight.make(panel, range.clone(), room);
         let (of_next, (next, _)) = ranges.get(position + 1).map_or((panel + 1, &ranges[0]), |next| (panel, next));
-        for (point, (of_point, (a, c))) in made.of_points().zip(planes.pairs(sources, products)).enumerate() {
+        for (point, (of_point, (a, c))) in made.each().zip(planes.pairs(sources, products)).enumerate() {
             let next = weight.ahead(of_next, next.clone(), point);
             let of = OfPanel { a: &a[from..], stride, panel: of_point, chain, goes_on, next };
             gemm::multiply_panel(of, c, &planes.starts);

@@ -42,6 +42,15 @@ impl Tool {
         }
     }
 
+    /// Whether all that it reads is in memory.
+    pub(super) fn is_kept(&self) -> bool {
+        match self {
+            Tool::Convolve(conv) => !conv.packed().any(PackedWeight::is_made),
+            Tool::Winograd(conv) => conv.weights.iter().all(|weight| weight.is_kept()),
+            Tool::Product(_) | Tool::Pool(_) | Tool::AlongAxis(_) | Tool::Nothing => true,
+        }
+    }
+
     /// Keeps what is made of weights while few rows read it.
     pub(super) fn keep(&self) {
         match self {
@@ -371,22 +380,17 @@ mod tests {
     fn few_rows_read_what_is_made_of_one_weight_and_have_the_bits_of_many() {
         let network = Arc::new(several());
         let explainer = |preset| {
-            let options = Options { backend: Backend::Cpu, ..Options::default() };
+            let options = Options { backend: Backend::Cpu, threads: Some(2), ..Options::default() };
             Explainer::with_options(Arc::clone(&network), &Composite::preset(preset).unwrap(), options).unwrap()
         };
         let made = |preset| -> Vec<String> {
             let plan = explainer(preset).plan(&Request::new(Targets::ArgMax)).unwrap();
             let weights = Weights::default();
             let of_step = |step: &Step| {
-                let tool = weights.tool(&network, &plan, step, Some(1)).unwrap();
+                let tool = weights.tool(&network, &plan, step, Some(2)).unwrap();
                 let Work::Convolve { direction, .. } = step.work else { return None };
-                let is_made = match &tool {
-                    Tool::Convolve(conv) => conv.packed().next().is_some() && conv.packed().all(PackedWeight::is_made),
-                    Tool::Winograd(conv) => conv.weights.iter().all(|weight| !weight.is_kept()),
-                    _ => false,
-                };
                 let layer = &network.layer(step.layer?).name;
-                is_made.then(|| format!("{layer}, {direction:?}"))
+                (!tool.is_kept()).then(|| format!("{layer}, {direction:?}"))
             };
             plan.steps.iter().filter_map(of_step).collect()
         };
@@ -424,51 +428,32 @@ mod tests {
         let softly = Some(Stabilizer::Absolute(0.1));
         let options = PresetOptions { epsilon: softly, stabilizer: softly, ..PresetOptions::default() };
         let composite = Composite::preset_with("epsilon-alpha2-beta1", options).unwrap();
-        let by = |backend| explain_by(&network, &composite, Options { backend, ..Options::default() }, &x);
+        let by =
+            |backend| explain_by(&network, &composite, Options { backend, threads: Some(2), ..Options::default() }, &x);
         assert_close(by(Backend::Cpu).input(), by(Backend::Reference).input(), "made panels");
     }
 
     #[test]
-    fn windows_of_three_axes_of_which_an_image_reads_one_plane_agree_with_the_reference() {
-        for is_transposed in [false, true] {
-            let weight = |shape: &[usize], seed: usize| {
-                Tensor::from_fn(shape, |index| ((index + seed).wrapping_mul(2_654_435_761) % 1009) as f32 / 5e3 - 0.1)
-            };
-            let axis = WindowAxis { before: 1, after: 1, ..WindowAxis::new(3) };
-            let window = Window::new(vec![WindowAxis { stride: 2, ..axis }, axis, axis]).unwrap();
-            let pointwise = Window::new(vec![WindowAxis::new(1); 3]).unwrap();
-            let mut builder = Network::builder();
-            let x = builder.input("x", [2, 1, 28, 28]);
-            let first = builder.conv("first", x, weight(&[64, 2, 1, 1, 1], 3), None, pointwise, 1).unwrap();
-            let first = builder.relu("first, rectified", first).unwrap();
-            let weight_of_planes = weight(&[64, 64, 3, 3, 3], 7);
-            let conv = if is_transposed {
-                Conv::transposed(weight_of_planes, None, window, 1, vec![0; 3]).unwrap()
-            } else {
-                Conv::new(weight_of_planes, None, window, 1).unwrap()
-            };
-            let z = builder.layer("planes", Layer::Conv(conv), vec![first]).unwrap();
-            let pooled = builder.global_average_pool("average", z).unwrap();
-            let flat = builder.reshape("flat", pooled, [64]).unwrap();
-            let logits = builder.dense("head", flat, weight(&[3, 64], 11), None).unwrap();
-            let network = Arc::new(builder.build(logits).unwrap());
-
-            let composite = Composite::preset("epsilon-plus").unwrap();
-            let by = |backend| Options { backend, ..Options::default() };
-            let explainer = Explainer::with_options(Arc::clone(&network), &composite, by(Backend::Cpu)).unwrap();
-            let plan = explainer.plan(&Request::new(Targets::ArgMax)).unwrap();
-            let read_planes = |step: &&Step| step.layer.is_some_and(|id| network.layer(id).name == "planes");
-            let is_tiled = |step: &Step| {
-                matches!(Weights::default().tool(&network, &plan, step, Some(1)).unwrap(), Tool::Winograd(_))
-            };
-            let of_planes = || plan.steps.iter().filter(read_planes);
-            assert!(of_planes().any(is_tiled), "{:?}", of_planes().map(is_tiled).collect::<Vec<_>>());
-            let x = weight(&[2, 2, 1, 28, 28], 13);
-            let [found, exact] =
-                [Backend::Cpu, Backend::Reference].map(|backend| explain_by(&network, &composite, by(backend), &x));
-            let what = format!("transposed: {is_transposed}");
-            assert_close(&found.logits, &exact.logits, &what);
-            assert_close(found.input(), exact.input(), &what);
+    fn what_is_made_is_kept_for_the_passes_that_many_rows_read() {
+        let network = several();
+        let rules = Composite::preset("epsilon-alpha2-beta1").unwrap().assign(&network).unwrap();
+        // Of one image, of three, forward only, and of one under three targets: what is kept of the passes forward and back.
+        for (samples, targets, forward_only, kept) in [
+            (2, 1, false, [false, false]),
+            (3, 1, false, [true, true]),
+            (3, 1, true, [true, false]),
+            (1, 3, false, [false, true]),
+        ] {
+            let options = Options { backend: Backend::Cpu, threads: Some(2), ..Options::default() };
+            let composite = Composite::preset("epsilon-alpha2-beta1").unwrap();
+            let explainer = Explainer::with_options(Arc::new(several()), &composite, options).unwrap();
+            let plan = explainer.plan(&Request::new(Targets::Classes(vec![0; targets]))).unwrap();
+            let cpu = super::super::Cpu::new(Some(2)).unwrap();
+            let prepared = cpu.prepare(&network, &rules, plan).unwrap();
+            cpu.keep(&prepared, samples, forward_only);
+            let (forward, backward) = prepared.tools.split_at(prepared.plan.forward);
+            let found = [forward, backward].map(|tools| tools.iter().all(Tool::is_kept));
+            assert_eq!(found, kept, "{samples} samples, {targets} targets, forward only: {forward_only}");
         }
     }
 

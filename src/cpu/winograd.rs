@@ -31,12 +31,14 @@ const SAMPLES: usize = 8;
 const READING: usize = 16;
 /// Multiply-adds in the time that turning one element takes, to products' points or back.
 const TURNING: usize = 8;
-/// A weight turned for large tiles is not worth its memory where it is more than this many times what those that share its reading read and write.
+/// A weight turned for large tiles is not worth reading where it is more than this many times what those that share its reading read and write.
 const HEAVY: usize = 8;
 /// What of a convolution's chains those of its tiles' products are: turns round as well, so that products may lose half as much.
 const PRODUCTS_SHARE: usize = 2;
 /// Elements of a turned weight that is read once for many tiles, by all threads together: more than stay in caches of their own.
 const READ_TOGETHER: usize = 1 << 20;
+/// Bytes of turned sources and products that all threads work on together, at most, where each has a strip.
+const MOST_TOGETHER: usize = 1 << 26;
 
 /// How targets are cut into tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,7 +49,7 @@ pub(super) enum Side {
 
 impl Side {
     /// Sources that a tile reads along an axis.
-    fn span(self) -> usize {
+    pub(super) fn span(self) -> usize {
         self as usize + TAPS - 1
     }
 
@@ -71,7 +73,7 @@ impl Side {
         let [two, four] = [Side::Two, Side::Four].map(|side| side.cost(targets, channels, rows));
         let is_heavy = Side::Four.points() * channels.source * channels.target
             > HEAVY * positions * (channels.source + channels.target);
-        // Large tiles round more, and their weights take more memory.
+        // Large tiles round more, and their weights are larger.
         if four < 0.8 * two.min(direct) && !is_heavy {
             Some(Side::Four)
         } else if two < 0.8 * direct {
@@ -137,16 +139,21 @@ impl Winograd {
         Turned::new(plain, part, self.side, chain / PRODUCTS_SHARE)
     }
 
-    /// Whether a turned weight is too large for a thread to read it for some tiles at a time.
-    pub(super) fn is_read_together(&self) -> bool {
-        self.elements() > READ_TOGETHER
+    /// Whether threads work on the same tiles: where a turned weight is too large for each to read it for some at a time.
+    pub(super) fn is_run_together(&self, threads: usize) -> bool {
+        self.elements() > READ_TOGETHER && threads * self.tiles()[1] * self.bytes_a_tile() <= MOST_TOGETHER
+    }
+
+    /// Bytes of a tile's turned sources and products.
+    pub(super) fn bytes_a_tile(&self) -> usize {
+        self.points() * (self.channels.source + self.channels.target) * size_of::<f32>()
     }
 
     /// Whether weights are made of plain ones while few rows read them, by so many threads: where turned ones are large, there are enough tiles
     /// and each thread has panels of its own.
     pub(super) fn makes_weights(&self, threads: usize) -> bool {
         self.side == Side::Four
-            && self.is_read_together()
+            && self.is_run_together(threads)
             && self.tiles().iter().product::<usize>() >= MANY_ROWS
             && self.channels.target.div_ceil(PackedWeight::width()) >= threads
     }
@@ -182,11 +189,13 @@ impl Winograd {
 mod tests {
     use super::super::filters::phases;
     use super::super::lattice::filled;
-    use super::super::tests::TILED;
+    use super::super::tests::{TILED, assert_close, explain_by};
+    use super::super::tools::{Tool, Weights};
     use super::*;
-    use crate::Tensor;
-    use crate::layers::{Conv, Window, WindowAxis};
-    use crate::plan::Direction;
+    use crate::layers::{Layer, Window, WindowAxis};
+    use crate::network::Network;
+    use crate::plan::Step;
+    use crate::{Backend, Composite, Explainer, Options, Request, Targets, Tensor};
 
     /// How a direction of a convolution is made, if by tiles.
     fn found(conv: &Conv, direction: Direction, input: &[usize]) -> Option<Winograd> {
@@ -214,7 +223,7 @@ mod tests {
             for direction in [Direction::Forward, Direction::Backward] {
                 let conv = conv([sources, targets], 1, axes.clone());
                 all.extend(
-                    found(&conv, direction, &extents).map(|winograd| (winograd.side, winograd.is_read_together())),
+                    found(&conv, direction, &extents).map(|winograd| (winograd.side, winograd.is_run_together(2))),
                 );
             }
         }
@@ -287,5 +296,49 @@ mod tests {
         }
         // The turned weight is read for a few targets only.
         assert_eq!(Side::of([2, 2], channels(512, 512), 1), None);
+    }
+
+    #[test]
+    fn windows_of_three_axes_of_which_an_image_reads_one_plane_agree_with_the_reference() {
+        for is_transposed in [false, true] {
+            let weight = |shape: &[usize], seed: usize| {
+                Tensor::from_fn(shape, |index| ((index + seed).wrapping_mul(2_654_435_761) % 1009) as f32 / 5e3 - 0.1)
+            };
+            let axis = WindowAxis { before: 1, after: 1, ..WindowAxis::new(3) };
+            let window = Window::new(vec![WindowAxis { stride: 2, ..axis }, axis, axis]).unwrap();
+            let pointwise = Window::new(vec![WindowAxis::new(1); 3]).unwrap();
+            let mut builder = Network::builder();
+            let x = builder.input("x", [2, 1, 28, 28]);
+            let first = builder.conv("first", x, weight(&[64, 2, 1, 1, 1], 3), None, pointwise, 1).unwrap();
+            let first = builder.relu("first, rectified", first).unwrap();
+            let weight_of_planes = weight(&[64, 64, 3, 3, 3], 7);
+            let conv = if is_transposed {
+                Conv::transposed(weight_of_planes, None, window, 1, vec![0; 3]).unwrap()
+            } else {
+                Conv::new(weight_of_planes, None, window, 1).unwrap()
+            };
+            let z = builder.layer("planes", Layer::Conv(conv), vec![first]).unwrap();
+            let pooled = builder.global_average_pool("average", z).unwrap();
+            let flat = builder.reshape("flat", pooled, [64]).unwrap();
+            let logits = builder.dense("head", flat, weight(&[3, 64], 11), None).unwrap();
+            let network = Arc::new(builder.build(logits).unwrap());
+
+            let composite = Composite::preset("epsilon-plus").unwrap();
+            let by = |backend| Options { backend, ..Options::default() };
+            let explainer = Explainer::with_options(Arc::clone(&network), &composite, by(Backend::Cpu)).unwrap();
+            let plan = explainer.plan(&Request::new(Targets::ArgMax)).unwrap();
+            let read_planes = |step: &&Step| step.layer.is_some_and(|id| network.layer(id).name == "planes");
+            let is_tiled = |step: &Step| {
+                matches!(Weights::default().tool(&network, &plan, step, Some(1)).unwrap(), Tool::Winograd(_))
+            };
+            let of_planes = || plan.steps.iter().filter(read_planes);
+            assert!(of_planes().any(is_tiled), "{:?}", of_planes().map(is_tiled).collect::<Vec<_>>());
+            let x = weight(&[2, 2, 1, 28, 28], 13);
+            let [found, exact] =
+                [Backend::Cpu, Backend::Reference].map(|backend| explain_by(&network, &composite, by(backend), &x));
+            let what = format!("transposed: {is_transposed}");
+            assert_close(&found.logits, &exact.logits, &what);
+            assert_close(found.input(), exact.input(), &what);
+        }
     }
 }

@@ -173,20 +173,11 @@ impl WeightPart {
     /// The part of one weight.
     pub fn of(self, weight: f32) -> f32 {
         match self {
-            WeightPart::POSITIVE => {
-                if weight > 0.0 {
-                    weight
-                } else {
-                    0.0
-                }
-            }
-            WeightPart::NEGATIVE => {
-                if weight < 0.0 {
-                    weight
-                } else {
-                    0.0
-                }
-            }
+            // What sums and products below would come to of any number, by one instruction in a loop.
+            WeightPart::WHOLE => weight,
+            WeightPart::POSITIVE if weight > 0.0 => weight,
+            WeightPart::NEGATIVE if weight < 0.0 => weight,
+            WeightPart::POSITIVE | WeightPart::NEGATIVE => 0.0,
             WeightPart::Scaled { positive, negative } => weight.max(0.0) * positive + weight.min(0.0) * negative,
             WeightPart::Squared => weight * weight,
             WeightPart::One => 1.0,
