@@ -1,8 +1,8 @@
 //! Runs convolutions in [Winograd's](super::winograd) tiles: sources are turned, multiplied at each point, and turned into targets.
 //!
 //! Where the turned weight stays in cache each thread takes tiles of its own through all three, few at a time, so that what it turns stays
-//! near its core. A larger weight is read once for many tiles: all threads turn sources, then share the points, or the panels of a weight that is made meanwhile, and then turn products.
-//! What a tile comes to is the same either way.
+//! near its core. A larger weight is read once for many tiles: all threads turn sources, then share the points, or the panels of a weight
+//! that is made meanwhile, and then turn products. What a tile comes to is the same either way.
 
 use std::ops::Range;
 
