@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use super::chain::Chain;
 use super::crew::{Room, Written};
-use super::depthwise;
 use super::filters::{Channels, Filters, Phase};
 use super::functions::{Function, WithFunction};
 use super::gemm::{self, LINE, PackedWeight, Slice};
+use super::grouped;
 use super::lattice::{Extents, Lattice, advance, coordinates};
 use super::loops;
 use super::narrow;
@@ -35,6 +35,8 @@ pub(super) struct Convolution {
     pub(super) filters: Vec<Arc<Filters>>,
     /// How sources are laid out, if the filters are narrow.
     pub(super) planar: Option<Planar>,
+    /// The same, if they are of groups with few channels.
+    pub(super) grouped: Option<grouped::Layout>,
 }
 
 impl Convolution {
@@ -46,9 +48,11 @@ impl Convolution {
     /// Positions of a unit of the targets, one or a line, and how many units a part of the step makes at most.
     pub(super) fn units(&self) -> (usize, usize) {
         let line = self.lattice.targets[2];
-        match &self.planar {
-            Some(planar) if planar.stretch < line => (1, planar.stretch),
-            Some(planar) => (line, planar.lines),
+        let of_planar = self.planar.as_ref().map(|planar| (planar.stretch, planar.lines));
+        let of_grouped = || self.grouped.as_ref().map(|layout| (layout.stretch, layout.lines));
+        match of_planar.or_else(of_grouped) {
+            Some((stretch, _)) if stretch < line => (1, stretch),
+            Some((_, lines)) => (line, lines),
             None => (1, gemm::row_block() * self.phases.len()),
         }
     }
@@ -94,8 +98,11 @@ fn products(
         match &**filters {
             Filters::Panels(of_phases) => panels.push((source, of_phases)),
             Filters::Narrow(weight) => narrow.push((source, weight)),
-            // A plan pairs no products of several groups.
-            Filters::Direct(weights) => depthwise::run(chain, source, conv, weights, first, targets),
+            Filters::Grouped(weight) => {
+                let layout = conv.grouped.as_ref().expect("a layout for groups");
+                // A plan pairs no products of several groups.
+                return grouped::run(chain, (source, weight), (conv, layout), first, targets, room);
+            }
         }
     }
     if panels.iter().all(|(source, _)| conv.is_product(chain, *source)) {

@@ -1,6 +1,7 @@
 //! A convolution's weight as its kernels read it, and the phases that it is packed for.
 
 use super::gemm::{self, PackedWeight};
+use super::grouped::Grouped;
 use super::lattice::{Extents, filled};
 use super::narrow::Narrow;
 use crate::layers::window::MOST_AXES;
@@ -11,13 +12,16 @@ use crate::rules::WeightPart;
 /// A group with fewer channels than this on either side fills too little of a panel.
 pub(super) const FEW: usize = 8;
 
+/// A group with fewer channels than this on either side has a kernel of its own.
+const FEW_OF_GROUP: usize = 16;
+
 /// The weight of a convolution, changed by a part and packed for one direction.
 #[derive(Debug)]
 pub(super) enum Filters {
     /// For each phase and group, what [`multiply`](super::gemm::multiply) reads; summed are taps, then channels.
     Panels(Vec<Vec<PackedWeight>>),
-    /// `[window position][channel of the group][target channel]`, for groups of few channels.
-    Direct(Vec<f32>),
+    /// For groups of few channels.
+    Grouped(Grouped),
     /// For few target channels.
     Narrow(Narrow),
 }
@@ -106,9 +110,9 @@ impl Channels {
         self.target / self.groups
     }
 
-    /// Whether groups have too few channels for panels.
-    pub(super) fn is_direct(&self) -> bool {
-        self.groups > 1 && self.source_group().min(self.target_group()) < FEW
+    /// Whether there are groups, of too few channels for panels.
+    pub(super) fn is_grouped(&self) -> bool {
+        self.groups > 1 && self.source_group().min(self.target_group()) < FEW_OF_GROUP
     }
 }
 
@@ -152,17 +156,14 @@ impl Filters {
     ) -> Self {
         let channels = Channels::new(conv, direction);
         let (sources, targets) = (channels.source_group(), channels.target_group());
-        let positions = conv.window().positions();
         let w = conv.weight().data();
         let at = &weight_index(conv, direction);
-        if channels.is_direct() {
+        if channels.is_grouped() {
+            let positions = conv.window().positions();
             let element = |position: usize, source: usize, target: usize| {
                 part.of(w[at(target / targets, source, target % targets, position)])
             };
-            let sources = |position| (0..sources).map(move |source| (position, source));
-            let of_source = |(position, source)| (0..channels.target).map(move |target| (position, source, target));
-            let all = (0..positions).flat_map(sources).flat_map(of_source);
-            return Filters::Direct(all.map(|(position, source, target)| element(position, source, target)).collect());
+            return Filters::Grouped(Grouped::new(channels, positions, chain, element));
         }
         if is_narrow {
             let element = |position, source, target| part.of(w[at(0, source, target, position)]);
@@ -196,7 +197,7 @@ impl Filters {
     pub(super) fn packed(&self) -> impl Iterator<Item = &PackedWeight> {
         match self {
             Filters::Panels(of_phases) => of_phases.as_slice(),
-            Filters::Direct(_) | Filters::Narrow(_) => &[],
+            Filters::Grouped(_) | Filters::Narrow(_) => &[],
         }
         .iter()
         .flatten()

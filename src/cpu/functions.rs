@@ -39,6 +39,14 @@ pub(super) trait Function: Copy {
         }
         x
     }
+
+    /// v ← f(v) for each element.
+    #[inline(always)]
+    fn in_place(self, v: &mut [f32]) {
+        for v in v {
+            *v = self.of(*v);
+        }
+    }
 }
 
 /// Something to be done with the function that an activation is, each in its own copy.

@@ -2,6 +2,8 @@
 //!
 //! Fewer than three spatial axes are filled up in front with axes of one position, so that every loop has three.
 
+use std::ops::Range;
+
 use crate::layers::Reach;
 use crate::layers::window::MOST_AXES;
 
@@ -73,6 +75,28 @@ impl Lattice {
         self.targets.iter().product()
     }
 
+    /// The sources inside that a target reads along an axis, and the window's positions there.
+    pub(super) fn taps(&self, axis: usize, target: usize) -> &[(usize, usize)] {
+        &self.taps[axis][target]
+    }
+
+    /// Cuts `count` targets from position `first` on, counted over rows, into whole lines of one plane, and stretches of lines.
+    pub(super) fn stretches(&self, first: usize, count: usize) -> impl Iterator<Item = Stretch> + use<> {
+        let [outers, middles, inners] = self.targets;
+        let (mut at, end) = (first, first + count);
+        std::iter::from_fn(move || {
+            if at >= end {
+                return None;
+            }
+            let (line, begin) = (at / inners, at % inners);
+            let lines = if begin > 0 { 1 } else { ((end - at) / inners).clamp(1, middles - line % middles) };
+            let positions = begin..inners.min(begin + end - at);
+            at += lines * positions.len();
+            let (row, outer) = (line / middles / outers, line / middles % outers);
+            Some(Stretch { row, outer, lines: line % middles..line % middles + lines, positions })
+        })
+    }
+
     /// The taps of a kind of target in a line.
     fn fill(&self, kind: usize, outer: usize, middle: usize, taps: &mut Vec<(usize, usize)>) {
         taps.clear();
@@ -84,6 +108,21 @@ impl Lattice {
             }
         }
     }
+}
+
+/// Lines of one plane of targets, or a stretch of one line.
+pub(super) struct Stretch {
+    pub(super) row: usize,
+    /// The plane.
+    pub(super) outer: usize,
+    pub(super) lines: Range<usize>,
+    pub(super) positions: Range<usize>,
+}
+
+/// Which of a reach's targets are among some.
+pub(super) fn among(reach: Reach, targets: &Range<usize>) -> Range<usize> {
+    let until = |end: usize| end.saturating_sub(reach.first).div_ceil(reach.step).min(reach.count);
+    until(targets.start)..until(targets.end)
 }
 
 /// A walk over targets in order, from row to row, which looks the lattice up once for each kind of target in a line.

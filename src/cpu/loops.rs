@@ -190,16 +190,14 @@ impl Function for Any {
 
     #[inline(always)]
     fn of_all<const N: usize>(self, mut x: [f32; N]) -> [f32; N] {
-        self.apply(&mut x);
+        self.in_place(&mut x);
         x
     }
-}
 
-impl Any {
     #[inline(never)]
-    fn apply(self, x: &mut [f32]) {
-        functions::with_value(self.activation, InPlace(x));
-        take_part(self.part, x);
+    fn in_place(self, v: &mut [f32]) {
+        functions::with_value(self.activation, InPlace(v));
+        take_part(self.part, v);
     }
 }
 
@@ -293,6 +291,41 @@ pub(super) fn read(operand: &Operand, from: &[f32], to: &mut [f32]) {
         return copy(from, to);
     }
     through(operand.activation, operand.part, Zip { v: to, x: from, join: |_: f32, x: f32| x });
+}
+
+/// Copies runs of `count` elements as an operand reads them; `apart` are elements from one run to the next, where they are read and where
+/// they are written. What is written between runs is anything.
+pub(super) fn read_runs(operand: &Operand, from: &[f32], to: &mut [f32], count: usize, apart: [usize; 2]) {
+    struct Runs<'a> {
+        from: &'a [f32],
+        to: &'a mut [f32],
+        count: usize,
+        apart: [usize; 2],
+    }
+    impl WithFunction for Runs<'_> {
+        fn run(self, f: impl Function) {
+            struct Body<'a, F>(Runs<'a>, F);
+            impl<F: Function> Loop for Body<'_, F> {
+                #[inline(always)]
+                fn run<const FUSED: bool, const LANES: usize>(self) {
+                    let Body(Runs { from, to, count, apart }, f) = self;
+                    for (to, from) in to.chunks_mut(apart[1]).zip(from.chunks(apart[0])) {
+                        let (to, from) = (&mut to[..count], &from[..count]);
+                        if F::IS_INLINE {
+                            each(f, from, to, |_, _, x| x);
+                        } else {
+                            copy(from, to);
+                        }
+                    }
+                    if !F::IS_INLINE {
+                        f.in_place(to);
+                    }
+                }
+            }
+            simd::run(Level::widest(), Body(self, f));
+        }
+    }
+    through(operand.activation, operand.part, Runs { from, to, count, apart });
 }
 
 /// Turns elements as they are stored into elements as an operand reads them.

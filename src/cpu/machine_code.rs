@@ -120,6 +120,18 @@ mod tests {
     }
 
     #[test]
+    fn the_compiler_makes_whole_vectors_of_the_channels_of_groups() {
+        // Four positions and one, of two lines of channels each and of one; with fewer registers only of one, which takes two.
+        for (level, multiplications) in [(Level::Avx512, 15), (Level::Avx2, 10)] {
+            let functions = functions_of(level);
+            let is_whole = |code: &Code| code.packed == multiplications && code.wide == multiplications;
+            let count = functions.iter().filter(|(_, code)| is_whole(code)).count();
+            let others = narrow_tiles(level).iter().filter(|&&narrow| narrow == multiplications).count();
+            assert!(functions.is_empty() || count > others, "{level:?}: {count} functions; {ADVICE}");
+        }
+    }
+
+    #[test]
     fn the_compiler_makes_vectors_of_neighbours() {
         // A loop over blocks that it takes for one over their elements moves each of hundreds into its lane and back. What turns blocks of
         // 8 × 16 elements on purpose takes 104 moves.

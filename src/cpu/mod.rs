@@ -11,11 +11,11 @@ mod chain;
 mod convolve;
 mod crew;
 mod dense;
-mod depthwise;
 mod few_rows;
 mod filters;
 mod functions;
 mod gemm;
+mod grouped;
 mod lattice;
 mod loops;
 #[cfg(all(test, target_arch = "x86_64"))]

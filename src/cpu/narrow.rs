@@ -9,12 +9,11 @@ use std::ops::Range;
 use super::chain::Chain;
 use super::convolve::Convolution;
 use super::filters::{Channels, Phase};
-use super::lattice::Extents;
+use super::lattice::{Extents, Stretch, among};
 use super::loops;
 use super::planar::{self, LayOut, Planar};
 use super::simd::{self, Level, Loop};
 use super::tile::chain_length;
-use crate::layers::Reach;
 use crate::plan::Operand;
 
 /// Positions that are summed at a time for each of some target channels: they fill registers that, with a weight of each
@@ -81,19 +80,12 @@ pub(super) fn run(
     mut targets: &mut [f32],
     room: &mut Vec<f32>,
 ) {
-    let [outers, middles, inners] = conv.lattice.targets;
     let channels = conv.channels.target;
-    let (mut at, end) = (first, first + targets.len() / channels);
-    while at < end {
-        let (line, begin) = (at / inners, at % inners);
-        let lines = if begin > 0 { 1 } else { ((end - at) / inners).clamp(1, middles - line % middles) };
-        let stretch = begin..inners.min(begin + end - at);
-        let count = lines * stretch.len();
+    for stretch in conv.lattice.stretches(first, targets.len() / channels) {
+        let count = stretch.lines.len() * stretch.positions.len();
         let of_part = targets.split_off_mut(..count * channels).expect("as many positions as there are targets of");
-        let lines = line % middles..line % middles + lines;
-        let part = Part::new(conv, planar, line / middles % outers, lines, stretch);
-        part.run(chain, factors, line / middles / outers, of_part, room);
-        at += count;
+        let row = stretch.row;
+        Part::new(conv, planar, stretch).run(chain, factors, row, of_part, room);
     }
 }
 
@@ -115,20 +107,9 @@ struct Part<'a> {
     of_phases: Vec<[Range<usize>; 2]>,
 }
 
-/// Which of a reach's targets are among some.
-fn among(reach: Reach, targets: &Range<usize>) -> Range<usize> {
-    let until = |end: usize| end.saturating_sub(reach.first).div_ceil(reach.step).min(reach.count);
-    until(targets.start)..until(targets.end)
-}
-
 impl<'a> Part<'a> {
-    fn new(
-        conv: &'a Convolution,
-        planar: &'a Planar,
-        outer: usize,
-        lines: Range<usize>,
-        stretch: Range<usize>,
-    ) -> Self {
+    fn new(conv: &'a Convolution, planar: &'a Planar, stretch: Stretch) -> Self {
+        let Stretch { outer, lines, positions: stretch, .. } = stretch;
         let of_phase = |phase: &Phase| {
             let [_, of_lines, of_positions] = phase.axes;
             let [lines, positions] = [among(of_lines, &lines), among(of_positions, &stretch)];

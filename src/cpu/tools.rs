@@ -9,6 +9,7 @@ use super::dense::Weight;
 use super::few_rows::FewRows;
 use super::filters::{self, Channels, Filters, Phase, phases};
 use super::gemm::{LARGE, PackedWeight};
+use super::grouped;
 use super::lattice::{Lattice, filled};
 use super::panels::MANY_ROWS;
 use super::planar::Planar;
@@ -182,7 +183,8 @@ impl Weights {
         let planar = Planar::new(channels, &lattice, &phases);
         // Each thread makes the panels for its rows.
         let rows = lattice.count() / phases.len().max(1) / place.threads;
-        let has_panels = planar.is_none() && !channels.is_direct();
+        let grouped = channels.is_grouped().then(|| grouped::Layout::new(channels, &lattice, &phases));
+        let has_panels = planar.is_none() && grouped.is_none();
         let makes_parts = has_panels && rows >= MANY_ROWS && place.has_several_parts(direction);
         let new = |part| Filters::new(conv, (direction, part), &phases, (chain(part), planar.is_some()));
         let of_part = |part| {
@@ -194,7 +196,7 @@ impl Weights {
             shared(part, &|| of_whole().unwrap_or_else(|| new(part)))
         };
         let filters: Vec<Arc<Filters>> = step.products().map(|(_, part)| of_part(part)).collect();
-        Tool::Convolve(Convolution { channels, lattice, phases, filters, planar })
+        Tool::Convolve(Convolution { channels, lattice, phases, filters, planar, grouped })
     }
 }
 
