@@ -1,16 +1,18 @@
 //! `ModelProto` → [`Graph`].
 
 use std::collections::HashMap;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 use prost::Message;
-use prost::bytes::Bytes;
-use sha2::{Digest, Sha256};
+use prost::bytes::Buf;
+use sha2::Digest;
 
 use super::attributes::Attributes;
 use super::functions::{self, Placed};
 use super::operators::{self, Meaning};
+use super::raw::Pieces;
 use super::schema::{DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto};
 use super::tensors::{self, DataType, Source};
 use crate::error::{Error, ErrorKind, Result};
@@ -26,11 +28,12 @@ const TESTED_OPSET: i64 = 23;
 /// The newest version that is read: after 23 the operators that relprop reads only got more element types.
 const NEWEST_OPSET: i64 = 28;
 
-pub(super) fn model(bytes: Bytes, folder: Option<&Path>) -> Result<Graph> {
-    let mut digest = Sha256::new();
-    digest.update(&bytes);
-    let size = bytes.len();
-    let model = ModelProto::decode(bytes).map_err(|error| {
+pub(super) fn model<R: Read>(mut pieces: Pieces<R>, folder: Option<&Path>) -> Result<Graph> {
+    let size = pieces.remaining();
+    let model = ModelProto::decode(&mut pieces);
+    let digest =
+        pieces.finish().map_err(|error| cannot_read(error).help("check the disk and the file's permissions"))?;
+    let model = model.map_err(|error| {
         Error::new(ErrorKind::Malformed, format!("this is no ONNX model, or it is cut off or damaged: {error}"))
             .help(format!("the file has {size} bytes; compare with the original and copy or export it again"))
             .caused_by(error)
@@ -51,15 +54,15 @@ pub(super) fn model(bytes: Bytes, folder: Option<&Path>) -> Result<Graph> {
     }
     let mut precision = [&input, &output, &value_info].into_iter().find_map(|values| declared_precision(values));
     for tensor in initializer {
-        let name = tensor.name.clone();
-        let range = DataType::from_code(tensor.data_type).range();
+        let name = tensor.fields.name.clone();
+        let range = DataType::from_code(tensor.fields.data_type).range();
         let constant = tensors::read(tensor, &mut source)?;
         let id = graph.set_constant(&name, constant)?;
         graph.values[id.index()].range = range;
     }
     for sparse in sparse_initializer.into_iter().filter_map(|sparse| sparse.values) {
         let constant = Constant::Opaque { element: "sparse tensor".to_owned(), shape: Default::default() };
-        graph.set_constant(&sparse.name, constant)?;
+        graph.set_constant(&sparse.fields.name, constant)?;
     }
     let sets: Vec<Opsets> = model.functions.iter().map(|function| Opsets::new(&function.opset_import)).collect();
     for (index, placed) in functions::inline(node, &model.functions)?.into_iter().enumerate() {
@@ -76,6 +79,11 @@ pub(super) fn model(bytes: Bytes, folder: Option<&Path>) -> Result<Graph> {
     graph.outputs = output.iter().map(|value| graph.intern(&value.name)).collect();
     graph.digest = source.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(graph)
+}
+
+/// A model's file that is not to be read.
+pub(super) fn cannot_read(error: io::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("cannot read the model: {error}")).caused_by(error)
 }
 
 /// Versions of operator sets by domain.
@@ -152,7 +160,7 @@ fn add_node(graph: &mut Graph, placed: Placed, index: usize, opsets: &Opsets, so
     let opset = opsets.version(&proto.domain);
     let mut attributes = Attributes(proto.attribute);
     let held = attributes.0.iter().find_map(|attribute| attribute.t.as_ref());
-    let range = held.and_then(|tensor| DataType::from_code(tensor.data_type).range());
+    let range = held.and_then(|tensor| DataType::from_code(tensor.fields.data_type).range());
     let meaning = operators::read(&proto.domain, &proto.op_type, opset, &mut attributes, source)
         .map_err(|error| error.at(format!("{name} ({}, opset {opset})", proto.op_type)))?;
     let (op, moved) = match meaning {

@@ -88,8 +88,25 @@ pub struct AttributeProto {
     pub ref_attr_name: String,
 }
 
-#[derive(Clone, PartialEq, Message)]
+/// A tensor of the file.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct TensorProto {
+    pub fields: TensorFields,
+    /// Field 9, of little-endian elements.
+    pub raw_data: Option<Raw>,
+}
+
+/// What stands in a tensor's raw data. Float32 elements become numbers while they are read, so that they are never in memory twice; that
+/// takes a file which names the type before the data, as all exporters write it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Raw {
+    Float32(Vec<f32>),
+    Bytes(Vec<u8>),
+}
+
+/// All fields of a tensor but its raw data.
+#[derive(Clone, PartialEq, Message)]
+pub struct TensorFields {
     #[prost(int64, repeated, tag = "1")]
     pub dims: Vec<i64>,
     #[prost(int32, tag = "2")]
@@ -102,9 +119,6 @@ pub struct TensorProto {
     pub int64_data: Vec<i64>,
     #[prost(string, tag = "8")]
     pub name: String,
-    /// A slice of the file's own buffer, not a copy.
-    #[prost(bytes = "bytes", optional, tag = "9")]
-    pub raw_data: Option<Bytes>,
     #[prost(double, repeated, tag = "10")]
     pub double_data: Vec<f64>,
     #[prost(uint64, repeated, tag = "11")]

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use half::{bf16, f16};
 use sha2::{Digest, Sha256};
 
-use super::schema::TensorProto;
+use super::raw::float32;
+use super::schema::{Raw, TensorFields, TensorProto};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Constant, ElementType, plausible};
 use crate::tensor::{Shape, Tensor};
@@ -152,11 +153,12 @@ impl External {
 /// # Errors
 /// [`ErrorKind::Malformed`] if extents and elements do not fit, [`ErrorKind::Io`] if external data cannot be read.
 pub(super) fn read(proto: TensorProto, source: &mut Source<'_>) -> Result<Constant> {
-    let place = format!("tensor `{}`", proto.name);
+    let place = format!("tensor `{}`", proto.fields.name);
     read_elements(proto, source).map_err(|error| error.context(place).help("export or download the model again"))
 }
 
-fn read_elements(mut proto: TensorProto, source: &mut Source<'_>) -> Result<Constant> {
+fn read_elements(proto: TensorProto, source: &mut Source<'_>) -> Result<Constant> {
+    let TensorProto { fields: proto, raw_data } = proto;
     let shape = shape_of(&proto.dims)?;
     let data_type = DataType::from_code(proto.data_type);
     let Some(width) = data_type.width() else {
@@ -170,8 +172,9 @@ fn read_elements(mut proto: TensorProto, source: &mut Source<'_>) -> Result<Cons
     if proto.data_location == EXTERNAL {
         return read_external(&proto, source, data_type, shape, width);
     }
-    match proto.raw_data.take() {
-        Some(raw) => from_bytes(data_type, shape, &raw),
+    match raw_data {
+        Some(Raw::Float32(elements)) => from_float32(shape, elements),
+        Some(Raw::Bytes(raw)) => from_bytes(data_type, shape, &raw),
         None => from_typed(data_type, shape, proto),
     }
 }
@@ -185,11 +188,21 @@ fn shape_of(dims: &[i64]) -> Result<Shape> {
     Err(malformed(format!("no tensor has {} axes, or the extents {shape} without an element", shape.rank())))
 }
 
-fn from_bytes(data_type: DataType, shape: Shape, raw: &[u8]) -> Result<Constant> {
-    let width = data_type.width().unwrap_or(1);
-    if shape.count().checked_mul(width) != Some(raw.len()) {
-        return Err(malformed(format!("shape {shape} of {width}-byte elements does not fit {} bytes", raw.len())));
+/// Refuses a shape whose elements are not as many bytes.
+fn check_size(shape: &Shape, width: usize, bytes: usize) -> Result<()> {
+    if shape.count().checked_mul(width) == Some(bytes) {
+        return Ok(());
     }
+    Err(malformed(format!("shape {shape} of {width}-byte elements does not fit {bytes} bytes")))
+}
+
+fn from_float32(shape: Shape, elements: Vec<f32>) -> Result<Constant> {
+    check_size(&shape, size_of::<f32>(), size_of_val(&elements[..]))?;
+    float(shape, elements)
+}
+
+fn from_bytes(data_type: DataType, shape: Shape, raw: &[u8]) -> Result<Constant> {
+    check_size(&shape, data_type.width().unwrap_or(1), raw.len())?;
     Ok(match data_type {
         DataType::Float32 => float(shape, elements(raw, f32::from_le_bytes))?,
         DataType::Float64 => float(shape, elements(raw, |b| f64::from_le_bytes(b) as f32))?,
@@ -219,7 +232,7 @@ fn integer(shape: Shape, data: Vec<i64>) -> Result<Constant> {
     Ok(Constant::Integer(Arc::new(Tensor::new(shape, data)?)))
 }
 
-fn from_typed(data_type: DataType, shape: Shape, proto: TensorProto) -> Result<Constant> {
+fn from_typed(data_type: DataType, shape: Shape, proto: TensorFields) -> Result<Constant> {
     let half_bits = |convert: fn(u16) -> f32| proto.int32_data.iter().map(|&bits| convert(bits as u16)).collect();
     let constant = match data_type {
         DataType::Float32 => float(shape, proto.float_data),
@@ -245,7 +258,7 @@ fn from_typed(data_type: DataType, shape: Shape, proto: TensorProto) -> Result<C
 /// Only paths below the model's folder are followed: a downloaded model must not read what else is on the machine.
 /// Links that lie in that folder are the user's own (model caches are made of them) and are followed.
 fn read_external(
-    proto: &TensorProto,
+    proto: &TensorFields,
     source: &mut Source<'_>,
     data_type: DataType,
     shape: Shape,
@@ -256,14 +269,13 @@ fn read_external(
     if let Some(constant) = source.external.regions.get(&region) {
         return Ok(constant.clone());
     }
-    let bytes = read_region(&region, source, width)?;
-    let constant = from_bytes(data_type, region.3.clone(), &bytes)?;
+    let constant = read_region(&region, source, width)?;
     source.external.regions.insert(region, constant.clone());
     Ok(constant)
 }
 
 /// The file in which a tensor of `expected` bytes lies, and where it starts there.
-fn place_of(proto: &TensorProto, folder: Option<&Path>, expected: usize) -> Result<(PathBuf, u64)> {
+fn place_of(proto: &TensorFields, folder: Option<&Path>, expected: usize) -> Result<(PathBuf, u64)> {
     let entry = |key: &str| proto.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
     let location = entry("location").ok_or_else(|| malformed("external data without a location"))?;
     let number = |key: &str| -> Result<Option<u64>> {
@@ -281,8 +293,8 @@ fn place_of(proto: &TensorProto, folder: Option<&Path>, expected: usize) -> Resu
     Ok((below(folder, location)?, offset))
 }
 
-fn read_region(region: &Region, source: &mut Source<'_>, width: usize) -> Result<Vec<u8>> {
-    let Region(path, offset, _, shape) = region;
+fn read_region(region: &Region, source: &mut Source<'_>, width: usize) -> Result<Constant> {
+    let Region(path, offset, data_type, shape) = region;
     let expected = shape.count().saturating_mul(width);
     let io = |error: std::io::Error| {
         Error::new(ErrorKind::Io, format!("external data {}: {error}", path.display()))
@@ -301,10 +313,17 @@ fn read_region(region: &Region, source: &mut Source<'_>, width: usize) -> Result
     source.external.charge(path, expected as u64, metadata.len())?;
     let mut file = File::open(path).map_err(io)?;
     file.seek(SeekFrom::Start(*offset)).map_err(io)?;
+    let mut read = |bytes: &mut [u8]| {
+        file.read_exact(bytes)?;
+        source.digest.update(&*bytes);
+        Ok(())
+    };
+    if *data_type == DataType::Float32 {
+        return from_float32(shape.clone(), float32(shape.count(), read).map_err(io)?);
+    }
     let mut bytes = vec![0; expected];
-    file.read_exact(&mut bytes).map_err(io)?;
-    source.digest.update(&bytes);
-    Ok(bytes)
+    read(&mut bytes).map_err(io)?;
+    from_bytes(*data_type, shape.clone(), &bytes)
 }
 
 fn below(folder: &Path, location: &str) -> Result<PathBuf> {
@@ -328,13 +347,14 @@ mod tests {
 
     fn tensor(offset: u64, count: i64) -> TensorProto {
         let entry = |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
-        TensorProto {
+        let fields = TensorFields {
             dims: vec![count],
             data_type: 1,
             data_location: 1,
             external_data: vec![entry("location", "w.bin".to_owned()), entry("offset", offset.to_string())],
-            ..TensorProto::default()
-        }
+            ..TensorFields::default()
+        };
+        TensorProto { fields, raw_data: None }
     }
 
     #[test]
