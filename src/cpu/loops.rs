@@ -24,9 +24,8 @@ impl<F: Fn(f32, f32) -> f32 + Copy> Join for F {
 /// single elements, and make vectors of the first elements of several blocks, of the second, and so on.
 #[inline(always)]
 pub(super) fn each<F: Function>(f: F, from: &[f32], to: &mut [f32], join: impl Fn(f32, f32, f32) -> f32) {
-    /// Elements for which a function is called at a time, and where fewer are left.
-    const BLOCK: usize = 32;
-    const FEW: usize = 8;
+    /// Elements for which a function is called at a time.
+    const BLOCK: usize = 256;
     assert_eq!(from.len(), to.len(), "as many elements");
     if F::IS_INLINE {
         for (to, &x) in to.iter_mut().zip(from) {
@@ -34,17 +33,13 @@ pub(super) fn each<F: Function>(f: F, from: &[f32], to: &mut [f32], join: impl F
         }
         return;
     }
-    let ((from_blocks, from), (to_blocks, to)) = (from.as_chunks::<BLOCK>(), to.as_chunks_mut::<BLOCK>());
-    for (to, from) in to_blocks.iter_mut().zip(from_blocks) {
-        let x = f.of_all(*from);
-        (0..BLOCK).for_each(|lane| to[lane] = join(to[lane], from[lane], x[lane]));
-    }
-    for (to, from) in to.chunks_mut(FEW).zip(from.chunks(FEW)) {
-        let mut few = [0.0; FEW];
-        few[..from.len()].copy_from_slice(from);
-        let x = f.of_all(few);
-        for (lane, (to, &from)) in to.iter_mut().zip(from).enumerate() {
-            *to = join(*to, from, x[lane]);
+    let mut block = [0.0; BLOCK];
+    for (to, from) in to.chunks_mut(BLOCK).zip(from.chunks(BLOCK)) {
+        let read = &mut block[..from.len()];
+        read.copy_from_slice(from);
+        f.in_place(read);
+        for ((to, &x), &read) in to.iter_mut().zip(from).zip(&*read) {
+            *to = join(*to, x, read);
         }
     }
 }

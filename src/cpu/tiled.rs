@@ -303,8 +303,8 @@ impl WithFunction for TurnSources<'_> {
             #[inline(always)]
             fn run<const FUSED: bool, const LANES: usize>(self) {
                 match self.0.batch.of.conv.side {
-                    Side::Two => turn_sources::<FUSED, Two, 2, 4>(self.0, self.1),
-                    Side::Four => turn_sources::<FUSED, Four, 4, 6>(self.0, self.1),
+                    Side::Two => turn_sources::<F, FUSED, Two, 2, 4>(self.0, self.1),
+                    Side::Four => turn_sources::<F, FUSED, Four, 4, 6>(self.0, self.1),
                 }
             }
         }
@@ -313,9 +313,9 @@ impl WithFunction for TurnSources<'_> {
 }
 
 #[inline(always)]
-fn turn_sources<const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize>(
+fn turn_sources<F: Function, const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE: usize, const SPAN: usize>(
     of: TurnSources<'_>,
-    f: impl Function,
+    f: F,
 ) {
     let TurnSources { batch, source, of_tile, mut to } = of;
     let Strips { chain, conv, ref strips, .. } = *batch.of;
@@ -324,16 +324,25 @@ fn turn_sources<const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE: usize, const
     let inside = |at: isize, extent: usize| usize::try_from(at).ok().filter(|at| *at < extent);
     // Outside the loops, which overwrite all of it: filled anew for all channels it took a fiftieth of an explanation.
     let mut turned = [[[0.0; LINE]; SPAN]; SPAN];
+    let mut read = ReadLines::default();
     for (position, tile) in batch.tiles.clone().enumerate() {
         let strip = strips.start + tile / conv.tiles()[1];
-        let elements = chain.row(source.buffer, strip / conv.tiles()[0]).as_chunks::<LINE>().0;
         let first = [conv.lines(strip).start, tile % conv.tiles()[1] * SIDE];
+        let row = chain.row(source.buffer, strip / conv.tiles()[0]);
+        let (elements, skipped) = if F::IS_INLINE {
+            (row, 0)
+        } else {
+            let of_strip = conv.lowest[0] + first[0] as isize..conv.lowest[0] + (first[0] + SPAN) as isize;
+            let of_strip = of_strip.start.max(0) as usize..lines.min(of_strip.end.max(0) as usize);
+            read.of(f, strip, row, of_strip, columns * channels * LINE)
+        };
+        let elements = elements.as_chunks::<LINE>().0;
         let mut places = [[None; SPAN]; SPAN];
         for (line, places) in places.iter_mut().enumerate() {
             let Some(line) = inside(conv.lowest[0] + (first[0] + line) as isize, lines) else { continue };
             for (column, place) in places.iter_mut().enumerate() {
                 let column = inside(conv.lowest[1] + (first[1] + column) as isize, columns);
-                *place = column.map(|column| (line * columns + column) * channels);
+                *place = column.map(|column| ((line - skipped) * columns + column) * channels);
             }
         }
         for channel in 0..channels {
@@ -345,7 +354,8 @@ fn turn_sources<const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE: usize, const
                         // What the next tile reads for the first time.
                         simd::prefetch::<_, true>(elements, place + SIDE * channels + channel);
                     }
-                    d[line] = f.of_all(elements[place + channel]);
+                    let element = elements[place + channel];
+                    d[line] = if F::IS_INLINE { f.of_all(element) } else { element };
                 }
                 let of_column = T::sources::<FUSED, LINE>(&d);
                 for line in 0..SPAN {
@@ -358,6 +368,26 @@ fn turn_sources<const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE: usize, const
                 }
             }
         }
+    }
+}
+
+/// Lines of a row that a strip's tiles read, through a function that is a call: tiles overlap, and read few elements at a time.
+#[derive(Default)]
+struct ReadLines {
+    strip: Option<usize>,
+    elements: Vec<f32>,
+}
+
+impl ReadLines {
+    /// The lines of a strip, and how many of the row's lie before them.
+    #[inline(always)]
+    fn of(&mut self, f: impl Function, strip: usize, row: &[f32], lines: Range<usize>, line: usize) -> (&[f32], usize) {
+        if self.strip.replace(strip) != Some(strip) {
+            self.elements.clear();
+            self.elements.extend_from_slice(&row[lines.start * line..lines.end.max(lines.start) * line]);
+            f.in_place(&mut self.elements);
+        }
+        (&self.elements, lines.start)
     }
 }
 

@@ -91,16 +91,18 @@ fn shared<K: Eq + Hash, T>(known: &Shared<K, T>, key: K, make: impl FnOnce() -> 
 }
 
 impl Weights {
-    /// What a step of a plan reads. `sharing`: how many threads share each step, where they do; products then have few rows, so that large
-    /// weights stay in place.
+    /// What a step of a plan reads. `sharing`: how many threads share each step, where they do; products whose rows are samples then have
+    /// few, so that large weights stay in place.
     pub(super) fn tool(&self, network: &Network, plan: &Plan, step: &Step, sharing: Option<usize>) -> Result<Tool> {
         let Some(id) = step.layer else { return Ok(Tool::Nothing) };
         let node = network.layer(id);
         Ok(match (&step.work, &node.layer) {
             (&Work::Product { direction, .. }, Layer::Dense(dense)) => {
                 let is_large = dense.weight().data().len() > LARGE;
+                let columns = if direction == Direction::Forward { dense.outputs() } else { dense.inputs() };
+                let has_few_rows = plan.buffers[step.target.index()].width / columns < MANY_ROWS;
                 let parts = step.products().map(|(_, part)| part);
-                Tool::Product(if sharing.is_some() && is_large {
+                Tool::Product(if sharing.is_some() && is_large && has_few_rows {
                     Weight::FewRows(FewRows { weight: Arc::clone(dense.weight()), direction, parts: parts.collect() })
                 } else {
                     let packed = |part| self.packed(dense, key(id, direction, part), direction, part);
