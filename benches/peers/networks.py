@@ -9,7 +9,7 @@ import versions
 
 TORCHVISION = "0.29.2"
 SEED = 7
-NAMES = ["vgg16", "resnet18", "resnet50", "mobilenet_v2"]
+NAMES = ["vgg16", "resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "resnext50_32x4d", "convnext_tiny"]
 
 
 def module(name):

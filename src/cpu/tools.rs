@@ -318,6 +318,28 @@ mod tests {
         builder.build(logits).unwrap()
     }
 
+    #[test]
+    fn large_dense_weights_stay_in_place_for_rows_that_are_samples_and_are_packed_for_tokens() {
+        let mut builder = Network::builder();
+        let x = builder.input("x", [MANY_ROWS, 2049]);
+        let ones = |shape: &[usize]| Tensor::from_fn(shape, |_| 1.0);
+        let tokens = builder.dense("tokens", x, ones(&[1024, 2049]), None).unwrap();
+        let flat = builder.reshape("flat", tokens, [MANY_ROWS * 1024]).unwrap();
+        let logits = builder.dense("samples", flat, ones(&[129, MANY_ROWS * 1024]), None).unwrap();
+        let network = Arc::new(builder.build(logits).unwrap());
+        let epsilon = Composite::preset("epsilon").unwrap();
+        let explainer = Explainer::new(Arc::clone(&network), &epsilon, Backend::Cpu).unwrap();
+        let plan = explainer.plan(&Request::new(Targets::ArgMax)).unwrap();
+        let mut products = 0;
+        for step in plan.steps.iter().filter(|step| matches!(step.work, Work::Product { .. })) {
+            let is_of_tokens = network.layer(step.layer.unwrap()).name == "tokens";
+            let tool = Weights::default().tool(&network, &plan, step, Some(2)).unwrap();
+            assert_eq!(matches!(tool, Tool::Product(Weight::Packed(_))), is_of_tokens, "{tool:?}");
+            products += 1;
+        }
+        assert_eq!(products, 4);
+    }
+
     /// The tiles and the longest chains of each product in tiles that explaining some targets takes.
     fn tiled(preset: &str, targets: usize) -> Vec<(Direction, Side, usize)> {
         let network = Arc::new(network());
