@@ -43,7 +43,7 @@ def composites(device):
 def with_rules(name, network, composite, device):
     from zennit.torchvision import ResNetCanonizer, VGGCanonizer
 
-    canonizer = ResNetCanonizer if name.startswith("resnet") else VGGCanonizer
+    canonizer = ResNetCanonizer if name.startswith(("resnet", "resnext")) else VGGCanonizer
     composites(device)[composite]([canonizer()]).register(network)
     for part in network.modules():
         # zennit leaves 0 in batch norms that it merged, which some versions of PyTorch refuse; 1 + 1e-12 is 1 in float32.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Times relprop beside PyTorch, zennit and captum: `run.sh mlp` on a perceptron, `run.sh networks` on VGG16, ResNet-18,
-# ResNet-50 and MobileNetV2, `run.sh` on both; and `run.sh targets` K targets beside K runs. Further arguments go to compare.py,
-# compare_networks.py or compare_targets.py (--help).
+# ResNet-50, MobileNetV2, EfficientNet-B0, ResNeXt-50 and ConvNeXt-T, `run.sh` on both; and `run.sh targets` K targets beside K runs.
+# Further arguments go to compare.py, compare_networks.py or compare_targets.py (--help).
 set -eu
 cd "$(dirname "$0")"
 work=${1:-both}
