@@ -31,8 +31,13 @@ const NEWEST_OPSET: i64 = 28;
 pub(super) fn model<R: Read>(mut pieces: Pieces<R>, folder: Option<&Path>) -> Result<Graph> {
     let size = pieces.remaining();
     let model = ModelProto::decode(&mut pieces);
-    let digest =
-        pieces.finish().map_err(|error| cannot_read(error).help("check the disk and the file's permissions"))?;
+    let digest = pieces.finish().map_err(|error| {
+        let help = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "it became shorter while it was read; try again when it is whole",
+            _ => "check the disk, or copy the file to another",
+        };
+        cannot_read(error).help(help)
+    })?;
     let model = model.map_err(|error| {
         Error::new(ErrorKind::Malformed, format!("this is no ONNX model, or it is cut off or damaged: {error}"))
             .help(format!("the file has {size} bytes; compare with the original and copy or export it again"))

@@ -1,8 +1,8 @@
 //! ONNX files → [`Graph`]: the only room that knows protobuf and operator sets.
 //!
 //! The messages are decoded by `prost`: it is well kept, its recursion is limited, it accepts packed and unpacked
-//! arrays, and it reads from whatever gives bytes piece by piece: weights become float32 while the file passes by, so
-//! that they are in memory once (`raw.rs`), and nothing is reserved for what a damaged file only claims.
+//! arrays, and it reads from whatever gives bytes piece by piece: float32 weights become numbers while the file passes
+//! by, so that they are in memory once (`raw.rs`), and nothing is reserved for what a damaged file only claims.
 //! (`rten-onnx`, the other candidate, has no dependency, but it leaves out model-local functions, refuses packed
 //! attribute arrays and does not limit the depth of nested graphs.) Only the messages and fields that relprop reads
 //! are declared, in `schema.rs`.
@@ -48,10 +48,10 @@ pub fn load(path: impl AsRef<Path>) -> Result<Graph> {
     let file = File::open(path).map_err(cannot_read)?;
     let metadata = file.metadata().map_err(cannot_read)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let graph = if metadata.is_file() {
+    let graph = if metadata.is_file() && metadata.len() > 0 {
         import::model(Pieces::new(&file, metadata.len()), Some(folder))
     } else {
-        // A pipe does not say how much will come.
+        // A pipe does not say how much will come, nor do some files that are none.
         let mut bytes = Vec::new();
         (&file).read_to_end(&mut bytes).map_err(cannot_read)?;
         parse(bytes, Some(folder))

@@ -15,22 +15,36 @@ use super::tensors::DataType;
 /// The field of [`TensorProto`] that holds raw data.
 const RAW_DATA: u32 = 9;
 /// Bytes that become numbers at a time.
-const BLOCK: usize = 1 << 12;
+const BLOCK: usize = 1 << 18;
 
-impl TensorProto {
-    fn encoded_raw_data(&self) -> Option<Vec<u8>> {
-        Some(match self.raw_data.as_ref()? {
+impl Raw {
+    /// How many bytes it is in a file.
+    fn len(&self) -> usize {
+        match self {
+            Raw::Float32(elements) => size_of_val(&elements[..]),
+            Raw::Bytes(bytes) => bytes.len(),
+        }
+    }
+
+    /// The bytes of the file.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        match self {
             Raw::Float32(elements) => elements.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Raw::Bytes(bytes) => bytes.clone(),
-        })
+            Raw::Bytes(bytes) => bytes,
+        }
     }
 }
 
 impl Message for TensorProto {
     fn encode_raw(&self, buf: &mut impl BufMut) {
         self.fields.encode_raw(buf);
-        if let Some(raw) = self.encoded_raw_data() {
-            encoding::bytes::encode(RAW_DATA, &raw, buf);
+        if let Some(raw) = &self.raw_data {
+            encoding::encode_key(RAW_DATA, WireType::LengthDelimited, buf);
+            encoding::encode_varint(raw.len() as u64, buf);
+            match raw {
+                Raw::Float32(elements) => elements.iter().for_each(|x| buf.put_f32_le(*x)),
+                Raw::Bytes(bytes) => buf.put_slice(bytes),
+            }
         }
     }
 
@@ -45,8 +59,11 @@ impl Message for TensorProto {
             return self.fields.merge_field(tag, wire_type, buf, ctx);
         }
         encoding::check_wire_type(WireType::LengthDelimited, wire_type)?;
-        // What is claimed beyond the file's end is missing: from the message, or from what the extents ask for.
-        let length = usize::try_from(encoding::decode_varint(buf)?).unwrap_or(usize::MAX).min(buf.remaining());
+        let claimed = encoding::decode_varint(buf)?;
+        let Some(length) = usize::try_from(claimed).ok().filter(|length| *length <= buf.remaining()) else {
+            // In the words that `prost` has for a field that goes on behind the end: one byte is claimed, and none there.
+            return encoding::bytes::merge(wire_type, &mut Vec::new(), &mut &[1][..], ctx);
+        };
         let is_float32 = DataType::from_code(self.fields.data_type) == DataType::Float32;
         self.raw_data = Some(if is_float32 && length.is_multiple_of(size_of::<f32>()) {
             let read = |block: &mut [u8]| {
@@ -64,8 +81,8 @@ impl Message for TensorProto {
     }
 
     fn encoded_len(&self) -> usize {
-        let raw = self.encoded_raw_data().map_or(0, |raw| encoding::bytes::encoded_len(RAW_DATA, &raw));
-        self.fields.encoded_len() + raw
+        let of_raw = |length: usize| encoding::key_len(RAW_DATA) + encoding::encoded_len_varint(length as u64) + length;
+        self.fields.encoded_len() + self.raw_data.as_ref().map_or(0, |raw| of_raw(raw.len()))
     }
 
     fn clear(&mut self) {
@@ -76,7 +93,7 @@ impl Message for TensorProto {
 /// `count` little-endian float32 elements, whose bytes `read` gets a block at a time.
 pub(super) fn float32<E>(count: usize, mut read: impl FnMut(&mut [u8]) -> Result<(), E>) -> Result<Vec<f32>, E> {
     let mut elements = Vec::with_capacity(count);
-    let mut block = [0; BLOCK];
+    let mut block = vec![0; BLOCK.min(count * size_of::<f32>())];
     while elements.len() < count {
         let bytes = &mut block[..BLOCK.min((count - elements.len()) * size_of::<f32>())];
         read(bytes)?;
@@ -114,12 +131,12 @@ impl<R: Read> Pieces<R> {
         self.left -= length;
         self.at = 0;
         self.piece.resize(length as usize, 0);
-        match self.from.read_exact(&mut self.piece) {
-            Ok(()) => self.digest.update(&self.piece),
-            Err(error) => {
-                self.piece.fill(0);
-                self.error.get_or_insert(error);
-            }
+        if self.error.is_none() {
+            self.error = self.from.read_exact(&mut self.piece).err();
+        }
+        match self.error {
+            None => self.digest.update(&self.piece),
+            Some(_) => self.piece.fill(0),
         }
     }
 
@@ -143,7 +160,7 @@ impl<R: Read> Buf for Pieces<R> {
 
     fn advance(&mut self, count: usize) {
         let mut count = count;
-        while count > 0 || (self.at == self.piece.len() && self.left > 0) {
+        while count > 0 {
             assert!(self.at < self.piece.len() || self.left > 0, "no more than there is");
             let taken = count.min(self.piece.len() - self.at);
             self.at += taken;
@@ -189,6 +206,18 @@ mod tests {
             assert_eq!(TensorProto::decode(&mut pieces).unwrap(), tensor);
             assert_eq!(pieces.remaining(), 0);
             assert_eq!(pieces.finish().unwrap().finalize(), Sha256::digest(&bytes));
+        }
+    }
+
+    #[test]
+    fn raw_data_that_goes_on_behind_the_end_is_refused() {
+        for length in [5, 1 << 20, u64::MAX] {
+            let mut bytes = TensorFields { data_type: 1, ..TensorFields::default() }.encode_to_vec();
+            encoding::encode_key(RAW_DATA, WireType::LengthDelimited, &mut bytes);
+            encoding::encode_varint(length, &mut bytes);
+            bytes.extend([0; 4]);
+            let error = TensorProto::decode(&bytes[..]).unwrap_err();
+            assert!(error.to_string().contains("underflow"), "{error}");
         }
     }
 

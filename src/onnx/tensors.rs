@@ -173,8 +173,8 @@ fn read_elements(proto: TensorProto, source: &mut Source<'_>) -> Result<Constant
         return read_external(&proto, source, data_type, shape, width);
     }
     match raw_data {
-        Some(Raw::Float32(elements)) => from_float32(shape, elements),
-        Some(Raw::Bytes(raw)) => from_bytes(data_type, shape, &raw),
+        Some(Raw::Float32(elements)) if data_type == DataType::Float32 => from_float32(shape, elements),
+        Some(raw) => from_bytes(data_type, shape, &raw.into_bytes()),
         None => from_typed(data_type, shape, proto),
     }
 }
