@@ -9,10 +9,10 @@ use crate::layers::{Conv, Reach};
 use crate::plan::Direction;
 use crate::rules::WeightPart;
 
-/// A group with fewer channels than this on either side fills too little of a panel.
+/// Fewer target channels than this fill too little of a panel.
 pub(super) const FEW: usize = 8;
 
-/// A group with fewer channels than this on either side has a kernel of its own.
+/// A group with fewer channels than this on either side fills too little of a panel.
 const FEW_OF_GROUP: usize = 16;
 
 /// The weight of a convolution, changed by a part and packed for one direction.
@@ -24,6 +24,16 @@ pub(super) enum Filters {
     Grouped(Grouped),
     /// For few target channels.
     Narrow(Narrow),
+}
+
+/// Which of [`Filters`] a shape takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Panels,
+    /// Sources are laid out for groups.
+    Grouped,
+    /// Sources are [laid out](super::planar) for few target channels.
+    Narrow,
 }
 
 /// One phase of targets along each axis, taps in the order of their sources.
@@ -146,26 +156,25 @@ pub(super) fn chain(direction: Direction, part: WeightPart, has_z: bool) -> usiz
 }
 
 impl Filters {
-    /// `chain` is how many elements of the summed axis a chain of a product takes at most; `is_narrow`: whether sources are
-    /// [laid out](super::planar) for few target channels.
+    /// `chain` is how many elements of the summed axis a chain of a product takes at most.
     pub(super) fn new(
         conv: &Conv,
         (direction, part): (Direction, WeightPart),
         phases: &[Phase],
-        (chain, is_narrow): (usize, bool),
+        (chain, kind): (usize, Kind),
     ) -> Self {
         let channels = Channels::new(conv, direction);
         let (sources, targets) = (channels.source_group(), channels.target_group());
         let w = conv.weight().data();
         let at = &weight_index(conv, direction);
-        if channels.is_grouped() {
+        if kind == Kind::Grouped {
             let positions = conv.window().positions();
             let element = |position: usize, source: usize, target: usize| {
                 part.of(w[at(target / targets, source, target % targets, position)])
             };
             return Filters::Grouped(Grouped::new(channels, positions, chain, element));
         }
-        if is_narrow {
+        if kind == Kind::Narrow {
             let element = |position, source, target| part.of(w[at(0, source, target, position)]);
             let kernel = filled(&conv.window().kernel());
             return Filters::Narrow(Narrow::new(channels, (phases, kernel), chain, element));

@@ -95,9 +95,7 @@ impl WithFunction for InPlace<'_> {
         impl<F: Function> Loop for Body<'_, F> {
             #[inline(always)]
             fn run<const FUSED: bool, const LANES: usize>(self) {
-                for v in self.0 {
-                    *v = self.1.of(*v);
-                }
+                self.1.in_place(self.0);
             }
         }
         simd::run(Level::widest(), Body(self.0, f));
@@ -303,6 +301,8 @@ pub(super) fn read_runs(operand: &Operand, from: &[f32], to: &mut [f32], count: 
             impl<F: Function> Loop for Body<'_, F> {
                 #[inline(always)]
                 fn run<const FUSED: bool, const LANES: usize>(self) {
+                    /// Runs for which a function is called each by itself; shorter ones have it called for all, and what lies between.
+                    const LONG: usize = 96;
                     let Body(Runs { from, to, count, apart }, f) = self;
                     for (to, from) in to.chunks_mut(apart[1]).zip(from.chunks(apart[0])) {
                         let (to, from) = (&mut to[..count], &from[..count]);
@@ -310,9 +310,12 @@ pub(super) fn read_runs(operand: &Operand, from: &[f32], to: &mut [f32], count: 
                             each(f, from, to, |_, _, x| x);
                         } else {
                             copy(from, to);
+                            if count >= LONG {
+                                f.in_place(to);
+                            }
                         }
                     }
-                    if !F::IS_INLINE {
+                    if !F::IS_INLINE && count < LONG {
                         f.in_place(to);
                     }
                 }
@@ -361,7 +364,7 @@ mod tests {
     #[test]
     fn elements_of_any_count_are_read_as_single_ones_are() {
         for (activation, part) in ACTIVATIONS.iter().flat_map(|f| [(*f, InputPart::Whole), (*f, InputPart::Positive)]) {
-            for count in 0..75 {
+            for count in (0..75).chain([255, 256, 257, 600]) {
                 let (x, mut v) = (numbers(count, 1), numbers(count, 2));
                 let expected: Vec<f32> = x
                     .iter()

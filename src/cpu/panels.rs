@@ -7,8 +7,8 @@ use super::gemm::LINE;
 use super::simd::{self, Level, Loop};
 use crate::rules::WeightPart;
 
-/// Rows of a product for each sample from which on what it reads may be made while it is read: making it then takes a quarter to a third of
-/// the time at most.
+/// Rows of a product for each sample from which on what it reads may be made while it is read (making it then takes a quarter to a third of
+/// the time at most), and large dense weights are packed.
 pub(super) const MANY_ROWS: usize = 16;
 
 /// A matrix in panels of some columns, each with one row of columns a summed element.

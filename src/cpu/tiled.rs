@@ -321,6 +321,7 @@ fn turn_sources<F: Function, const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE:
     let Strips { chain, conv, ref strips, .. } = *batch.of;
     // All in cache lines from here on.
     let (channels, [lines, columns]) = (conv.channels.source / LINE, conv.sources);
+    let columns_of_tiles = conv.tiles()[1] * SIDE;
     let inside = |at: isize, extent: usize| usize::try_from(at).ok().filter(|at| *at < extent);
     // Outside the loops, which overwrite all of it: filled anew for all channels it took a fiftieth of an explanation.
     let mut turned = [[[0.0; LINE]; SPAN]; SPAN];
@@ -329,12 +330,21 @@ fn turn_sources<F: Function, const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE:
         let strip = strips.start + tile / conv.tiles()[1];
         let first = [conv.lines(strip).start, tile % conv.tiles()[1] * SIDE];
         let row = chain.row(source.buffer, strip / conv.tiles()[0]);
-        let (elements, skipped) = if F::IS_INLINE {
-            (row, 0)
+        let (elements, skipped, pitch) = if F::IS_INLINE {
+            (row, [0, 0], columns)
         } else {
-            let of_strip = conv.lowest[0] + first[0] as isize..conv.lowest[0] + (first[0] + SPAN) as isize;
-            let of_strip = of_strip.start.max(0) as usize..lines.min(of_strip.end.max(0) as usize);
-            read.of(f, strip, row, of_strip, columns * channels * LINE)
+            if read.strip.replace(strip) != Some(strip) {
+                // What those of the tiles read that lie in this strip.
+                let last = first[1]
+                    + (batch.tiles.end - tile).min((columns_of_tiles - first[1]) / SIDE).saturating_sub(1) * SIDE;
+                let along = |axis: usize, first: usize, last: usize| {
+                    let at =
+                        |at: usize| (conv.lowest[axis] + at as isize).clamp(0, conv.sources[axis] as isize) as usize;
+                    at(first)..at(last + SPAN)
+                };
+                read.fill(f, row, [along(0, first[0], first[0]), along(1, first[1], last)], columns, channels * LINE);
+            }
+            (&read.elements[..], read.first, read.pitch)
         };
         let elements = elements.as_chunks::<LINE>().0;
         let mut places = [[None; SPAN]; SPAN];
@@ -342,7 +352,7 @@ fn turn_sources<F: Function, const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE:
             let Some(line) = inside(conv.lowest[0] + (first[0] + line) as isize, lines) else { continue };
             for (column, place) in places.iter_mut().enumerate() {
                 let column = inside(conv.lowest[1] + (first[1] + column) as isize, columns);
-                *place = column.map(|column| ((line - skipped) * columns + column) * channels);
+                *place = column.map(|column| ((line - skipped[0]) * pitch + column - skipped[1]) * channels);
             }
         }
         for channel in 0..channels {
@@ -371,23 +381,34 @@ fn turn_sources<F: Function, const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE:
     }
 }
 
-/// Lines of a row that a strip's tiles read, through a function that is a call: tiles overlap, and read few elements at a time.
+/// What tiles of a strip read, through a function that is a call: tiles overlap, and read few elements at a time.
 #[derive(Default)]
 struct ReadLines {
     strip: Option<usize>,
     elements: Vec<f32>,
+    /// The first line and column, and columns of a line.
+    first: [usize; 2],
+    pitch: usize,
 }
 
 impl ReadLines {
-    /// The lines of a strip, and how many of the row's lie before them.
+    /// Reads lines and columns of a row, which has positions of `channels` in lines of `columns`.
     #[inline(always)]
-    fn of(&mut self, f: impl Function, strip: usize, row: &[f32], lines: Range<usize>, line: usize) -> (&[f32], usize) {
-        if self.strip.replace(strip) != Some(strip) {
-            self.elements.clear();
-            self.elements.extend_from_slice(&row[lines.start * line..lines.end.max(lines.start) * line]);
-            f.in_place(&mut self.elements);
+    fn fill(
+        &mut self,
+        f: impl Function,
+        row: &[f32],
+        [lines, of_line]: [Range<usize>; 2],
+        columns: usize,
+        channels: usize,
+    ) {
+        (self.first, self.pitch) = ([lines.start, of_line.start], of_line.len());
+        self.elements.clear();
+        for line in lines {
+            let begin = (line * columns + of_line.start) * channels;
+            self.elements.extend_from_slice(&row[begin..][..of_line.len() * channels]);
         }
-        (&self.elements, lines.start)
+        f.in_place(&mut self.elements);
     }
 }
 

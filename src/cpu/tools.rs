@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::convolve::Convolution;
 use super::dense::Weight;
 use super::few_rows::FewRows;
-use super::filters::{self, Channels, Filters, Phase, phases};
+use super::filters::{self, Channels, Filters, Kind, Phase, phases};
 use super::gemm::{LARGE, PackedWeight};
 use super::grouped;
 use super::lattice::{Lattice, filled};
@@ -27,7 +27,7 @@ use crate::rules::WeightPart;
 pub(super) enum Tool {
     Nothing,
     Product(Weight),
-    Convolve(Convolution),
+    Convolve(Box<Convolution>),
     Winograd(Winograd),
     Pool(Pool),
     /// For each target position along the axis, sources and their weights.
@@ -185,10 +185,11 @@ impl Weights {
         let planar = Planar::new(channels, &lattice, &phases);
         // Each thread makes the panels for its rows.
         let rows = lattice.count() / phases.len().max(1) / place.threads;
-        let grouped = channels.is_grouped().then(|| grouped::Layout::new(channels, &lattice, &phases));
-        let has_panels = planar.is_none() && grouped.is_none();
-        let makes_parts = has_panels && rows >= MANY_ROWS && place.has_several_parts(direction);
-        let new = |part| Filters::new(conv, (direction, part), &phases, (chain(part), planar.is_some()));
+        let grouped = if channels.is_grouped() { grouped::Layout::new(channels, &lattice, &phases) } else { None };
+        let of_groups = if grouped.is_some() { Kind::Grouped } else { Kind::Panels };
+        let kind = if planar.is_some() { Kind::Narrow } else { of_groups };
+        let makes_parts = kind == Kind::Panels && rows >= MANY_ROWS && place.has_several_parts(direction);
+        let new = |part| Filters::new(conv, (direction, part), &phases, (chain(part), kind));
         let of_part = |part| {
             let shared =
                 |part, make: &dyn Fn() -> Filters| shared(&self.filters, (key(id, direction, part), chain(part)), make);
@@ -198,7 +199,7 @@ impl Weights {
             shared(part, &|| of_whole().unwrap_or_else(|| new(part)))
         };
         let filters: Vec<Arc<Filters>> = step.products().map(|(_, part)| of_part(part)).collect();
-        Tool::Convolve(Convolution { channels, lattice, phases, filters, planar, grouped })
+        Tool::Convolve(Box::new(Convolution { channels, lattice, phases, filters, planar, grouped }))
     }
 }
 
@@ -326,8 +327,7 @@ mod tests {
         let tokens = builder.dense("tokens", x, ones(&[1024, 2049]), None).unwrap();
         let flat = builder.reshape("flat", tokens, [MANY_ROWS * 1024]).unwrap();
         let logits = builder.dense("samples", flat, ones(&[129, MANY_ROWS * 1024]), None).unwrap();
-        let network = Arc::new(builder.build(logits).unwrap());
-        let epsilon = Composite::preset("epsilon").unwrap();
+        let (network, epsilon) = (Arc::new(builder.build(logits).unwrap()), Composite::preset("epsilon").unwrap());
         let explainer = Explainer::new(Arc::clone(&network), &epsilon, Backend::Cpu).unwrap();
         let plan = explainer.plan(&Request::new(Targets::ArgMax)).unwrap();
         let mut products = 0;

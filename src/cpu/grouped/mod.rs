@@ -24,8 +24,11 @@ use multiply::Multiply;
 
 /// So many floats stay in the second-level cache while a line of targets reads them.
 const NEAR: usize = 1 << 16;
-/// More than so many are laid out for a stretch of a line at a time.
-const FAR: usize = 1 << 18;
+/// So many are not worth laying out.
+const FAR: usize = 1 << 22;
+/// Fewer lines than these are cut into stretches of positions.
+const FEW_LINES: usize = 8;
+const STRETCH: usize = 512;
 /// Target channels that are worth a pass over the lines of sources.
 const ENOUGH: usize = 32;
 /// Lines of targets that a part makes, at most.
@@ -71,22 +74,49 @@ pub(super) struct Layout {
     pub(super) stretch: usize,
     /// Target channels that are made in one pass over lines of sources: whole groups, and whole lines of a register's.
     slice: usize,
-    /// Planes of sources that are held, and lines of each.
-    held: [usize; 2],
+    /// Planes of sources, and lines of each.
+    held: [Held; 2],
+}
+
+/// What is held along an axis of the sources: as much as one target reads.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    count: usize,
+    /// How far apart the sources of a target lie.
+    apart: usize,
+}
+
+impl Held {
+    fn new(lattice: &Lattice, axis: usize) -> Self {
+        let (mut span, mut apart) = (0, 0);
+        for target in 0..lattice.targets[axis] {
+            let sources = lattice.taps(axis, target).iter().map(|(source, _)| *source);
+            let Some((first, last)) = sources.clone().min().zip(sources.clone().max()) else { continue };
+            span = span.max(last - first);
+            apart = sources.fold(apart, |apart, source| greatest_divisor(apart, source - first));
+        }
+        let apart = apart.max(1);
+        Held { count: span / apart + 1, apart }
+    }
+
+    /// Where a source is held: those of one target lie in different places.
+    fn place(self, source: usize) -> usize {
+        source / self.apart % self.count
+    }
+}
+
+fn greatest_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_divisor(b, a % b) }
 }
 
 impl Layout {
-    pub(super) fn new(channels: Channels, lattice: &Lattice, phases: &[Phase]) -> Self {
-        let held = [0, 1].map(|axis| {
-            let span = |taps: &[(usize, usize)]| {
-                let sources = || taps.iter().map(|(source, _)| *source);
-                Some(sources().max()? - sources().min()? + 1)
-            };
-            (0..lattice.targets[axis]).filter_map(|target| span(lattice.taps(axis, target))).max().unwrap_or(1)
-        });
+    /// None where more would be laid out than pays: windows that reach far beyond their sources.
+    pub(super) fn new(channels: Channels, lattice: &Lattice, phases: &[Phase]) -> Option<Self> {
+        let held = [0, 1].map(|axis| Held::new(lattice, axis));
         let [outers, middles, inners] = lattice.targets;
         let floats = |slice: usize, stretch: usize| {
-            held[0] * held[1] * laid_out(phases, &(0..stretch)).len() * apart(channels, slice) * LINE
+            let of_line = laid_out(phases, &(0..stretch)).len().saturating_mul(apart(channels, slice) * LINE);
+            of_line.saturating_mul(held[0].count * held[1].count)
         };
         let mut whole = LINE;
         while !whole.is_multiple_of(channels.target_group()) {
@@ -94,19 +124,19 @@ impl Layout {
         }
         let of_groups = |count: usize| count.next_multiple_of(whole).min(channels.target);
         let least = of_groups(ENOUGH);
-        // The first positions of a line may read less than others.
-        let mut stretch = inners;
-        while stretch > ENOUGH && floats(least, stretch) > FAR {
+        // Few lines are cut, so that threads share them.
+        let mut stretch = if outers * middles < FEW_LINES { inners.min(STRETCH) } else { inners };
+        while stretch > ENOUGH && floats(least, stretch) > 4 * NEAR {
             stretch = stretch.div_ceil(2);
         }
-        let passes = (1..channels.target.div_ceil(least)).find(|passes| {
-            let slice = of_groups(channels.target.div_ceil(*passes));
-            floats(slice, stretch) <= NEAR
-        });
-        let slice = passes.map_or(least, |passes| of_groups(channels.target.div_ceil(passes)));
+        if floats(least, stretch) > FAR {
+            return None;
+        }
+        let slices = (1..=channels.target.div_ceil(least)).map(|passes| of_groups(channels.target.div_ceil(passes)));
+        let slice = slices.into_iter().find(|slice| floats(*slice, stretch) <= NEAR).unwrap_or(least);
         // Each part lays out anew what its first line reads.
-        let lines = (NEAR / (inners * channels.target)).max(2 * held[1]).min(MOST_LINES).min(outers * middles);
-        Layout { lines: if stretch < inners { 1 } else { lines }, stretch, slice, held }
+        let lines = (NEAR / (inners * channels.target)).max(2 * held[1].count).min(MOST_LINES).min(outers * middles);
+        Some(Layout { lines: if stretch < inners { 1 } else { lines }, stretch, slice, held })
     }
 }
 
@@ -185,24 +215,25 @@ impl<'a> Part<'a> {
     fn slice(&self, slice: Range<usize>, source: Operand, elements: &[f32], targets: &mut [f32], room: &mut Vec<f32>) {
         let Part { conv, layout, weight, stretch, .. } = self;
         let (channels, lattice, [planes, lines]) = (conv.channels, &conv.lattice, layout.held);
+        let places = planes.count * lines.count;
         let of_group = channels.source_group();
         let (apart, across) = (apart(channels, slice.len()), slice.len().div_ceil(LINE));
         let of_line = self.positions.len() * apart;
         let read = self.inside().len() * (slice.len() / channels.target_group() * of_group);
-        let length = planes * lines * of_line * LINE;
+        let length = places * of_line * LINE;
         room.resize(room.len().max(length + LINE + read), 0.0);
         let begin = beginning_of_line(room);
         let (laid, read) = room[begin..].split_at_mut(length);
         let (laid, _) = laid.as_chunks_mut::<LINE>();
-        let mut held = vec![None; planes * lines];
-        let mut taps = Vec::new();
+        let mut held = vec![None; places];
+        let (mut taps, mut read_lines) = (Vec::new(), Vec::new());
         for (line, to) in stretch.lines.clone().zip(targets.chunks_exact_mut(stretch.positions.len() * channels.target))
         {
             let of_planes = lattice.taps(0, stretch.outer).iter();
             let both = of_planes.flat_map(|plane| lattice.taps(1, line).iter().map(move |line| (plane, line)));
-            let mut read_lines = Vec::new();
+            read_lines.clear();
             for (&(plane, of_plane), &(line, of_line_tap)) in both {
-                let place = plane % planes * lines + line % lines;
+                let place = planes.place(plane) * lines.count + lines.place(line);
                 if held[place].replace((plane, line)) != Some((plane, line)) {
                     let from = &elements[(plane * lattice.sources[1] + line) * lattice.sources[2] * channels.source..];
                     let to = &mut laid[place * of_line..][..of_line];
@@ -223,6 +254,12 @@ impl<'a> Part<'a> {
                     }));
                 }
                 let first = reach.first + reach.step * made.start - stretch.positions.start;
+                let to = &mut to[first * channels.target + slice.start..];
+                let targets_apart = reach.step * channels.target;
+                if taps.is_empty() {
+                    to.chunks_mut(targets_apart).take(made.len()).for_each(|to| to[..slice.len()].fill(0.0));
+                    continue;
+                }
                 let multiply = Multiply {
                     laid,
                     apart: reach.stride * apart,
@@ -230,8 +267,8 @@ impl<'a> Part<'a> {
                     weight,
                     count: made.len(),
                     channels: slice.len(),
-                    targets: &mut to[first * channels.target + slice.start..],
-                    targets_apart: reach.step * channels.target,
+                    targets: to,
+                    targets_apart,
                 };
                 simd::run(Level::widest(), multiply);
             }
@@ -249,6 +286,9 @@ impl<'a> Part<'a> {
         let channels = self.conv.channels;
         let [of_group, to_group] = [channels.source_group(), channels.target_group()];
         let (apart, inside) = (apart(channels, slice.len()), self.inside());
+        if inside.is_empty() {
+            return to.as_flattened_mut().fill(0.0);
+        }
         let (first, count) = (slice.start / to_group * of_group, slice.len() / to_group * of_group);
         let before = (inside.start as isize - self.positions.start) as usize * apart;
         let (before, to) = to.split_at_mut(before.min(to.len()));
@@ -342,7 +382,7 @@ mod tests {
     type Axes = &'static [[usize; 5]];
 
     /// Groups and their channels of sources and of targets, windows, and whether they are of a transposed convolution.
-    const KINDS: [([usize; 3], Axes, bool); 18] = [
+    const KINDS: [([usize; 3], Axes, bool); 24] = [
         ([33, 1, 1], &[[14, 3, 1, 1, 1], [15, 3, 1, 1, 1]], false),
         ([96, 1, 1], &[[12, 3, 2, 1, 1], [11, 3, 2, 1, 1]], false),
         ([20, 1, 1], &[[9, 7, 1, 1, 3], [70, 7, 1, 1, 3]], false),
@@ -361,6 +401,15 @@ mod tests {
         ([18, 2, 2], &[[40, 3, 1, 36, 36], [38, 3, 1, 36, 36]], false),
         ([6, 4, 4], &[[5, 2, 1, 3, 3], [4, 2, 1, 1, 0], [9, 3, 2, 2, 2]], false),
         ([21, 1, 1], &[[9, 2, 4, 1, 1], [10, 2, 4, 1, 1]], false),
+        // Targets that read nothing, more than are made at a time.
+        ([32, 1, 1], &[[41, 1, 4, 1, 1]], false),
+        ([48, 1, 1], &[[17, 1, 2, 1, 1], [33, 1, 2, 1, 1]], false),
+        // Stretches before the image, and behind it.
+        ([64, 1, 1], &[[100, 3, 1, 1, 3000]], false),
+        ([8, 4, 4], &[[3, 3, 1, 1, 1], [700, 5, 1, 1, 2]], false),
+        // Too much to be laid out.
+        ([40, 1, 1], &[[8, 3, 1, 32768, 32768], [5, 3, 1, 1, 1]], false),
+        ([33, 1, 1], &[[5, 3, 1, 1, 1], [8, 3, 1, 32768, 32768]], false),
     ];
 
     const ACTIVATIONS: [Activation; 3] =

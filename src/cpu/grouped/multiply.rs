@@ -77,9 +77,9 @@ impl Multiply<'_> {
         at: usize,
         line: usize,
     ) -> [[[f32; LINE]; POSITIONS]; 2] {
-        // What every position reads, all as long, so that one look at a place is enough. Targets that read nothing have nothing laid out.
-        let laid = self.laid.get(at * self.apart + line..).unwrap_or_default();
-        let length = laid.len().saturating_sub((POSITIONS - 1) * self.apart + NEXT);
+        // What every position reads, all as long, so that one look at a place is enough.
+        let laid = &self.laid[at * self.apart + line..];
+        let length = laid.len() - ((POSITIONS - 1) * self.apart + NEXT);
         let mut reads = [&laid[..length]; POSITIONS];
         let mut reads_next = [&laid[..length]; POSITIONS];
         for position in 0..POSITIONS {
@@ -89,7 +89,7 @@ impl Multiply<'_> {
         let weights = &self.weight.elements[line..];
         let (weights, next) = (&weights[..weights.len() - NEXT], &weights[NEXT..]);
         let mut sums = [[[0.0; LINE]; POSITIONS]; 2];
-        for (position, taps) in self.taps.chunks(self.weight.chain).enumerate() {
+        for (chain, taps) in self.taps.chunks(self.weight.chain).enumerate() {
             let (mut first, mut second) = ([[0.0; LINE]; POSITIONS], [[0.0; LINE]; POSITIONS]);
             for &(place, weight) in taps {
                 let w = &weights[weight];
@@ -103,7 +103,7 @@ impl Multiply<'_> {
                     }
                 }
             }
-            if position == 0 {
+            if chain == 0 {
                 sums = [first, second];
             } else {
                 for position in 0..POSITIONS {
