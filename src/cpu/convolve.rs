@@ -33,10 +33,18 @@ pub(super) struct Convolution {
     pub(super) phases: Vec<Phase>,
     /// For each product that the step sums; all of one kind.
     pub(super) filters: Vec<Arc<Filters>>,
-    /// How sources are laid out, if the filters are narrow.
-    pub(super) planar: Option<Planar>,
-    /// The same, if they are of groups with few channels.
-    pub(super) grouped: Option<grouped::Layout>,
+    pub(super) reads: Reads,
+}
+
+/// How a convolution reads its sources; its filters are of the same kind.
+#[derive(Debug)]
+pub(super) enum Reads {
+    /// In rows that are gathered, for panels.
+    Gathered,
+    /// Laid out channel by channel, for few target channels.
+    Planar(Planar),
+    /// Laid out for groups of few channels.
+    Grouped(grouped::Layout),
 }
 
 impl Convolution {
@@ -48,13 +56,12 @@ impl Convolution {
     /// Positions of a unit of the targets, one or a line, and how many units a part of the step makes at most.
     pub(super) fn units(&self) -> (usize, usize) {
         let line = self.lattice.targets[2];
-        let of_planar = self.planar.as_ref().map(|planar| (planar.stretch, planar.lines));
-        let of_grouped = || self.grouped.as_ref().map(|layout| (layout.stretch, layout.lines));
-        match of_planar.or_else(of_grouped) {
-            Some((stretch, _)) if stretch < line => (1, stretch),
-            Some((_, lines)) => (line, lines),
-            None => (1, gemm::row_block() * self.phases.len()),
-        }
+        let (stretch, lines) = match &self.reads {
+            Reads::Gathered => return (1, gemm::row_block() * self.phases.len()),
+            Reads::Planar(planar) => (planar.stretch, planar.lines),
+            Reads::Grouped(layout) => (layout.stretch, layout.lines),
+        };
+        if stretch < line { (1, stretch) } else { (line, lines) }
     }
 
     /// Whether rows of the source, as they are, are the rows of A.
@@ -95,14 +102,14 @@ fn products(
 ) {
     let (mut panels, mut narrow) = (Vec::new(), Vec::new());
     for ((source, _), filters) in step.products().zip(&conv.filters) {
-        match &**filters {
-            Filters::Panels(of_phases) => panels.push((source, of_phases)),
-            Filters::Narrow(weight) => narrow.push((source, weight)),
-            Filters::Grouped(weight) => {
-                let layout = conv.grouped.as_ref().expect("a layout for groups");
-                // A plan pairs no products of several groups.
+        match (&**filters, &conv.reads) {
+            (Filters::Panels(of_phases), _) => panels.push((source, of_phases)),
+            (Filters::Narrow(weight), _) => narrow.push((source, weight)),
+            // A plan pairs no products of several groups.
+            (Filters::Grouped(weight), Reads::Grouped(layout)) => {
                 return grouped::run(chain, (source, weight), (conv, layout), first, targets, room);
             }
+            (Filters::Grouped(_), _) => unreachable!("filters of another kind than what reads for them"),
         }
     }
     if panels.iter().all(|(source, _)| conv.is_product(chain, *source)) {
@@ -120,7 +127,7 @@ fn products(
             }
         }
     }
-    if let Some(planar) = &conv.planar {
+    if let Reads::Planar(planar) = &conv.reads {
         narrow::run(chain, &narrow, (conv, planar), first, targets, room);
     }
 }

@@ -1,5 +1,6 @@
 //! A convolution's weight as its kernels read it, and the phases that it is packed for.
 
+use super::convolve::Reads;
 use super::gemm::{self, PackedWeight};
 use super::grouped::Grouped;
 use super::lattice::{Extents, filled};
@@ -24,16 +25,6 @@ pub(super) enum Filters {
     Grouped(Grouped),
     /// For few target channels.
     Narrow(Narrow),
-}
-
-/// Which of [`Filters`] a shape takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Panels,
-    /// Sources are laid out for groups.
-    Grouped,
-    /// Sources are [laid out](super::planar) for few target channels.
-    Narrow,
 }
 
 /// One phase of targets along each axis, taps in the order of their sources.
@@ -156,25 +147,25 @@ pub(super) fn chain(direction: Direction, part: WeightPart, has_z: bool) -> usiz
 }
 
 impl Filters {
-    /// `chain` is how many elements of the summed axis a chain of a product takes at most.
+    /// What reads as `reads` says is multiplied with; `chain` is how many elements of the summed axis a chain of a product takes at most.
     pub(super) fn new(
         conv: &Conv,
         (direction, part): (Direction, WeightPart),
         phases: &[Phase],
-        (chain, kind): (usize, Kind),
+        (chain, reads): (usize, &Reads),
     ) -> Self {
         let channels = Channels::new(conv, direction);
         let (sources, targets) = (channels.source_group(), channels.target_group());
         let w = conv.weight().data();
         let at = &weight_index(conv, direction);
-        if kind == Kind::Grouped {
+        if let Reads::Grouped(_) = reads {
             let positions = conv.window().positions();
             let element = |position: usize, source: usize, target: usize| {
                 part.of(w[at(target / targets, source, target % targets, position)])
             };
             return Filters::Grouped(Grouped::new(channels, positions, chain, element));
         }
-        if kind == Kind::Narrow {
+        if let Reads::Planar(_) = reads {
             let element = |position, source, target| part.of(w[at(0, source, target, position)]);
             let kernel = filled(&conv.window().kernel());
             return Filters::Narrow(Narrow::new(channels, (phases, kernel), chain, element));

@@ -80,10 +80,15 @@ impl Lattice {
         &self.taps[axis][target]
     }
 
-    /// Cuts `count` targets from position `first` on, counted over rows, into whole lines of one plane, and stretches of lines.
-    pub(super) fn stretches(&self, first: usize, count: usize) -> impl Iterator<Item = Stretch> + use<> {
+    /// Cuts targets from position `first` on, counted over rows and of some channels each, into whole lines of one plane, and stretches of lines.
+    pub(super) fn stretches<'a>(
+        &self,
+        first: usize,
+        mut targets: &'a mut [f32],
+        channels: usize,
+    ) -> impl Iterator<Item = (Stretch, &'a mut [f32])> + use<'a> {
         let [outers, middles, inners] = self.targets;
-        let (mut at, end) = (first, first + count);
+        let (mut at, end) = (first, first + targets.len() / channels);
         std::iter::from_fn(move || {
             if at >= end {
                 return None;
@@ -91,9 +96,14 @@ impl Lattice {
             let (line, begin) = (at / inners, at % inners);
             let lines = if begin > 0 { 1 } else { ((end - at) / inners).clamp(1, middles - line % middles) };
             let positions = begin..inners.min(begin + end - at);
-            at += lines * positions.len();
+            let count = lines * positions.len();
+            at += count;
             let (row, outer) = (line / middles / outers, line / middles % outers);
-            Some(Stretch { row, outer, lines: line % middles..line % middles + lines, positions })
+            let stretch = Stretch { row, outer, lines: line % middles..line % middles + lines, positions };
+            Some((
+                stretch,
+                targets.split_off_mut(..count * channels).expect("as many positions as there are targets of"),
+            ))
         })
     }
 

@@ -77,15 +77,12 @@ pub(super) fn run(
     factors: &[(Operand, &Narrow)],
     (conv, planar): (&Convolution, &Planar),
     first: usize,
-    mut targets: &mut [f32],
+    targets: &mut [f32],
     room: &mut Vec<f32>,
 ) {
-    let channels = conv.channels.target;
-    for stretch in conv.lattice.stretches(first, targets.len() / channels) {
-        let count = stretch.lines.len() * stretch.positions.len();
-        let of_part = targets.split_off_mut(..count * channels).expect("as many positions as there are targets of");
+    for (stretch, targets) in conv.lattice.stretches(first, targets, conv.channels.target) {
         let row = stretch.row;
-        Part::new(conv, planar, stretch).run(chain, factors, row, of_part, room);
+        Part::new(conv, planar, stretch).run(chain, factors, row, targets, room);
     }
 }
 

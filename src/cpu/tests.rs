@@ -283,7 +283,17 @@ fn few_target_channels_agree_with_the_reference_and_have_the_same_bits_on_any_th
 }
 
 /// A window along each axis: extent, window, stride, dilation, and padding on both sides.
-type Axes = &'static [[usize; 5]];
+pub(super) type Axes = &'static [[usize; 5]];
+pub(super) fn window_of(axes: Axes) -> Window {
+    let axis = |&[_, kernel, stride, dilation, padding]: &[usize; 5]| WindowAxis {
+        stride,
+        dilation,
+        before: padding,
+        after: padding,
+        ..WindowAxis::new(kernel)
+    };
+    Window::new(axes.iter().map(axis).collect()).unwrap()
+}
 
 /// Lines so few that they are cut, windows that reach far beyond the image, taps that few targets or none read, strides longer than windows.
 const FAR_REACHING: [Axes; 8] = [
@@ -304,19 +314,11 @@ fn far_reaching_windows_of_few_channels_agree_with_the_reference_on_any_threads(
         let mut builder = Network::builder();
         let extents: Vec<usize> = axes.iter().map(|axis| axis[0]).collect();
         let x = builder.input("x", [&[3], &extents[..]].concat());
-        let window = axes.iter().map(|&[_, kernel, stride, dilation, padding]| WindowAxis {
-            stride,
-            dilation,
-            before: padding,
-            after: padding,
-            ..WindowAxis::new(kernel)
-        });
-        let window = Window::new(window.collect()).unwrap();
-        let weight = numbers.tensor(&[&[17, 3], &window.kernel()[..]].concat());
-        let z = builder.conv("there", x, weight, Some(numbers.tensor(&[17])), window.clone(), 1).unwrap();
+        let weight = numbers.tensor(&[&[17, 3], &window_of(axes).kernel()[..]].concat());
+        let z = builder.conv("there", x, weight, Some(numbers.tensor(&[17])), window_of(axes), 1).unwrap();
         let a = builder.relu("rectified", z).unwrap();
-        let weight = numbers.tensor(&[&[17, 2], &window.kernel()[..]].concat());
-        let back = Conv::transposed(weight, None, window, 1, vec![0; axes.len()]).unwrap();
+        let weight = numbers.tensor(&[&[17, 2], &window_of(axes).kernel()[..]].concat());
+        let back = Conv::transposed(weight, None, window_of(axes), 1, vec![0; axes.len()]).unwrap();
         let z = builder.layer("back", Layer::Conv(back), vec![a]).unwrap();
         let flat = builder.shape(z).count();
         let rows = builder.reshape("flat", z, [flat]).unwrap();

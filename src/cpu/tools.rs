@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::convolve::Convolution;
+use super::convolve::{Convolution, Reads};
 use super::dense::Weight;
 use super::few_rows::FewRows;
-use super::filters::{self, Channels, Filters, Kind, Phase, phases};
+use super::filters::{self, Channels, Filters, Phase, phases};
 use super::gemm::{LARGE, PackedWeight};
 use super::grouped;
 use super::lattice::{Lattice, filled};
@@ -182,14 +182,14 @@ impl Weights {
             Direction::Forward => Lattice::new(&conv.forward(output), input, output, &kernel),
             Direction::Backward => Lattice::new(&conv.backward(input), output, input, &kernel),
         };
-        let planar = Planar::new(channels, &lattice, &phases);
+        let planar = || Planar::new(channels, &lattice, &phases).map(Reads::Planar);
+        let grouped = || grouped::Layout::new(channels, &lattice, &phases).map(Reads::Grouped);
+        let reads = if channels.is_grouped() { grouped() } else { planar() }.unwrap_or(Reads::Gathered);
         // Each thread makes the panels for its rows.
         let rows = lattice.count() / phases.len().max(1) / place.threads;
-        let grouped = if channels.is_grouped() { grouped::Layout::new(channels, &lattice, &phases) } else { None };
-        let of_groups = if grouped.is_some() { Kind::Grouped } else { Kind::Panels };
-        let kind = if planar.is_some() { Kind::Narrow } else { of_groups };
-        let makes_parts = kind == Kind::Panels && rows >= MANY_ROWS && place.has_several_parts(direction);
-        let new = |part| Filters::new(conv, (direction, part), &phases, (chain(part), kind));
+        let has_panels = matches!(reads, Reads::Gathered);
+        let makes_parts = has_panels && rows >= MANY_ROWS && place.has_several_parts(direction);
+        let new = |part| Filters::new(conv, (direction, part), &phases, (chain(part), &reads));
         let of_part = |part| {
             let shared =
                 |part, make: &dyn Fn() -> Filters| shared(&self.filters, (key(id, direction, part), chain(part)), make);
@@ -199,7 +199,7 @@ impl Weights {
             shared(part, &|| of_whole().unwrap_or_else(|| new(part)))
         };
         let filters: Vec<Arc<Filters>> = step.products().map(|(_, part)| of_part(part)).collect();
-        Tool::Convolve(Box::new(Convolution { channels, lattice, phases, filters, planar, grouped }))
+        Tool::Convolve(Box::new(Convolution { channels, lattice, phases, filters, reads }))
     }
 }
 

@@ -165,15 +165,12 @@ pub(super) fn run(
     (source, weight): (Operand, &Grouped),
     (conv, layout): (&Convolution, &Layout),
     first: usize,
-    mut targets: &mut [f32],
+    targets: &mut [f32],
     room: &mut Vec<f32>,
 ) {
-    let channels = conv.channels.target;
-    for stretch in conv.lattice.stretches(first, targets.len() / channels) {
-        let count = stretch.lines.len() * stretch.positions.len();
-        let to = targets.split_off_mut(..count * channels).expect("as many positions as there are targets of");
+    for (stretch, targets) in conv.lattice.stretches(first, targets, conv.channels.target) {
         let elements = chain.row(source.buffer, stretch.row);
-        Part::new(conv, layout, weight, stretch).run(source, elements, to, room);
+        Part::new(conv, layout, weight, stretch).run(source, elements, targets, room);
     }
 }
 
@@ -291,7 +288,7 @@ impl<'a> Part<'a> {
         }
         let (first, count) = (slice.start / to_group * of_group, slice.len() / to_group * of_group);
         let before = (inside.start as isize - self.positions.start) as usize * apart;
-        let (before, to) = to.split_at_mut(before.min(to.len()));
+        let (before, to) = to.split_at_mut(before);
         let (to, behind) = to.split_at_mut(inside.len() * apart);
         before.as_flattened_mut().fill(0.0);
         behind.as_flattened_mut().fill(0.0);
@@ -371,15 +368,12 @@ impl Spread<'_> {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::tests::{assert_close, explain_by};
+    use super::super::tests::{Axes, assert_close, explain_by, window_of};
     use crate::composite::PresetOptions;
     use crate::layers::{Activation, Conv, Layer, Window, WindowAxis};
     use crate::network::Network;
     use crate::rules::Stabilizer;
     use crate::{Backend, Composite, Options, Tensor};
-
-    /// A window along an axis: extent, window, stride, dilation, and padding on both sides.
-    type Axes = &'static [[usize; 5]];
 
     /// Groups and their channels of sources and of targets, windows, and whether they are of a transposed convolution.
     const KINDS: [([usize; 3], Axes, bool); 24] = [
@@ -434,14 +428,7 @@ mod tests {
         let weight = tensor(&[&[sources, 2], &vec![1; axes.len()][..]].concat(), 1);
         let z = builder.conv("many", x, weight, Some(tensor(&[sources], 2)), pointwise, 1).unwrap();
         let a = builder.activation("activated", z, activation).unwrap();
-        let window = axes.iter().map(|&[_, kernel, stride, dilation, padding]| WindowAxis {
-            stride,
-            dilation,
-            before: padding,
-            after: padding,
-            ..WindowAxis::new(kernel)
-        });
-        let window = Window::new(window.collect()).unwrap();
+        let window = window_of(axes);
         let channels = if is_transposed { [sources, targets / groups] } else { [targets, sources / groups] };
         let weight = tensor(&[&channels[..], &window.kernel()[..]].concat(), 3);
         let bias = Some(Arc::new(tensor(&[targets], 4)));
