@@ -81,8 +81,7 @@ impl PackedWeight {
 
     fn for_level(level: Level, depth: usize, columns: usize, element: impl Fn(usize, usize) -> f32) -> Self {
         let width = Blocking::of_level(level).panel;
-        let panels = Panels::new(width, depth, columns, |panel, to| {
-            let first = panel * width;
+        let panels = Panels::new(width, depth, columns, |first, width, to| {
             for (k, row) in to.chunks_exact_mut(width).enumerate() {
                 (first..columns.min(first + width)).zip(row).for_each(|(column, packed)| *packed = element(k, column));
             }
@@ -137,7 +136,8 @@ impl PackedWeight {
     #[cfg(test)]
     pub(super) fn element(&self, k: usize, column: usize) -> f32 {
         let panels = self.in_memory();
-        panels.rows(column / panels.width, k..k + 1)[column % panels.width]
+        let width = panels.full_width();
+        panels.rows(column / width, k..k + 1)[column % width]
     }
 
     /// The length of a row of C.
@@ -216,7 +216,7 @@ pub(super) fn multiply_slice(slice: Slice<'_>, c: &mut [f32], starts: &[usize]) 
 fn multiply_slice_at(level: Level, slice: Slice<'_>, c: &mut [f32], starts: &[usize]) {
     let Slice { a, stride, b, from, to, goes_on } = slice;
     let panels = b.in_memory();
-    let width = panels.width;
+    let width = panels.full_width();
     assert_eq!(width, Blocking::of_level(level).panel, "the weight was packed for this level");
     // Every tile brings its share of the next panel closer, where the weight lies beyond the caches: elsewhere the
     // instructions would not pay.
@@ -226,18 +226,24 @@ fn multiply_slice_at(level: Level, slice: Slice<'_>, c: &mut [f32], starts: &[us
     let mut multiply = |position: usize, c: (&mut [f32], usize), starts: &[usize]| {
         let next = if is_far { panels.ahead(position + 1, from..to) } else { Ahead::default() };
         let panel = b.rows(position, from..to, &mut room);
-        multiply_columns(level, OfPanel { a, stride, panel, chain, goes_on, next }, c, starts);
+        let width = panels.width(position);
+        multiply_columns(level, OfPanel { a, stride, panel, width, chain, goes_on, next }, c, starts);
     };
     let whole = b.columns / width;
     for position in 0..whole {
         multiply(position, (&mut *c, position * width), starts);
     }
     let columns = b.columns % width;
-    if columns > 0 {
+    let width_of_last = panels.width(whole);
+    if columns == width_of_last {
+        multiply(whole, (&mut *c, whole * width), starts);
+    } else if columns > 0 {
         // The last panel has more columns than C: its tiles are made elsewhere.
+        let first = whole * width;
+        let width = width_of_last;
         let mut last = vec![0.0; starts.len() * width];
         let starts_of_last: Vec<usize> = (0..starts.len()).map(|row| row * width).collect();
-        let of_c = |start: usize| start + whole * width..start + b.columns;
+        let of_c = |start: usize| start + first..start + b.columns;
         if goes_on {
             last.chunks_exact_mut(width)
                 .zip(starts)
@@ -255,6 +261,8 @@ pub(super) struct OfPanel<'a> {
     pub(super) a: &'a [f32],
     pub(super) stride: usize,
     pub(super) panel: &'a [f32],
+    /// Columns of the panel.
+    pub(super) width: usize,
     /// Elements of the summed axis of a chain; the last may have fewer.
     pub(super) chain: usize,
     pub(super) goes_on: bool,
@@ -269,7 +277,7 @@ pub(super) fn multiply_panel(of: OfPanel<'_>, c: &mut [f32], starts: &[usize]) {
 
 /// Adds the product to the columns of C from one on.
 fn multiply_columns(level: Level, of: OfPanel<'_>, (c, column): (&mut [f32], usize), starts: &[usize]) {
-    let OfPanel { a, stride, panel, chain, goes_on, next } = of;
+    let OfPanel { a, stride, panel, width, chain, goes_on, next } = of;
     let tiles = starts.len().div_ceil(Blocking::of_level(level).tile).max(1);
     // Rows are shared out evenly: a tile of few rows takes as long as one of many.
     let rows = starts.len().div_ceil(tiles).max(1);
@@ -277,14 +285,18 @@ fn multiply_columns(level: Level, of: OfPanel<'_>, (c, column): (&mut [f32], usi
     let (mut spread, mut last) = (0, Ahead::default());
     let mut next = next;
     if !next.rows.is_empty() {
-        let (depth, share) = (panel.len() / Blocking::of_level(level).panel, next.rows.len().div_ceil(tiles));
+        let (depth, share) = (panel.len() / width, next.rows.len().div_ceil(tiles));
         spread = (depth / share).max(1).ilog2();
         [next, last] = next.split(alike.len() / rows * share);
     }
-    Tiles { a, stride, goes_on, chain, panel, next, spread, starts: alike, column }.run(level, rows, c);
+    Tiles { a, stride, goes_on, chain, panel, width, next, spread, starts: alike, column }.run(level, rows, c);
     if !rest.is_empty() {
         let a = &a[alike.len() * stride..];
-        Tiles { a, stride, goes_on, chain, panel, next: last, spread, starts: rest, column }.run(level, rest.len(), c);
+        Tiles { a, stride, goes_on, chain, panel, width, next: last, spread, starts: rest, column }.run(
+            level,
+            rest.len(),
+            c,
+        );
     }
 }
 
@@ -327,7 +339,9 @@ mod tests {
             let Blocking { tile, panel, depth: slice, .. } = Blocking::of_level(level);
             for rows in [1, 2, 5, tile - 1, tile, tile + 1, 2 * tile + 7] {
                 for depth in [1, 3, CHAIN, CHAIN + 1, slice - 1, slice, slice + 1] {
-                    for columns in [1, 7, panel - 1, panel, panel + 1, 2 * panel + 5] {
+                    for columns in
+                        [1, panel / 2 - 1, panel / 2, panel - 1, panel, panel + 1, 3 * panel / 2, 2 * panel + 5]
+                    {
                         check(level, rows, depth, columns);
                     }
                 }

@@ -11,35 +11,52 @@ use crate::rules::WeightPart;
 /// the time at most), and large dense weights are packed.
 pub(super) const MANY_ROWS: usize = 16;
 
-/// A matrix in panels of some columns, each with one row of columns a summed element.
+/// A matrix in panels of some columns, each with one row of columns a summed element. The last is half as wide where that holds its columns.
 #[derive(Debug)]
 pub(super) struct Panels {
     elements: Vec<f32>,
     /// The first element of the first panel: it begins a cache line, so that no row of a panel lies in one line more
     /// than it fills.
     first: usize,
-    /// Columns of a panel.
-    pub(super) width: usize,
+    /// Columns of a panel, and of the last one.
+    width: usize,
+    last: usize,
     depth: usize,
     columns: usize,
 }
 
 impl Panels {
-    /// All zeros.
+    /// All zeros, in panels that are all of one width.
     pub(super) fn zeros(width: usize, depth: usize, columns: usize) -> Self {
-        let elements = vec![0.0; columns.div_ceil(width) * depth * width + LINE];
-        let first = beginning_of_line(&elements);
-        Panels { elements, first, width, depth, columns }
+        Panels::with_last(width, [width, depth, columns])
     }
 
-    /// `fill` gets a panel's position and the panel, full of zeros.
-    pub(super) fn new(width: usize, depth: usize, columns: usize, fill: impl Fn(usize, &mut [f32])) -> Self {
-        let mut panels = Panels::zeros(width, depth, columns);
-        let end = panels.elements.len() - LINE + panels.first;
-        let of_panel = (depth * width).max(1);
-        let each = panels.elements[panels.first..end].chunks_exact_mut(of_panel).enumerate();
-        each.for_each(|(panel, packed)| fill(panel, packed));
+    fn with_last(last: usize, [width, depth, columns]: [usize; 3]) -> Self {
+        let whole = columns.div_ceil(width).saturating_sub(1);
+        let elements = vec![0.0; (whole * width + last) * depth + LINE];
+        let first = beginning_of_line(&elements);
+        Panels { elements, first, width, last, depth, columns }
+    }
+
+    /// `fill` gets a panel's first column, its width and the panel, full of zeros.
+    pub(super) fn new(width: usize, depth: usize, columns: usize, fill: impl Fn(usize, usize, &mut [f32])) -> Self {
+        let is_half = (1..=width / 2).contains(&(columns % width));
+        let mut panels = Panels::with_last(if is_half { width / 2 } else { width }, [width, depth, columns]);
+        for panel in 0..columns.div_ceil(width) {
+            let of_panel = panels.width(panel);
+            fill(panel * width, of_panel, panels.rows_mut(panel, 0..depth));
+        }
         panels
+    }
+
+    /// Columns of a panel.
+    pub(super) fn width(&self, panel: usize) -> usize {
+        if (panel + 1) * self.width < self.columns { self.width } else { self.last }
+    }
+
+    /// Columns of all panels but the last.
+    pub(super) fn full_width(&self) -> usize {
+        self.width
     }
 
     /// Rows and columns.
@@ -49,13 +66,13 @@ impl Panels {
 
     /// Rows of a panel to come; none behind the last.
     pub(super) fn ahead(&self, panel: usize, rows: Range<usize>) -> Ahead<'_> {
-        let elements = self.rows(panel, rows);
-        Ahead { elements, apart: self.width, rows: 0..elements.len() / self.width }
+        let (elements, apart) = (self.rows(panel, rows), self.width(panel));
+        Ahead { elements, apart, rows: 0..elements.len() / apart }
     }
 
     pub(super) fn rows_mut(&mut self, panel: usize, rows: Range<usize>) -> &mut [f32] {
-        let first = self.first + panel * self.depth * self.width;
-        &mut self.elements[first + rows.start * self.width..first + rows.end * self.width]
+        let (first, width) = (self.first + panel * self.depth * self.width, self.width(panel));
+        &mut self.elements[first + rows.start * width..first + rows.end * width]
     }
 
     /// Rows of a panel; nothing behind the last.
@@ -63,8 +80,8 @@ impl Panels {
         if panel * self.width >= self.columns {
             return &[];
         }
-        let first = self.first + panel * self.depth * self.width;
-        &self.elements[first + rows.start * self.width..first + rows.end * self.width]
+        let (first, width) = (self.first + panel * self.depth * self.width, self.width(panel));
+        &self.elements[first + rows.start * width..first + rows.end * width]
     }
 }
 
@@ -117,7 +134,7 @@ impl Made {
     /// Makes all panels, unless they are there, and keeps them.
     pub(super) fn keep(&self) {
         let Panels { width, depth, columns, .. } = *self.of;
-        let fill = |panel: usize, to: &mut [f32]| self.make(panel, 0..depth, to);
+        let fill = |first: usize, _, to: &mut [f32]| self.make(first / width, 0..depth, to);
         self.kept.get_or_init(|| Panels::new(width, depth, columns, fill));
     }
 
@@ -126,7 +143,7 @@ impl Made {
         if let Some(kept) = self.kept.get() {
             return kept.rows(panel, rows);
         }
-        let length = rows.len() * self.of.width;
+        let length = rows.len() * self.of.width(panel);
         room.resize(room.len().max(length + LINE), 0.0);
         let first = beginning_of_line(room);
         let room = &mut room[first..][..length];
@@ -170,10 +187,9 @@ mod tests {
     fn panels_made_of_anothers_are_its_parts_kept_or_not() {
         for (width, depth, columns) in [(16, 32, 64), (32, 48, 40), (16, 80, 48), (32, 64, 96), (32, 71, 33)] {
             let element = |k: usize, column: usize| ((k * columns + column) * 37 % 101) as f32 - 50.0;
-            let fill = |panel: usize, to: &mut [f32]| {
+            let fill = |first: usize, width: usize, to: &mut [f32]| {
                 for (k, to) in to.chunks_exact_mut(width).enumerate() {
-                    let columns = panel * width..columns.min((panel + 1) * width);
-                    columns.zip(to).for_each(|(column, to)| *to = element(k, column));
+                    (first..columns.min(first + width)).zip(to).for_each(|(column, to)| *to = element(k, column));
                 }
             };
             let packed = Arc::new(Panels::new(width, depth, columns, fill));
@@ -189,16 +205,17 @@ mod tests {
         let (made, kept) = (made(), made());
         kept.keep();
         assert!(kept.is_kept() && !made.is_kept());
-        let ([depth, columns], width) = (packed.extents(), packed.width);
+        let ([depth, columns], full) = (packed.extents(), packed.width);
         for rows in [0..depth, 0..1, depth / 3..depth / 2, depth - 5..depth] {
-            for panel in 0..columns.div_ceil(width) {
+            for panel in 0..columns.div_ceil(full) {
+                let width = packed.width(panel);
                 let (mut room, mut none) = (vec![f32::NAN; 7], Vec::new());
                 let found = made.rows(panel, rows.clone(), &mut room);
                 let of_kept = kept.rows(panel, rows.clone(), &mut none);
                 assert_eq!(found.len(), rows.len() * width);
                 for (k, (found, kept)) in rows.clone().zip(found.chunks(width).zip(of_kept.chunks(width))) {
-                    for lane in 0..width.min(columns - panel * width) {
-                        let expected = element(k, panel * width + lane);
+                    for lane in 0..width.min(columns - panel * full) {
+                        let expected = element(k, panel * full + lane);
                         assert_eq!((found[lane], kept[lane]), (expected, expected), "{part:?}, {k}, {lane}");
                     }
                 }

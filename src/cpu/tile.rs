@@ -58,6 +58,8 @@ pub(super) struct Tiles<'a> {
     /// Elements of the summed axis of a chain; the last may have fewer.
     pub(super) chain: usize,
     pub(super) panel: &'a [f32],
+    /// Columns of the panel: as many as the level's have, or half as many.
+    pub(super) width: usize,
     /// What these tiles bring into the second-level cache of the panel that follows, if they should.
     pub(super) next: Ahead<'a>,
     /// They bring a row of it closer every 2^`spread` steps.
@@ -90,26 +92,29 @@ impl Tiles<'_> {
     }
 
     fn at<const ROWS: usize>(self, level: Level, c: &mut [f32]) {
-        if self.next.rows.is_empty() {
-            simd::run(level, Body::<ROWS, false>(self, c));
-        } else {
-            simd::run(level, Body::<ROWS, true>(self, c));
+        match (self.width < Blocking::of_level(level).panel, self.next.rows.is_empty()) {
+            (false, true) => simd::run(level, Body::<ROWS, false, false>(self, c)),
+            (false, false) => simd::run(level, Body::<ROWS, false, true>(self, c)),
+            (true, true) => simd::run(level, Body::<ROWS, true, false>(self, c)),
+            (true, false) => simd::run(level, Body::<ROWS, true, true>(self, c)),
         }
     }
 }
 
-/// `FAR`: whether the panel that follows is brought closer.
-struct Body<'a, const ROWS: usize, const FAR: bool>(Tiles<'a>, &'a mut [f32]);
+/// `HALF`: whether the panel is half as wide as others; `FAR`: whether the panel that follows is brought closer.
+struct Body<'a, const ROWS: usize, const HALF: bool, const FAR: bool>(Tiles<'a>, &'a mut [f32]);
 
-impl<const ROWS: usize, const FAR: bool> Loop for Body<'_, ROWS, FAR> {
+impl<const ROWS: usize, const HALF: bool, const FAR: bool> Loop for Body<'_, ROWS, HALF, FAR> {
     #[inline(always)]
     fn run<const FUSED: bool, const LANES: usize>(self) {
         if const { ROWS > Blocking::of(LANES).tile } {
             unreachable!("no tile of this level has so many rows");
         }
-        match LANES {
-            16 => multiply_tiles::<With<FUSED, FAR, true>, ROWS, 32, 1>(self.0, self.1),
-            _ => multiply_tiles::<With<FUSED, FAR, false>, ROWS, 16, 8>(self.0, self.1),
+        match (LANES, HALF) {
+            (16, false) => multiply_tiles::<With<FUSED, FAR, true>, ROWS, 32, 1>(self.0, self.1),
+            (16, true) => multiply_tiles::<With<FUSED, FAR, true>, ROWS, 16, 1>(self.0, self.1),
+            (_, false) => multiply_tiles::<With<FUSED, FAR, false>, ROWS, 16, 8>(self.0, self.1),
+            (_, true) => multiply_tiles::<With<FUSED, FAR, false>, ROWS, 8, 8>(self.0, self.1),
         }
     }
 }

@@ -181,7 +181,8 @@ fn multiply_made(
         let (of_next, (next, _)) = ranges.get(position + 1).map_or((panel + 1, &ranges[0]), |next| (panel, next));
         for (point, (of_point, (a, c))) in made.each().zip(planes.pairs(sources, products)).enumerate() {
             let next = weight.ahead(of_next, next.clone(), point);
-            let of = OfPanel { a: &a[from..], stride, panel: of_point, chain, goes_on, next };
+            let width = PackedWeight::width();
+            let of = OfPanel { a: &a[from..], stride, panel: of_point, width, chain, goes_on, next };
             gemm::multiply_panel(of, c, &planes.starts);
         }
     }
