@@ -1,5 +1,7 @@
 //! The elementwise chain of a step, applied to one cache-hot row after another.
 
+use std::collections::BTreeSet;
+
 use super::crew::Written;
 use super::functions;
 use super::loops::{
@@ -116,7 +118,7 @@ impl Chain<'_> {
         make: impl FnOnce(&mut [f32]),
     ) {
         let length = written.target.len();
-        if self.bytes() > STREAMED {
+        if self.all() * size_of::<f32>() > STREAMED {
             room.resize(room.len().max(length), 0.0);
             make(&mut room[..length]);
             self.stream(first, width, &mut room[..length], written);
@@ -170,9 +172,20 @@ impl Chain<'_> {
         }
     }
 
-    /// Bytes of a target of the step, of the whole chunk.
-    fn bytes(&self) -> usize {
-        self.memory.rows(self.rows) * self.plan.buffers[self.step.target.index()].width * size_of::<f32>()
+    /// Elements of a target of the step, of the whole chunk.
+    fn all(&self) -> usize {
+        self.memory.rows(self.rows) * self.plan.buffers[self.step.target.index()].width
+    }
+
+    /// What the chains read beside `count` elements of the targets from `first` on, counted over all rows; only of buffers with as many.
+    pub(super) fn read_beside(&self, first: usize, count: usize) -> impl Iterator<Item = &[f32]> {
+        let all = self.all();
+        let is_alike = move |&id: &BufferId| {
+            let buffer = &self.plan.buffers[id.index()];
+            self.memory.rows(buffer.rows) * buffer.width == all
+        };
+        let buffers: BTreeSet<BufferId> = self.step.ops().flat_map(Op::reads).filter(is_alike).collect();
+        buffers.into_iter().map(move |id| &self.memory.read(id)[first..first + count])
     }
 
     /// The row of a buffer that stands beside row `row` of the target.

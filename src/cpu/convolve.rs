@@ -4,9 +4,11 @@
 //! source, channels last. Rows are gathered for a block of targets and a slice of taps at a time, through the source's
 //! activation, so that A stays in cache; sums go on from slice to slice in one order.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::ahead::Soon;
 use super::chain::Chain;
 use super::crew::{Room, Written};
 use super::filters::{Channels, Filters, Phase};
@@ -20,10 +22,12 @@ use super::planar::Planar;
 use super::simd::{self, Level, Loop};
 use crate::layers::Reach;
 use crate::layers::window::MOST_AXES;
-use crate::plan::{Operand, Step};
+use crate::plan::{BufferId, Operand, Step};
 
 /// Rows that are a multiple of this many floats apart lie in the same lines of a first-level cache.
 const CONFLICT: usize = 1024;
+/// A block's rows of up to so many floats stay in the second-level cache.
+const NEAR: usize = 512;
 
 /// What a convolution's step reads beside data.
 #[derive(Debug)]
@@ -64,15 +68,34 @@ impl Convolution {
         if stretch < line { (1, stretch) } else { (line, lines) }
     }
 
-    /// Whether rows of the source, as they are, are the rows of A.
-    fn is_product(&self, chain: &Chain<'_>, source: Operand) -> bool {
+    /// Whether each target reads the source's channels at its own position, and no others.
+    fn is_pointwise(&self, chain: &Chain<'_>, source: Operand) -> bool {
         let is_whole = |axis: &Reach| axis.taps == 1 && axis.stride == 1 && axis.start == 0;
         let [phase] = &self.phases[..] else { return false };
-        let is_pointwise = phase.axes.iter().all(is_whole) && self.lattice.sources == self.lattice.targets;
         let has_same_rows = chain.plan.targets == 1 || chain.plan.buffers[source.buffer.index()].rows == chain.rows;
+        phase.axes.iter().all(is_whole) && self.lattice.sources == self.lattice.targets && has_same_rows
+    }
+
+    /// Whether rows of the source, one behind the other, are the rows of A; read in place, or all of a block at once.
+    fn is_product(&self, chain: &Chain<'_>, source: Operand) -> bool {
+        let channels = self.channels.source;
         // Rows such a distance apart would compete for a few lines of the first-level cache.
-        let is_spread = !self.channels.source.is_multiple_of(CONFLICT);
-        is_pointwise && self.channels.groups == 1 && has_same_rows && is_spread && source.is_whole()
+        let is_spread = !channels.is_multiple_of(CONFLICT);
+        let is_near = source.is_whole() || channels <= NEAR;
+        self.is_pointwise(chain, source) && self.channels.groups == 1 && is_spread && is_near
+    }
+
+    /// What is read once the sums of `count` targets from position `first` on are made: by their chains, and by the next targets' products.
+    fn soon<'a>(&self, chain: &'a Chain<'_>, step: &Step, first: usize, count: usize) -> Soon<'a> {
+        let beside = chain.read_beside(first * self.channels.target, count * self.channels.target);
+        let pointwise = step.products().filter(|(source, _)| self.is_pointwise(chain, *source));
+        let buffers: BTreeSet<BufferId> = pointwise.map(|(source, _)| source.buffer).collect();
+        let of_next = buffers.into_iter().map(|buffer| {
+            let elements = chain.memory.read(buffer);
+            let [from, to] = [first + count, first + 2 * count].map(|position| position * self.channels.source);
+            &elements[from.min(elements.len())..to.min(elements.len())]
+        });
+        Soon::new(beside.chain(of_next), self.packed().map(PackedWeight::panels_read).sum())
     }
 }
 
@@ -112,9 +135,11 @@ fn products(
             (Filters::Grouped(_), _) => unreachable!("filters of another kind than what reads for them"),
         }
     }
+    let mut soon = conv.soon(chain, step, first, targets.len() / conv.channels.target);
     if panels.iter().all(|(source, _)| conv.is_product(chain, *source)) {
         for (position, (source, of_phases)) in panels.iter().enumerate() {
-            multiply(chain, (*source, position > 0), conv, &of_phases[0][0], first, targets);
+            let product = Product { chain, source: *source, goes_on: position > 0, conv, weight: &of_phases[0][0] };
+            product.run(first, targets, room, &mut soon);
         }
     } else {
         for (index, phase) in conv.phases.iter().enumerate() {
@@ -122,7 +147,7 @@ fn products(
             for places in places.chunks(gemm::row_block()) {
                 for (position, (source, of_phases)) in panels.iter().enumerate() {
                     let block = Block { chain, source: *source, goes_on: position > 0, conv, phase, places };
-                    block.run(&of_phases[index], targets, room);
+                    block.run(&of_phases[index], targets, room, &mut soon);
                 }
             }
         }
@@ -132,21 +157,34 @@ fn products(
     }
 }
 
-/// A product of rows as they lie; `goes_on`: added to the targets.
-fn multiply(
-    chain: &Chain<'_>,
-    (source, goes_on): (Operand, bool),
-    conv: &Convolution,
-    weight: &PackedWeight,
-    first: usize,
-    targets: &mut [f32],
-) {
-    let stride = conv.channels.source;
-    let a = &chain.memory.read(source.buffer)[first * stride..];
-    let starts: Vec<usize> = (0..targets.len()).step_by(conv.channels.target).collect();
-    for Range { start: from, end: to } in gemm::slices(stride) {
-        let slice = Slice { a: &a[from..], stride, b: weight, from, to, goes_on: goes_on || from > 0 };
-        gemm::multiply_slice(slice, targets, &starts);
+/// A product of rows of the source, one behind the other.
+struct Product<'a> {
+    chain: &'a Chain<'a>,
+    source: Operand,
+    /// Whether the targets hold another product that this one is added to.
+    goes_on: bool,
+    conv: &'a Convolution,
+    weight: &'a PackedWeight,
+}
+
+impl Product<'_> {
+    fn run(&self, first: usize, targets: &mut [f32], room: &mut Vec<f32>, soon: &mut Soon<'_>) {
+        let Product { chain, source, conv, weight, .. } = self;
+        let stride = conv.channels.source;
+        let starts: Vec<usize> = (0..targets.len()).step_by(conv.channels.target).collect();
+        let in_place = &chain.memory.read(source.buffer)[first * stride..];
+        let a = if source.is_whole() {
+            in_place
+        } else {
+            let length = starts.len() * stride;
+            room.resize(room.len().max(length), 0.0);
+            loops::read(source, &in_place[..length], &mut room[..length]);
+            room
+        };
+        for Range { start: from, end: to } in gemm::slices(stride) {
+            let slice = Slice { a: &a[from..], stride, b: weight, from, to, goes_on: self.goes_on || from > 0 };
+            gemm::multiply_slice(slice, targets, &starts, soon);
+        }
     }
 }
 
@@ -187,7 +225,7 @@ struct Block<'a> {
 }
 
 impl Block<'_> {
-    fn run(&self, panels: &[PackedWeight], targets: &mut [f32], room: &mut Vec<f32>) {
+    fn run(&self, panels: &[PackedWeight], targets: &mut [f32], room: &mut Vec<f32>, soon: &mut Soon<'_>) {
         if panels.is_empty() && self.goes_on {
             return;
         }
@@ -204,7 +242,8 @@ impl Block<'_> {
                 room.resize(room.len().max(self.places.len() * stride), 0.0);
                 self.gather(group, from..to, stride, room);
                 let goes_on = self.goes_on || from > 0;
-                gemm::multiply_slice(Slice { a: room, stride, b: weight, from, to, goes_on }, targets, &starts);
+                let slice = Slice { a: room, stride, b: weight, from, to, goes_on };
+                gemm::multiply_slice(slice, targets, &starts, soon);
             }
         }
     }

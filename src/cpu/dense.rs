@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::ahead::Soon;
 use super::chain::Chain;
 use super::crew::{Crew, Written};
 use super::few_rows::{self, FewRows};
@@ -44,11 +45,14 @@ fn packed(chain: &Chain<'_>, step: &Step, weights: &[Arc<PackedWeight>], written
     crew.pieces(written, columns, gemm::row_block(), |first, written, room| {
         let rows = first..first + written.target.len() / columns;
         let length = rows.len() * stride;
+        let beside = chain.read_beside(first * columns, written.target.len());
+        let panels = weights.iter().map(|weight| gemm::panels_read(rows.len(), weight)).sum();
+        let mut soon = Soon::new(beside, panels);
         let a = &mut room.rows;
         a.resize(a.len().max(length), 0.0);
         for (position, ((source, _), weight)) in step.products().zip(weights).enumerate() {
             read(chain, source, rows.clone(), weight.depth(), &mut a[..length]);
-            gemm::multiply(&a[..length], weight, written.target, position > 0);
+            gemm::multiply(&a[..length], weight, written.target, position > 0, &mut soon);
         }
         chain.finish(first * columns, width, written);
     });

@@ -8,6 +8,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::ahead::Soon;
 use super::chain::Chain;
 use super::crew::{Crew, Written};
 use super::dense::read;
@@ -72,7 +73,12 @@ impl FewRows {
             let goes_on = is_added || from > 0;
             let in_place = &w[outputs.start * inputs + from..];
             if part == WeightPart::WHOLE {
-                gemm::multiply_slice(Slice { a: in_place, stride: inputs, b, from, to, goes_on }, c, &starts);
+                gemm::multiply_slice(
+                    Slice { a: in_place, stride: inputs, b, from, to, goes_on },
+                    c,
+                    &starts,
+                    &mut Soon::default(),
+                );
                 continue;
             }
             let stride = to - from + LINE;
@@ -80,7 +86,7 @@ impl FewRows {
             for (row, changed) in in_place.chunks(inputs).zip(room.chunks_exact_mut(stride)).take(outputs.len()) {
                 changed.iter_mut().zip(&row[..to - from]).for_each(|(changed, &w)| *changed = part.of(w));
             }
-            gemm::multiply_slice(Slice { a: room, stride, b, from, to, goes_on }, c, &starts);
+            gemm::multiply_slice(Slice { a: room, stride, b, from, to, goes_on }, c, &starts, &mut Soon::default());
         }
     }
 
@@ -274,7 +280,7 @@ mod tests {
                     let a: Vec<Vec<f32>> = (0..parts.len()).map(|position| a(3 + 5 * position)).collect();
                     let mut expected = vec![f32::NAN; rows * columns];
                     for (position, (a, packed)) in a.iter().zip(&packed).enumerate() {
-                        gemm::multiply(a, packed, &mut expected, position > 0);
+                        gemm::multiply(a, packed, &mut expected, position > 0, &mut Soon::default());
                     }
                     let mut found = vec![f32::NAN; expected.len()];
                     let crew = Crew { threads: 1, shelf: &Shelf::default() };

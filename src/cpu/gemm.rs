@@ -9,7 +9,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::panels::{Ahead, Made, Panels};
+use super::ahead::{Queue, Soon};
+use super::panels::{Made, Panels};
 pub(super) use super::simd::LINE;
 use super::simd::Level;
 pub(super) use super::tile::CHAIN;
@@ -140,6 +141,11 @@ impl PackedWeight {
         panels.rows(column / width, k..k + 1)[column % width]
     }
 
+    /// How many panels a product reads, those of all slices.
+    pub(super) fn panels_read(&self) -> usize {
+        self.columns.div_ceil(PackedWeight::width()) * slices(self.depth).count()
+    }
+
     /// The length of a row of C.
     pub(super) fn columns(&self) -> usize {
         self.columns
@@ -175,22 +181,31 @@ impl PackedWeight {
 
 /// C = A B, or where it goes on, C = C + A B. The rows of `c` follow one another; those of `a` begin at multiples of
 /// [`PackedWeight::stride`].
-pub(super) fn multiply(a: &[f32], b: &PackedWeight, c: &mut [f32], goes_on: bool) {
-    multiply_at(Level::widest(), a, b, c, goes_on);
+pub(super) fn multiply(a: &[f32], b: &PackedWeight, c: &mut [f32], goes_on: bool, soon: &mut Soon<'_>) {
+    multiply_at(Level::widest(), a, b, c, goes_on, soon);
 }
 
-fn multiply_at(level: Level, a: &[f32], b: &PackedWeight, c: &mut [f32], goes_on: bool) {
-    let tile = Blocking::of_level(level).tile;
+/// How many panels [`multiply`] reads for so many rows, each as often as it does.
+pub(super) fn panels_read(rows: usize, b: &PackedWeight) -> usize {
+    rows.div_ceil(swept(Level::widest(), rows, b)) * b.panels_read()
+}
+
+/// Rows that a sweep through a weight is for. One that stays in cache is swept once for each tile, so that rows of C are written from end to
+/// end.
+fn swept(level: Level, rows: usize, b: &PackedWeight) -> usize {
+    if b.depth * b.columns <= SMALL { Blocking::of_level(level).tile } else { rows.max(1) }
+}
+
+fn multiply_at(level: Level, a: &[f32], b: &PackedWeight, c: &mut [f32], goes_on: bool, soon: &mut Soon<'_>) {
     let rows = a.len() / b.stride();
     assert_eq!(a.len(), rows * b.stride(), "rows of A are as long as B is deep, and padded");
     assert_eq!(c.len(), rows * b.columns, "C has a row for each row of A");
     let starts: Vec<usize> = (0..rows).map(|row| row * b.columns).collect();
-    // A weight that stays in cache is swept once for each tile, so that rows of C are written from end to end.
-    let rows = if b.depth * b.columns <= SMALL { tile } else { rows };
+    let rows = swept(level, rows, b);
     for (a, starts) in a.chunks(rows * b.stride()).zip(starts.chunks(rows)) {
         for Range { start: from, end: to } in slices_of(level, b.depth) {
             let slice = Slice { a: &a[from..], stride: b.stride(), b, from, to, goes_on: goes_on || from > 0 };
-            multiply_slice_at(level, slice, c, starts);
+            multiply_slice_at(level, slice, c, starts, soon);
         }
     }
 }
@@ -209,11 +224,11 @@ pub(super) struct Slice<'a> {
 }
 
 /// Adds a slice of A B, one of [`slices`], to C, whose rows begin at `starts`.
-pub(super) fn multiply_slice(slice: Slice<'_>, c: &mut [f32], starts: &[usize]) {
-    multiply_slice_at(Level::widest(), slice, c, starts);
+pub(super) fn multiply_slice(slice: Slice<'_>, c: &mut [f32], starts: &[usize], soon: &mut Soon<'_>) {
+    multiply_slice_at(Level::widest(), slice, c, starts, soon);
 }
 
-fn multiply_slice_at(level: Level, slice: Slice<'_>, c: &mut [f32], starts: &[usize]) {
+fn multiply_slice_at(level: Level, slice: Slice<'_>, c: &mut [f32], starts: &[usize], soon: &mut Soon<'_>) {
     let Slice { a, stride, b, from, to, goes_on } = slice;
     let panels = b.in_memory();
     let width = panels.full_width();
@@ -224,10 +239,13 @@ fn multiply_slice_at(level: Level, slice: Slice<'_>, c: &mut [f32], starts: &[us
     let mut room = Vec::new();
     let chain = chain_length(to - from, b.chain, Blocking::of_level(level).steps);
     let mut multiply = |position: usize, c: (&mut [f32], usize), starts: &[usize]| {
-        let next = if is_far { panels.ahead(position + 1, from..to) } else { Ahead::default() };
-        let panel = b.rows(position, from..to, &mut room);
         let width = panels.width(position);
-        multiply_columns(level, OfPanel { a, stride, panel, width, chain, goes_on, next }, c, starts);
+        let next = is_far.then(|| panels.ahead(position + 1, from..to));
+        let mut ahead: Vec<_> = next.into_iter().collect();
+        soon.share(width, |share| ahead.push(share));
+        let panel = b.rows(position, from..to, &mut room);
+        let ahead = Queue::new(ahead);
+        multiply_columns(level, OfPanel { a, stride, panel, width, chain, goes_on, ahead }, c, starts);
     };
     let whole = b.columns / width;
     for position in 0..whole {
@@ -267,7 +285,7 @@ pub(super) struct OfPanel<'a> {
     pub(super) chain: usize,
     pub(super) goes_on: bool,
     /// What is brought closer meanwhile.
-    pub(super) next: Ahead<'a>,
+    pub(super) ahead: Queue<'a>,
 }
 
 /// Adds the product to C, whose rows begin at `starts` and are as long as the panel's.
@@ -277,26 +295,17 @@ pub(super) fn multiply_panel(of: OfPanel<'_>, c: &mut [f32], starts: &[usize]) {
 
 /// Adds the product to the columns of C from one on.
 fn multiply_columns(level: Level, of: OfPanel<'_>, (c, column): (&mut [f32], usize), starts: &[usize]) {
-    let OfPanel { a, stride, panel, width, chain, goes_on, next } = of;
+    let OfPanel { a, stride, panel, width, chain, goes_on, mut ahead } = of;
     let tiles = starts.len().div_ceil(Blocking::of_level(level).tile).max(1);
     // Rows are shared out evenly: a tile of few rows takes as long as one of many.
     let rows = starts.len().div_ceil(tiles).max(1);
     let (alike, rest) = starts.split_at(starts.len() / rows * rows);
-    let (mut spread, mut last) = (0, Ahead::default());
-    let mut next = next;
-    if !next.rows.is_empty() {
-        let (depth, share) = (panel.len() / width, next.rows.len().div_ceil(tiles));
-        spread = (depth / share).max(1).ilog2();
-        [next, last] = next.split(alike.len() / rows * share);
-    }
-    Tiles { a, stride, goes_on, chain, panel, width, next, spread, starts: alike, column }.run(level, rows, c);
+    ahead.share_out(tiles);
+    let ahead = &mut ahead;
+    Tiles { a, stride, goes_on, chain, panel, width, ahead, starts: alike, column }.run(level, rows, c);
     if !rest.is_empty() {
         let a = &a[alike.len() * stride..];
-        Tiles { a, stride, goes_on, chain, panel, width, next: last, spread, starts: rest, column }.run(
-            level,
-            rest.len(),
-            c,
-        );
+        Tiles { a, stride, goes_on, chain, panel, width, ahead, starts: rest, column }.run(level, rest.len(), c);
     }
 }
 
@@ -316,8 +325,9 @@ mod tests {
             (0..depth).for_each(|k| elements[k] = number(row * depth + k));
         }
         let mut c = vec![f32::NAN; rows * columns];
-        multiply_at(level, &a, &weight, &mut c, false);
-        // Slice by slice is the same, as bringing panels closer is.
+        multiply_at(level, &a, &weight, &mut c, false, &mut Soon::default());
+        // Slice by slice is the same, as bringing panels and other things closer is.
+        let mut soon = Soon::new([&a[..a.len() / 2], &a[a.len() / 3..]], 1 + depth % 4);
         let mut again = vec![f32::NAN; rows * columns];
         let starts: Vec<usize> = (0..rows).map(|row| row * columns).collect();
         for Range { start: from, end: to } in slices_of(level, depth) {
@@ -327,6 +337,7 @@ mod tests {
                 Slice { a: &a[from..], stride, b, from, to, goes_on: from > 0 },
                 &mut again,
                 &starts,
+                &mut soon,
             );
         }
         assert_eq!(c, again);
@@ -385,7 +396,7 @@ mod tests {
             let weight = PackedWeight::new(depth, columns, b).in_chains_of(most);
             let a: Vec<f32> = (0..weight.stride()).map(|k| number(k + 5)).collect();
             let mut c = vec![0.0; columns];
-            multiply(&a, &weight, &mut c, false);
+            multiply(&a, &weight, &mut c, false, &mut Soon::default());
             for (n, &c) in c.iter().enumerate() {
                 let term = |sum: f32, k: usize| if fused { a[k].mul_add(b(k, n), sum) } else { a[k] * b(k, n) + sum };
                 let chains = (0..depth).step_by(chain_length(depth, most, steps));
@@ -418,7 +429,7 @@ mod tests {
         let a: Vec<f32> =
             (0..rows * first.stride()).map(|at| number(at / first.stride() * depth + at % first.stride())).collect();
         let mut near = vec![0.0; rows * 40];
-        multiply(&a, &first, &mut near, false);
+        multiply(&a, &first, &mut near, false, &mut Soon::default());
         for (near, far) in near.chunks(40).zip(far.chunks(columns)) {
             assert_eq!(near, &far[..40]);
         }

@@ -7,6 +7,7 @@
 //! A chunk's rows never meet another chunk's, and every row's bits depend on that row alone, so results do not change
 //! with the number of threads, the size of chunks or a sample's neighbours.
 
+mod ahead;
 mod chain;
 mod convolve;
 mod crew;

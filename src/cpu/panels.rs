@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
+use super::ahead::Ahead;
 use super::gemm::LINE;
 use super::simd::{self, Level, Loop};
 use crate::rules::WeightPart;
@@ -88,24 +89,6 @@ impl Panels {
 /// The first element that begins a cache line, among more than fill one.
 pub(super) fn beginning_of_line(elements: &[f32]) -> usize {
     elements.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE)
-}
-
-/// Rows that are brought closer before they are read, each as long as a panel's.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Ahead<'a> {
-    pub(super) elements: &'a [f32],
-    /// Elements from row to row.
-    pub(super) apart: usize,
-    pub(super) rows: Range<usize>,
-}
-
-impl Ahead<'_> {
-    /// The first `count` rows, and those behind them.
-    pub(super) fn split(self, count: usize) -> [Self; 2] {
-        let middle = self.rows.end.min(self.rows.start + count);
-        let (first, rest) = (self.rows.start..middle, middle..self.rows.end);
-        [Ahead { rows: first, ..self.clone() }, Ahead { rows: rest, ..self }]
-    }
 }
 
 /// A part of another weight, whose panels are made while they are read. Of few rows a product reads a panel once or twice, from memory: making

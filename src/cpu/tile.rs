@@ -3,7 +3,7 @@
 //! The body is safe Rust over arrays of fixed size, which the compiler keeps in vector registers. It does so only where a
 //! tile's loop is a function of its own.
 
-use super::panels::Ahead;
+use super::ahead::{Next, Queue};
 use super::simd::{self, Level, Loop};
 
 /// Rows of the largest tile of any level.
@@ -50,7 +50,7 @@ pub(super) fn chain_length(depth: usize, most: usize, steps: usize) -> usize {
 }
 
 /// Tiles of equally many rows of A times a slice of a panel.
-pub(super) struct Tiles<'a> {
+pub(super) struct Tiles<'a, 'b> {
     pub(super) a: &'a [f32],
     pub(super) stride: usize,
     /// Whether C holds the sum of the slices before.
@@ -60,17 +60,15 @@ pub(super) struct Tiles<'a> {
     pub(super) panel: &'a [f32],
     /// Columns of the panel: as many as the level's have, or half as many.
     pub(super) width: usize,
-    /// What these tiles bring into the second-level cache of the panel that follows, if they should.
-    pub(super) next: Ahead<'a>,
-    /// They bring a row of it closer every 2^`spread` steps.
-    pub(super) spread: u32,
+    /// What they bring into the second-level cache meanwhile.
+    pub(super) ahead: &'a mut Queue<'b>,
     /// Where the rows of C begin.
     pub(super) starts: &'a [usize],
     /// The first column of C.
     pub(super) column: usize,
 }
 
-impl Tiles<'_> {
+impl Tiles<'_, '_> {
     /// Calls the body for the number of a tile's rows.
     pub(super) fn run(self, level: Level, rows: usize, c: &mut [f32]) {
         match rows {
@@ -92,7 +90,7 @@ impl Tiles<'_> {
     }
 
     fn at<const ROWS: usize>(self, level: Level, c: &mut [f32]) {
-        match (self.width < Blocking::of_level(level).panel, self.next.rows.is_empty()) {
+        match (self.width < Blocking::of_level(level).panel, self.ahead.is_empty()) {
             (false, true) => simd::run(level, Body::<ROWS, false, false>(self, c)),
             (false, false) => simd::run(level, Body::<ROWS, false, true>(self, c)),
             (true, true) => simd::run(level, Body::<ROWS, true, false>(self, c)),
@@ -101,10 +99,10 @@ impl Tiles<'_> {
     }
 }
 
-/// `HALF`: whether the panel is half as wide as others; `FAR`: whether the panel that follows is brought closer.
-struct Body<'a, const ROWS: usize, const HALF: bool, const FAR: bool>(Tiles<'a>, &'a mut [f32]);
+/// `HALF`: whether the panel is half as wide as others; `FAR`: whether something is brought closer.
+struct Body<'a, 'b, const ROWS: usize, const HALF: bool, const FAR: bool>(Tiles<'a, 'b>, &'a mut [f32]);
 
-impl<const ROWS: usize, const HALF: bool, const FAR: bool> Loop for Body<'_, ROWS, HALF, FAR> {
+impl<const ROWS: usize, const HALF: bool, const FAR: bool> Loop for Body<'_, '_, ROWS, HALF, FAR> {
     #[inline(always)]
     fn run<const FUSED: bool, const LANES: usize>(self) {
         if const { ROWS > Blocking::of(LANES).tile } {
@@ -123,7 +121,7 @@ impl<const ROWS: usize, const HALF: bool, const FAR: bool> Loop for Body<'_, ROW
 trait Kind {
     /// Whether multiply-adds are fused: only where the level has it, elsewhere that is a slow routine.
     const FUSED: bool;
-    /// Whether the panel that follows is brought closer.
+    /// Whether something is brought closer.
     const FAR: bool;
     /// Whether the panel's own rows to come are.
     const NEAR: bool;
@@ -138,36 +136,16 @@ impl<const FUSED: bool, const FAR: bool, const NEAR: bool> Kind for With<FUSED, 
 }
 
 #[inline(always)]
-fn multiply_tiles<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize>(tiles: Tiles<'_>, c: &mut [f32]) {
-    let (panel, ahead) = (tiles.panel.as_chunks::<PANEL>().0, &tiles.next);
+fn multiply_tiles<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize>(
+    tiles: Tiles<'_, '_>,
+    c: &mut [f32],
+) {
+    let panel = tiles.panel.as_chunks::<PANEL>().0;
     let starts = tiles.starts.as_chunks::<ROWS>().0;
-    let of_tile = ahead.rows.len().div_ceil(starts.len().max(1));
-    for (tile, (starts, a)) in starts.iter().zip(tiles.a.chunks(ROWS * tiles.stride)).enumerate() {
-        let next = Next {
-            elements: ahead.elements,
-            apart: ahead.apart,
-            first: ahead.rows.start + tile * of_tile,
-            spread: tiles.spread,
-        };
+    for (starts, a) in starts.iter().zip(tiles.a.chunks(ROWS * tiles.stride)) {
+        let next = if K::FAR { tiles.ahead.next(panel.len()) } else { Next::default() };
         let of_c = (&mut *c, starts, tiles.column);
         multiply_tile::<K, ROWS, PANEL, STEPS>((a, tiles.stride), (panel, tiles.chain), next, tiles.goes_on, of_c);
-    }
-}
-
-/// What a tile brings closer of the panel that follows: a row every 2^`spread` steps, from `first` on.
-#[derive(Clone, Copy)]
-struct Next<'a> {
-    elements: &'a [f32],
-    /// Elements from row to row.
-    apart: usize,
-    first: usize,
-    spread: u32,
-}
-
-impl Next<'_> {
-    #[inline(always)]
-    fn prefetch<const PANEL: usize>(&self, row: usize) {
-        simd::prefetch_row::<PANEL>(self.elements, (self.first + row) * self.apart);
     }
 }
 
@@ -184,7 +162,7 @@ fn multiply_tile<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: us
     let mut from = 0;
     loop {
         let chain = &panel[from..panel.len().min(from + length)];
-        let next = Next { first: next.first + (from >> next.spread), ..next };
+        let next = next.after(from);
         let mut sums = [[0.0_f32; PANEL]; ROWS];
         accumulate::<K, ROWS, PANEL, STEPS>(&a[from..], stride, chain, next, &mut sums);
         if goes_on || from > 0 {

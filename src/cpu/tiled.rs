@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::ahead::{Queue, Soon};
 use super::chain::Chain;
 use super::crew::{Crew, Room, Written};
 use super::functions::{Function, WithFunction};
@@ -101,15 +102,27 @@ impl<'a> Strips<'a> {
                 let batch = Batch { of: self, tiles: from..tiles.min(from + at_once) };
                 let planes = Planes::of(self.conv, batch.tiles.len(), self.conv.channels.target);
                 let (sources, products) = planes.room(rows);
+                let mut soon = self.soon(from..batch.tiles.end);
                 for (position, ((source, _), weights)) in self.step.products().zip(&self.conv.weights).enumerate() {
                     batch.turn_sources(source, planes.sources.cut(sources, [batch.tiles.len()]).remove(0), &planes);
                     for (weight, (a, c)) in weights.of_points().iter().zip(planes.pairs(sources, products)) {
-                        multiply(weight, a, c, &planes, position > 0);
+                        multiply(weight, a, c, &planes, position > 0, &mut soon);
                     }
                 }
                 batch.turn_products(products, &planes, targets);
             }
         });
+    }
+
+    /// What the chains read of the lines of targets that some tiles make.
+    fn soon(&self, tiles: Range<usize>) -> Soon<'a> {
+        let of_strip = self.conv.tiles()[1];
+        let strips = self.strips.start + tiles.start / of_strip..self.strips.start + tiles.end / of_strip;
+        let part = self.part(strips);
+        let width = self.conv.targets[0] * self.conv.line();
+        let panels: usize = self.conv.weights.iter().flat_map(|w| w.of_points()).map(PackedWeight::panels_read).sum();
+        let runs = tiles.len().div_ceil(ROWS);
+        Soon::new(self.chain.read_beside(part.first(width), part.length()), panels * runs)
     }
 
     /// By all threads, one phase after another.
@@ -134,7 +147,9 @@ impl<'a> Strips<'a> {
                     });
                 } else {
                     let of_points = weight.of_points().iter().zip(planes.pairs(sources, products));
-                    crew.each(of_points, |(weight, (a, c)), _| multiply(weight, a, c, &planes, goes_on));
+                    crew.each(of_points, |(weight, (a, c)), _| {
+                        multiply(weight, a, c, &planes, goes_on, &mut Soon::default());
+                    });
                 }
             }
             let tiles_a_strip = self.conv.tiles()[1];
@@ -155,12 +170,12 @@ impl<'a> Strips<'a> {
 }
 
 /// C = A B at one point, or where it goes on, C = C + A B.
-fn multiply(weight: &PackedWeight, a: &[f32], c: &mut [f32], planes: &Planes, goes_on: bool) {
+fn multiply(weight: &PackedWeight, a: &[f32], c: &mut [f32], planes: &Planes, goes_on: bool, soon: &mut Soon<'_>) {
     let stride = planes.sources.stride;
     for (a, starts) in a.chunks(ROWS * stride).zip(planes.starts.chunks(ROWS)) {
         for Range { start: from, end: to } in gemm::slices(weight.depth()) {
             let slice = Slice { a: &a[from..], stride, b: weight, from, to, goes_on: goes_on || from > 0 };
-            gemm::multiply_slice(slice, c, starts);
+            gemm::multiply_slice(slice, c, starts, soon);
         }
     }
 }
@@ -182,7 +197,8 @@ fn multiply_made(
         for (point, (of_point, (a, c))) in made.each().zip(planes.pairs(sources, products)).enumerate() {
             let next = weight.ahead(of_next, next.clone(), point);
             let width = PackedWeight::width();
-            let of = OfPanel { a: &a[from..], stride, panel: of_point, width, chain, goes_on, next };
+            let ahead = Queue::new(vec![next]);
+            let of = OfPanel { a: &a[from..], stride, panel: of_point, width, chain, goes_on, ahead };
             gemm::multiply_panel(of, c, &planes.starts);
         }
     }

@@ -7,9 +7,10 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
+use super::ahead::Ahead;
 use super::filters::Channels;
 use super::gemm::{self, LINE, PackedWeight};
-use super::panels::{Ahead, Panels, beginning_of_line, take_part};
+use super::panels::{Panels, beginning_of_line, take_part};
 use super::simd::{self, Level, Loop, transpose};
 use super::turns::{Four, Turn, Two};
 use super::winograd::{Side, TAPS};
