@@ -23,6 +23,16 @@ pub(super) struct Chain<'a> {
     pub(super) step: &'a Step,
     /// How many rows the step's target has for each row of a sample's buffer.
     pub(super) rows: Rows,
+    /// What steps that run with this one have made of the part that it makes.
+    pub(super) made: &'a [Part<'a>],
+}
+
+/// Elements of a buffer from one on, counted over all its rows.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    buffer: BufferId,
+    first: usize,
+    elements: &'a [f32],
 }
 
 impl Chain<'_> {
@@ -107,27 +117,6 @@ impl Chain<'_> {
         }
     }
 
-    /// Makes elements of the targets from `first` on, counted over rows of `width` elements: what `make` fills in, then the chains. Targets
-    /// that will have left the caches before they are read again come to be in `room`, which stays there, and go past them.
-    pub(super) fn make(
-        &self,
-        first: usize,
-        width: usize,
-        written: Written<'_>,
-        room: &mut Vec<f32>,
-        make: impl FnOnce(&mut [f32]),
-    ) {
-        let length = written.target.len();
-        if self.all() * size_of::<f32>() > STREAMED {
-            room.resize(room.len().max(length), 0.0);
-            make(&mut room[..length]);
-            self.stream(first, width, &mut room[..length], written);
-        } else {
-            make(written.target);
-            self.finish(first, width, written);
-        }
-    }
-
     /// Applies the chains to elements of the targets from `first` on, counted over rows of `width` elements.
     pub(super) fn finish(&self, first: usize, width: usize, written: Written<'_>) {
         let Written { target, mut also } = written;
@@ -145,21 +134,22 @@ impl Chain<'_> {
     }
 
     /// Applies the chains to elements `made` as [`finish`](Self::finish) does, and writes the targets past the caches.
-    fn stream(&self, first: usize, width: usize, made: &mut [f32], written: Written<'_>) {
-        let Written { target, mut also } = written;
+    fn stream(&self, first: usize, width: usize, made: &mut [f32], written: &mut Written<'_>) {
         let mut other = [0.0; STRETCH];
         for (stretch, v) in made.chunks_mut(STRETCH).enumerate() {
             let begin = stretch * STRETCH;
             let at = first + begin;
             self.apply_to(&self.step.chain, at, width, v);
-            for (of_step, also) in self.step.also.iter().zip(&mut also) {
+            for (of_step, also) in self.step.also.iter().zip(&mut written.also) {
                 let other = &mut other[..v.len()];
                 copy(v, other);
                 self.apply_to(&of_step.chain, at, width, other);
                 simd::stream(other, &mut also[begin..][..v.len()]);
             }
             self.apply_to(&self.step.then, at, width, v);
-            simd::stream(v, &mut target[begin..][..v.len()]);
+            if !written.target.is_empty() {
+                simd::stream(v, &mut written.target[begin..][..v.len()]);
+            }
         }
     }
 
@@ -177,17 +167,6 @@ impl Chain<'_> {
         self.memory.rows(self.rows) * self.plan.buffers[self.step.target.index()].width
     }
 
-    /// What the chains read beside `count` elements of the targets from `first` on, counted over all rows; only of buffers with as many.
-    pub(super) fn read_beside(&self, first: usize, count: usize) -> impl Iterator<Item = &[f32]> {
-        let all = self.all();
-        let is_alike = move |&id: &BufferId| {
-            let buffer = &self.plan.buffers[id.index()];
-            self.memory.rows(buffer.rows) * buffer.width == all
-        };
-        let buffers: BTreeSet<BufferId> = self.step.ops().flat_map(Op::reads).filter(is_alike).collect();
-        buffers.into_iter().map(move |id| &self.memory.read(id)[first..first + count])
-    }
-
     /// The row of a buffer that stands beside row `row` of the target.
     pub(super) fn row(&self, buffer: BufferId, row: usize) -> &[f32] {
         self.beside(buffer, row, 0, self.plan.buffers[buffer.index()].width)
@@ -200,7 +179,11 @@ impl Chain<'_> {
             (Rows::Target, Rows::Sample) => row / self.plan.targets,
             _ => row,
         };
-        &self.memory.read(buffer)[row * known.width + from..][..length]
+        let at = row * known.width + from;
+        match self.made.iter().find(|part| part.buffer == buffer) {
+            Some(part) => &part.elements[at - part.first..][..length],
+            None => &self.memory.read(buffer)[at..][..length],
+        }
     }
 
     /// v ← join(v, x) with x the operand as it is read.
@@ -251,6 +234,61 @@ impl Chain<'_> {
             }
         }
     }
+}
+
+/// Makes a part of the targets of steps that run together, one or two: elements from `first` on, counted over rows of `width` elements; what `make`
+/// fills in for each step, then the chains of one step after another. Targets that will have left the caches before they are read again come to
+/// be in `room`, which stays there, and go past them.
+pub(super) fn make<'a>(
+    chains: &[Chain<'a>],
+    (first, width): (usize, usize),
+    mut written: Vec<Written<'_>>,
+    room: &mut Vec<f32>,
+    make: impl FnOnce(&mut [&mut [f32]]),
+) {
+    let length = written.iter().map(|of| of.target.len()).max().unwrap_or(0);
+    let is_streamed = chains.iter().any(|chain| chain.all() * size_of::<f32>() > STREAMED);
+    let in_room = written.iter().filter(|of| is_streamed || of.target.is_empty()).count();
+    room.resize(room.len().max(in_room * length), 0.0);
+    let mut rooms = room.chunks_exact_mut(length.max(1));
+    let mut sums: Vec<&mut [f32]> = Vec::new();
+    for of in &mut written {
+        let is_in_room = is_streamed || of.target.is_empty();
+        // What comes to be in place goes nowhere else.
+        let sum = if is_in_room { rooms.next().expect("room for it") } else { std::mem::take(&mut of.target) };
+        sums.push(sum);
+    }
+    make(&mut sums);
+    let mut made: Vec<Part<'_>> = Vec::new();
+    for ((chain, mut of), v) in chains.iter().zip(written).zip(sums) {
+        let step = chain.step;
+        let chain = Chain { made: &made, ..*chain };
+        if is_streamed {
+            chain.stream(first, width, v, &mut of);
+        } else {
+            chain.finish(
+                first,
+                width,
+                Written { target: v, also: of.also.iter_mut().map(|also| &mut **also).collect() },
+            );
+        }
+        made.push(Part { buffer: step.target, first, elements: v });
+        made.extend(step.also.iter().zip(of.also).map(|(of, also)| Part { buffer: of.target, first, elements: also }));
+    }
+}
+
+/// What the chains of steps that run together read beside `count` elements of their targets from `first` on, counted over all rows; only of buffers
+/// with as many, and not what the steps make.
+pub(super) fn read_beside<'a>(chains: &'a [Chain<'a>], first: usize, count: usize) -> impl Iterator<Item = &'a [f32]> {
+    let of = &chains[0];
+    let targets = || chains.iter().flat_map(|chain| chain.step.writes());
+    let is_alike = |id: &BufferId| {
+        let buffer = &of.plan.buffers[id.index()];
+        of.memory.rows(buffer.rows) * buffer.width == of.all() && targets().all(|target| target != *id)
+    };
+    let reads = chains.iter().flat_map(|chain| chain.step.ops().flat_map(Op::reads));
+    let buffers: BTreeSet<BufferId> = reads.filter(is_alike).collect();
+    buffers.into_iter().map(move |id| &of.memory.read(id)[first..first + count])
 }
 
 /// A target of more bytes, of a whole chunk, has left the caches before it is read again.

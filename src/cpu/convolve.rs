@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::ahead::Soon;
-use super::chain::Chain;
+use super::chain::{self, Chain};
 use super::crew::{Room, Written};
 use super::filters::{Channels, Filters, Phase};
 use super::functions::{Function, WithFunction};
@@ -22,7 +22,7 @@ use super::planar::Planar;
 use super::simd::{self, Level, Loop};
 use crate::layers::Reach;
 use crate::layers::window::MOST_AXES;
-use crate::plan::{BufferId, Operand, Step};
+use crate::plan::{BufferId, Operand};
 
 /// Rows that are a multiple of this many floats apart lie in the same lines of a first-level cache.
 const CONFLICT: usize = 1024;
@@ -85,105 +85,119 @@ impl Convolution {
         self.is_pointwise(chain, source) && self.channels.groups == 1 && is_spread && is_near
     }
 
-    /// What is read once the sums of `count` targets from position `first` on are made: by their chains, and by the next targets' products.
-    fn soon<'a>(&self, chain: &'a Chain<'_>, step: &Step, first: usize, count: usize) -> Soon<'a> {
-        let beside = chain.read_beside(first * self.channels.target, count * self.channels.target);
-        let pointwise = step.products().filter(|(source, _)| self.is_pointwise(chain, *source));
-        let buffers: BTreeSet<BufferId> = pointwise.map(|(source, _)| source.buffer).collect();
+    /// What is read once the sums of `count` targets from position `first` on are made: by the chains, and by the next targets' products.
+    fn soon<'a>(&self, chains: &'a [Chain<'a>], factors: &[Factor<'_>], first: usize, count: usize) -> Soon<'a> {
+        let chain = &chains[0];
+        let beside = chain::read_beside(chains, first * self.channels.target, count * self.channels.target);
+        let pointwise = factors.iter().filter(|factor| self.is_pointwise(chain, factor.source));
+        let buffers: BTreeSet<BufferId> = pointwise.map(|factor| factor.source.buffer).collect();
         let of_next = buffers.into_iter().map(|buffer| {
             let elements = chain.memory.read(buffer);
             let [from, to] = [first + count, first + 2 * count].map(|position| position * self.channels.source);
             &elements[from.min(elements.len())..to.min(elements.len())]
         });
-        Soon::new(beside.chain(of_next), self.packed().map(PackedWeight::panels_read).sum())
+        let panels = factors.iter().flat_map(|factor| factor.filters.packed()).map(PackedWeight::panels_read).sum();
+        Soon::new(beside.chain(of_next), panels)
     }
 }
 
-/// Makes the targets from position `first` on, counted over all rows of the chunk; the chain follows.
+/// A product that a step sums.
+pub(super) struct Factor<'a> {
+    pub(super) source: Operand,
+    pub(super) filters: &'a Filters,
+    /// Which of the steps that run together it is of.
+    pub(super) step: usize,
+    /// Whether it is added to products before it.
+    pub(super) goes_on: bool,
+}
+
+/// Makes the targets of steps that run together from position `first` on, counted over all rows of the chunk; the chains follow.
 pub(super) fn run(
-    chain: &Chain<'_>,
-    step: &Step,
-    conv: &Convolution,
+    chains: &[Chain<'_>],
+    convs: &[&Convolution],
     first: usize,
-    written: Written<'_>,
+    written: Vec<Written<'_>>,
     room: &mut Room,
 ) {
-    let from = first * conv.channels.target;
-    let width = conv.lattice.count() * conv.channels.target;
+    let conv = convs[0];
+    let (from, width) = (first * conv.channels.target, conv.lattice.count() * conv.channels.target);
     let Room { rows, made } = room;
-    chain.make(from, width, written, made, |targets| products(chain, step, conv, first, targets, rows));
+    chain::make(chains, (from, width), written, made, |targets| {
+        let mut factors = Vec::new();
+        for (step, (chain, conv)) in chains.iter().zip(convs).enumerate() {
+            let products = chain.step.products().zip(&conv.filters).enumerate();
+            factors.extend(products.map(|(position, ((source, _), filters))| {
+                (position, Factor { source, filters, step, goes_on: position > 0 })
+            }));
+        }
+        // The first products of all steps, then the second: those of one source are made of one reading of it.
+        factors.sort_by_key(|(position, _)| *position);
+        let factors: Vec<_> = factors.into_iter().map(|(_, factor)| factor).collect();
+        products(chains, conv, &factors, first, targets, rows);
+    });
 }
 
-/// The sums of the step's products, without the chain.
+/// The sums of the steps' products, without the chains.
 fn products(
-    chain: &Chain<'_>,
-    step: &Step,
+    chains: &[Chain<'_>],
     conv: &Convolution,
+    factors: &[Factor<'_>],
     first: usize,
-    targets: &mut [f32],
+    targets: &mut [&mut [f32]],
     room: &mut Vec<f32>,
 ) {
-    let (mut panels, mut narrow) = (Vec::new(), Vec::new());
-    for ((source, _), filters) in step.products().zip(&conv.filters) {
-        match (&**filters, &conv.reads) {
-            (Filters::Panels(of_phases), _) => panels.push((source, of_phases)),
-            (Filters::Narrow(weight), _) => narrow.push((source, weight)),
-            // A plan pairs no products of several groups.
-            (Filters::Grouped(weight), Reads::Grouped(layout)) => {
-                return grouped::run(chain, (source, weight), (conv, layout), first, targets, room);
-            }
-            (Filters::Grouped(_), _) => unreachable!("filters of another kind than what reads for them"),
+    let chain = &chains[0];
+    let of_sources = || factors.chunk_by(|one, other| one.source == other.source);
+    match &conv.reads {
+        Reads::Planar(planar) => return narrow::run(chain, factors, (conv, planar), first, targets, room),
+        Reads::Grouped(layout) => {
+            return of_sources().for_each(|factors| grouped::run(chain, factors, (conv, layout), first, targets, room));
+        }
+        Reads::Gathered => {}
+    }
+    let count = targets[0].len() / conv.channels.target;
+    let mut soon = conv.soon(chains, factors, first, count);
+    if factors.iter().all(|factor| conv.is_product(chain, factor.source)) {
+        of_sources().for_each(|factors| multiply(chain, conv, factors, first, targets, room, &mut soon));
+        return;
+    }
+    for (index, phase) in conv.phases.iter().enumerate() {
+        let places = places(conv, phase, first, count);
+        for (places, factors) in
+            places.chunks(gemm::row_block()).flat_map(|places| of_sources().map(move |of| (places, of)))
+        {
+            Block { chain, factors, conv, phase, index, places }.run(targets, room, &mut soon);
         }
     }
-    let mut soon = conv.soon(chain, step, first, targets.len() / conv.channels.target);
-    if panels.iter().all(|(source, _)| conv.is_product(chain, *source)) {
-        for (position, (source, of_phases)) in panels.iter().enumerate() {
-            let product = Product { chain, source: *source, goes_on: position > 0, conv, weight: &of_phases[0][0] };
-            product.run(first, targets, room, &mut soon);
-        }
+}
+
+/// Products of rows of one source, one behind the other.
+fn multiply(
+    chain: &Chain<'_>,
+    conv: &Convolution,
+    factors: &[Factor<'_>],
+    first: usize,
+    targets: &mut [&mut [f32]],
+    room: &mut Vec<f32>,
+    soon: &mut Soon<'_>,
+) {
+    let (source, stride) = (factors[0].source, conv.channels.source);
+    let starts: Vec<usize> = (0..targets[0].len()).step_by(conv.channels.target).collect();
+    let in_place = &chain.memory.read(source.buffer)[first * stride..];
+    let a = if source.is_whole() {
+        in_place
     } else {
-        for (index, phase) in conv.phases.iter().enumerate() {
-            let places = places(conv, phase, first, targets.len() / conv.channels.target);
-            for places in places.chunks(gemm::row_block()) {
-                for (position, (source, of_phases)) in panels.iter().enumerate() {
-                    let block = Block { chain, source: *source, goes_on: position > 0, conv, phase, places };
-                    block.run(&of_phases[index], targets, room, &mut soon);
-                }
-            }
-        }
-    }
-    if let Reads::Planar(planar) = &conv.reads {
-        narrow::run(chain, &narrow, (conv, planar), first, targets, room);
-    }
-}
-
-/// A product of rows of the source, one behind the other.
-struct Product<'a> {
-    chain: &'a Chain<'a>,
-    source: Operand,
-    /// Whether the targets hold another product that this one is added to.
-    goes_on: bool,
-    conv: &'a Convolution,
-    weight: &'a PackedWeight,
-}
-
-impl Product<'_> {
-    fn run(&self, first: usize, targets: &mut [f32], room: &mut Vec<f32>, soon: &mut Soon<'_>) {
-        let Product { chain, source, conv, weight, .. } = self;
-        let stride = conv.channels.source;
-        let starts: Vec<usize> = (0..targets.len()).step_by(conv.channels.target).collect();
-        let in_place = &chain.memory.read(source.buffer)[first * stride..];
-        let a = if source.is_whole() {
-            in_place
-        } else {
-            let length = starts.len() * stride;
-            room.resize(room.len().max(length), 0.0);
-            loops::read(source, &in_place[..length], &mut room[..length]);
-            room
-        };
-        for Range { start: from, end: to } in gemm::slices(stride) {
-            let slice = Slice { a: &a[from..], stride, b: weight, from, to, goes_on: self.goes_on || from > 0 };
-            gemm::multiply_slice(slice, targets, &starts, soon);
+        let length = starts.len() * stride;
+        room.resize(room.len().max(length), 0.0);
+        loops::read(&source, &in_place[..length], &mut room[..length]);
+        room
+    };
+    for factor in factors {
+        for (b, Range { start: from, end: to }) in
+            factor.filters.packed().flat_map(|b| gemm::slices(stride).map(move |of| (b, of)))
+        {
+            let slice = Slice { a: &a[from..], stride, b, from, to, goes_on: factor.goes_on || from > 0 };
+            gemm::multiply_slice(slice, targets[factor.step], &starts, soon);
         }
     }
 }
@@ -213,25 +227,25 @@ fn places(conv: &Convolution, phase: &Phase, first: usize, count: usize) -> Vec<
     places
 }
 
-/// Some targets of one phase.
+/// Some targets of one phase, and products of one source.
 struct Block<'a> {
     chain: &'a Chain<'a>,
-    source: Operand,
-    /// Whether the targets hold another product that this one is added to.
-    goes_on: bool,
+    factors: &'a [Factor<'a>],
     conv: &'a Convolution,
     phase: &'a Phase,
+    /// The phase's position.
+    index: usize,
     places: &'a [Place],
 }
 
 impl Block<'_> {
-    fn run(&self, panels: &[PackedWeight], targets: &mut [f32], room: &mut Vec<f32>, soon: &mut Soon<'_>) {
-        if panels.is_empty() && self.goes_on {
-            return;
-        }
+    fn run(&self, targets: &mut [&mut [f32]], room: &mut Vec<f32>, soon: &mut Soon<'_>) {
+        let panels = self.factors[0].filters.panels(self.index);
         if panels.is_empty() {
             let channels = self.conv.channels.target;
-            self.places.iter().for_each(|place| targets[place.start..][..channels].fill(0.0));
+            for factor in self.factors.iter().filter(|factor| !factor.goes_on) {
+                self.places.iter().for_each(|place| targets[factor.step][place.start..][..channels].fill(0.0));
+            }
             return;
         }
         for (group, weight) in panels.iter().enumerate() {
@@ -241,16 +255,19 @@ impl Block<'_> {
                 let stride = to - from + LINE;
                 room.resize(room.len().max(self.places.len() * stride), 0.0);
                 self.gather(group, from..to, stride, room);
-                let goes_on = self.goes_on || from > 0;
-                let slice = Slice { a: room, stride, b: weight, from, to, goes_on };
-                gemm::multiply_slice(slice, targets, &starts, soon);
+                for factor in self.factors {
+                    let b = &factor.filters.panels(self.index)[group];
+                    let slice = Slice { a: room, stride, b, from, to, goes_on: factor.goes_on || from > 0 };
+                    gemm::multiply_slice(slice, targets[factor.step], &starts, soon);
+                }
             }
         }
     }
 
     /// Rows of A of a group: summed elements `summed`.
     fn gather(&self, group: usize, summed: Range<usize>, stride: usize, rows: &mut [f32]) {
-        loops::through(self.source.activation, self.source.part, Gather { block: self, group, summed, stride, rows });
+        let Operand { activation, part, .. } = self.factors[0].source;
+        loops::through(activation, part, Gather { block: self, group, summed, stride, rows });
     }
 }
 
@@ -275,7 +292,7 @@ impl WithFunction for Gather<'_> {
                 let (mut row, mut elements) = (usize::MAX, [].as_slice());
                 for (place, to) in block.places.iter().zip(rows.chunks_exact_mut(stride)) {
                     if place.row != row {
-                        (row, elements) = (place.row, block.chain.row(block.source.buffer, place.row));
+                        (row, elements) = (place.row, block.chain.row(block.factors[0].source.buffer, place.row));
                     }
                     let mut to = &mut to[..summed.len()];
                     for run in &runs {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// What a step writes, or a part of it.
 pub(super) struct Written<'a> {
+    /// Empty where no step reads it but one that runs with this one.
     pub(super) target: &'a mut [f32],
     /// As long each: the step's other targets.
     pub(super) also: Vec<&'a mut [f32]>,
@@ -15,10 +16,19 @@ impl<'a> Written<'a> {
     pub(super) fn cut(self, lengths: impl IntoIterator<Item = usize>) -> impl Iterator<Item = Written<'a>> {
         let Written { mut target, mut also } = self;
         lengths.into_iter().map(move |length| Written {
-            target: target.split_off_mut(..length).expect("parts lie within"),
+            target: if target.is_empty() { &mut [] } else { target.split_off_mut(..length).expect("parts lie within") },
             also: also.iter_mut().map(|also| also.split_off_mut(..length).expect("parts lie within")).collect(),
         })
     }
+}
+
+/// Parts of these lengths of what several steps write.
+pub(super) fn cut_all<'a>(
+    written: Vec<Written<'a>>,
+    lengths: impl Iterator<Item = usize> + Clone,
+) -> impl Iterator<Item = Vec<Written<'a>>> {
+    let mut each: Vec<_> = written.into_iter().map(|written| written.cut(lengths.clone())).collect();
+    lengths.map(move |_| each.iter_mut().filter_map(Iterator::next).collect())
 }
 
 /// Memory that parts of steps work in, one after another; each leaves it in any state.
@@ -88,11 +98,23 @@ impl Crew<'_> {
         most: usize,
         work: impl Fn(usize, Written<'_>, &mut Room) + Sync,
     ) {
-        if written.target.is_empty() {
+        self.pieces_of_all(vec![written], unit, most, |first, mut piece, room| work(first, piece.remove(0), room));
+    }
+
+    /// The same for what several steps write, which is cut alike.
+    pub(super) fn pieces_of_all(
+        &self,
+        written: Vec<Written<'_>>,
+        unit: usize,
+        most: usize,
+        work: impl Fn(usize, Vec<Written<'_>>, &mut Room) + Sync,
+    ) {
+        let length = written.iter().map(|written| written.target.len()).max().unwrap_or(0);
+        if length == 0 {
             return;
         }
-        let shares = self.shares(written.target.len() / unit, most);
-        let pieces = written.cut(shares.clone().map(|share| share.len() * unit));
+        let shares = self.shares(length / unit, most);
+        let pieces = cut_all(written, shares.clone().map(|share| share.len() * unit));
         self.each(shares.zip(pieces), |(share, piece), room| work(share.start, piece, room));
     }
 }

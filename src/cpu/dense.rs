@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::ahead::Soon;
-use super::chain::Chain;
+use super::chain::{self, Chain};
 use super::crew::{Crew, Written};
 use super::few_rows::{self, FewRows};
 use super::gemm::{self, LINE, PackedWeight};
@@ -45,7 +45,7 @@ fn packed(chain: &Chain<'_>, step: &Step, weights: &[Arc<PackedWeight>], written
     crew.pieces(written, columns, gemm::row_block(), |first, written, room| {
         let rows = first..first + written.target.len() / columns;
         let length = rows.len() * stride;
-        let beside = chain.read_beside(first * columns, written.target.len());
+        let beside = chain::read_beside(std::slice::from_ref(chain), first * columns, written.target.len());
         let panels = weights.iter().map(|weight| gemm::panels_read(rows.len(), weight)).sum();
         let mut soon = Soon::new(beside, panels);
         let a = &mut room.rows;

@@ -193,6 +193,14 @@ impl Filters {
         Some(Filters::Panels(of_phases.iter().map(of_phase).collect::<Option<_>>()?))
     }
 
+    /// The packed weights of a phase, one for each group: none if no window of it covers anything, nor where products read others.
+    pub(super) fn panels(&self, phase: usize) -> &[PackedWeight] {
+        match self {
+            Filters::Panels(of_phases) => &of_phases[phase],
+            Filters::Grouped(_) | Filters::Narrow(_) => &[],
+        }
+    }
+
     /// Packed weights, if that is what its products read.
     pub(super) fn packed(&self) -> impl Iterator<Item = &PackedWeight> {
         match self {

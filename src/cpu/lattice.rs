@@ -80,15 +80,15 @@ impl Lattice {
         &self.taps[axis][target]
     }
 
-    /// Cuts targets from position `first` on, counted over rows and of some channels each, into whole lines of one plane, and stretches of lines.
-    pub(super) fn stretches<'a>(
+    /// Cuts `count` targets from position `first` on, counted over rows, into whole lines of one plane, and stretches of lines; each with its
+    /// positions, counted from `first`.
+    pub(super) fn stretches(
         &self,
         first: usize,
-        mut targets: &'a mut [f32],
-        channels: usize,
-    ) -> impl Iterator<Item = (Stretch, &'a mut [f32])> + use<'a> {
+        count: usize,
+    ) -> impl Iterator<Item = (Stretch, Range<usize>)> + use<> {
         let [outers, middles, inners] = self.targets;
-        let (mut at, end) = (first, first + targets.len() / channels);
+        let (mut at, end) = (first, first + count);
         std::iter::from_fn(move || {
             if at >= end {
                 return None;
@@ -96,14 +96,11 @@ impl Lattice {
             let (line, begin) = (at / inners, at % inners);
             let lines = if begin > 0 { 1 } else { ((end - at) / inners).clamp(1, middles - line % middles) };
             let positions = begin..inners.min(begin + end - at);
-            let count = lines * positions.len();
-            at += count;
+            let range = at - first..at - first + lines * positions.len();
+            at += range.len();
             let (row, outer) = (line / middles / outers, line / middles % outers);
             let stretch = Stretch { row, outer, lines: line % middles..line % middles + lines, positions };
-            Some((
-                stretch,
-                targets.split_off_mut(..count * channels).expect("as many positions as there are targets of"),
-            ))
+            Some((stretch, range))
         })
     }
 

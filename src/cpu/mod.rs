@@ -34,6 +34,7 @@ mod simd;
 mod tests;
 mod tile;
 mod tiled;
+mod together;
 mod tools;
 mod turned;
 mod turns;
@@ -57,6 +58,7 @@ use crew::{Crew, Shelf};
 use dense::Weight;
 use gemm::row_block;
 use run::{Run, Told};
+use together::Group;
 use tools::{Tool, Weights};
 
 /// Bytes that a chunk whose steps are shared may take without need: what a distant cache holds.
@@ -97,6 +99,8 @@ pub struct Prepared {
     parameters: Parameters,
     /// What each step reads beside data.
     tools: Vec<Tool>,
+    /// The steps in their order, those that run together as one.
+    groups: Vec<Group>,
     /// The most rows that a product has for each sample: tokens, where a layer works on each.
     rows_a_sample: usize,
     /// Whether rows are the positions of an image.
@@ -165,7 +169,8 @@ impl Cpu {
             .zip(&plan.steps)
             .map(|(tool, step)| plan.buffers[step.target.index()].width / tool.columns().unwrap_or(usize::MAX));
         let rows_a_sample = rows.max().unwrap_or(1).max(1);
-        Ok(Prepared { plan, parameters, tools, rows_a_sample, has_windows })
+        let groups = together::groups(&plan, &tools, sharing.unwrap_or(1));
+        Ok(Prepared { plan, parameters, tools, groups, rows_a_sample, has_windows })
     }
 
     /// Explains a batch, or runs it forward only; gives each layer's sums where the plan measures them, and the seconds

@@ -7,8 +7,8 @@
 use std::ops::Range;
 
 use super::chain::Chain;
-use super::convolve::Convolution;
-use super::filters::{Channels, Phase};
+use super::convolve::{Convolution, Factor};
+use super::filters::{Channels, Filters, Phase};
 use super::lattice::{Extents, Stretch, among};
 use super::loops;
 use super::planar::{self, LayOut, Planar};
@@ -71,18 +71,21 @@ impl Narrow {
     }
 }
 
-/// Makes the targets from position `first` on, counted over rows, without the chain: whole lines, or a stretch of one.
+/// Makes the targets of steps that run together from position `first` on, counted over rows, without the chains: whole lines, or a stretch of
+/// one.
 pub(super) fn run(
     chain: &Chain<'_>,
-    factors: &[(Operand, &Narrow)],
+    factors: &[Factor<'_>],
     (conv, planar): (&Convolution, &Planar),
     first: usize,
-    targets: &mut [f32],
+    targets: &mut [&mut [f32]],
     room: &mut Vec<f32>,
 ) {
-    for (stretch, targets) in conv.lattice.stretches(first, targets, conv.channels.target) {
-        let row = stretch.row;
-        Part::new(conv, planar, stretch).run(chain, factors, row, targets, room);
+    let channels = conv.channels.target;
+    for (stretch, range) in conv.lattice.stretches(first, targets[0].len() / channels) {
+        let mut targets: Vec<_> =
+            targets.iter_mut().map(|of| &mut of[range.start * channels..range.end * channels]).collect();
+        Part::new(conv, planar, stretch).run(chain, factors, &mut targets, room);
     }
 }
 
@@ -90,6 +93,7 @@ pub(super) fn run(
 struct Part<'a> {
     conv: &'a Convolution,
     planar: &'a Planar,
+    row: usize,
     lines: Range<usize>,
     stretch: Range<usize>,
     /// The planes of sources that they read, of which some may lie outside.
@@ -106,7 +110,7 @@ struct Part<'a> {
 
 impl<'a> Part<'a> {
     fn new(conv: &'a Convolution, planar: &'a Planar, stretch: Stretch) -> Self {
-        let Stretch { outer, lines, positions: stretch, .. } = stretch;
+        let Stretch { row, outer, lines, positions: stretch } = stretch;
         let of_phase = |phase: &Phase| {
             let [_, of_lines, of_positions] = phase.axes;
             let [lines, positions] = [among(of_lines, &lines), among(of_positions, &stretch)];
@@ -129,7 +133,7 @@ impl<'a> Part<'a> {
         let summed = of_phases.iter().filter(|[lines, _]| !lines.is_empty());
         let first = summed.map(|[_, positions]| positions.start).min().unwrap_or(0);
         let tile = tile(Level::widest().lanes(), conv.channels.target);
-        Part { conv, planar, lines, stretch, planes, sources, first, tile, of_phases }
+        Part { conv, planar, row, lines, stretch, planes, sources, first, tile, of_phases }
     }
 
     /// The sums that a channel of some lines of a phase takes.
@@ -137,46 +141,54 @@ impl<'a> Part<'a> {
         (lines.len() * self.planar.line).next_multiple_of(self.tile)
     }
 
-    fn run(
-        &self,
-        chain: &Chain<'_>,
-        factors: &[(Operand, &Narrow)],
-        row: usize,
-        targets: &mut [f32],
-        room: &mut Vec<f32>,
-    ) {
+    fn run(&self, chain: &Chain<'_>, factors: &[Factor<'_>], targets: &mut [&mut [f32]], room: &mut Vec<f32>) {
         let Part { conv, planar, of_phases, .. } = self;
         let channels = conv.channels.target;
         let sources = planar.floats(self.tile);
         let summed: usize = of_phases.iter().map(|[lines, _]| self.sums(lines) * channels).sum();
-        room.resize(room.len().max(sources + summed), 0.0);
-        let (sources, sums) = room[..sources + summed].split_at_mut(sources);
+        let length = sources + summed * targets.len();
+        room.resize(room.len().max(length), 0.0);
+        let (sources, sums) = room[..length].split_at_mut(sources);
         sums.fill(0.0);
-        for (source, narrow) in factors {
-            let elements = chain.row(source.buffer, row);
+        for factors in factors.chunk_by(|one, other| one.source == other.source) {
+            let source = &factors[0].source;
+            let elements = chain.row(source.buffer, self.row);
             for group in 0..conv.channels.source.div_ceil(planar.group) {
                 self.lay_out(source, elements, group, sources);
-                let mut sums = &mut *sums;
-                for (phase, [lines, positions]) in of_phases.iter().enumerate() {
-                    let sums = sums.split_off_mut(..self.sums(lines) * channels).expect("sums of every phase");
-                    if sums.is_empty() {
-                        continue;
-                    }
-                    let offsets = &planar.offsets[phase];
-                    let length = offsets.len() * channels;
-                    let weights = &narrow.weights[phase][group * length..][..length];
-                    let first = lines.start as isize + planar.lowest - self.sources.start;
-                    let sources = &sources[first as usize * planar.line + positions.start - self.first..];
-                    let chain = chain_length(offsets.len(), narrow.chain, 1);
-                    multiply(Level::widest(), channels, Multiply { sources, offsets, weights, chain, sums });
+                for factor in factors {
+                    let Filters::Narrow(narrow) = factor.filters else {
+                        unreachable!("filters for few target channels")
+                    };
+                    self.multiply(narrow, group, sources, &mut sums[factor.step * summed..][..summed]);
                 }
             }
         }
-        targets.fill(0.0);
-        let mut sums = &*sums;
-        for (phase, [lines, positions]) in conv.phases.iter().zip(of_phases) {
-            let sums = sums.split_off(..self.sums(lines) * channels).expect("sums of every phase");
-            self.spread(phase, (lines, positions), sums, targets);
+        for (step, targets) in targets.iter_mut().enumerate() {
+            targets.fill(0.0);
+            let mut sums = &sums[step * summed..][..summed];
+            for (phase, [lines, positions]) in conv.phases.iter().zip(of_phases) {
+                let sums = sums.split_off(..self.sums(lines) * channels).expect("sums of every phase");
+                self.spread(phase, (lines, positions), sums, targets);
+            }
+        }
+    }
+
+    /// Adds the products of a group of channels to the sums of all phases.
+    fn multiply(&self, narrow: &Narrow, group: usize, sources: &[f32], mut sums: &mut [f32]) {
+        let Part { conv, planar, .. } = self;
+        let channels = conv.channels.target;
+        for (phase, [lines, positions]) in self.of_phases.iter().enumerate() {
+            let sums = sums.split_off_mut(..self.sums(lines) * channels).expect("sums of every phase");
+            if sums.is_empty() {
+                continue;
+            }
+            let offsets = &planar.offsets[phase];
+            let length = offsets.len() * channels;
+            let weights = &narrow.weights[phase][group * length..][..length];
+            let first = lines.start as isize + planar.lowest - self.sources.start;
+            let sources = &sources[first as usize * planar.line + positions.start - self.first..];
+            let chain = chain_length(offsets.len(), narrow.chain, 1);
+            multiply(Level::widest(), channels, Multiply { sources, offsets, weights, chain, sums });
         }
     }
 

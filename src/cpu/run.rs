@@ -1,14 +1,19 @@
 //! Runs the steps of a plan on a chunk of samples.
 
+use std::ops::Range;
+
 use super::chain::Chain;
+use super::convolve::Convolution;
 use super::crew::{Crew, Written};
 use super::memory::Memory;
+use super::together::Group;
 use super::tools::Tool;
+use super::winograd::Winograd;
 use super::{Chunk, Prepared, convolve, dense, moves, pools, tiled};
 use crate::error::{Error, Result};
 use crate::layers::Layer;
 use crate::network::Network;
-use crate::plan::{Measure, Rows, Step, Work};
+use crate::plan::{BufferId, Measure, Rows, Step, Work};
 use crate::relevance::LayerSums;
 use crate::start::{Start, Targets};
 use crate::stopwatch::Stopwatch;
@@ -45,14 +50,27 @@ impl Run<'_> {
         let mut seconds = Vec::with_capacity(steps);
         let stopwatch = Stopwatch::start();
         let mut began = 0.0;
-        for (position, step) in plan.steps[..steps].iter().enumerate() {
+        for Group { steps: group, passes } in &self.prepared.groups {
+            let position = group.start;
+            if position >= steps {
+                break;
+            }
             if position == plan.forward {
                 self.choose_targets(first, memory.read(plan.logits), targets);
             }
+            if group.len() > 1 {
+                self.together(group.clone(), *passes, &mut memory, crew);
+                let ended = stopwatch.seconds();
+                // Their parts took turns, and their products are alike.
+                seconds.extend(group.clone().map(|_| (ended - began) / group.len() as f64));
+                began = ended;
+                continue;
+            }
+            let step = &plan.steps[position];
             let mut taken = memory.take(step.target);
             let mut taken_also: Vec<_> = step.also.iter().map(|also| memory.take(also.target)).collect();
             let known = &plan.buffers[step.target.index()];
-            let chain = Chain { plan, memory: &memory, parameters: &self.prepared.parameters, step, rows: known.rows };
+            let chain = self.chain_of(step, &memory);
             let count = memory.rows(known.rows) * known.width;
             let written = Written {
                 target: &mut taken.elements()[..count],
@@ -83,6 +101,45 @@ impl Run<'_> {
         }
         logits.copy_from_slice(memory.read(plan.logits));
         Ok(Told { sums: sums.iter_mut().map(|rows: &mut Vec<LayerSums>| total_of(rows)).collect(), seconds })
+    }
+
+    fn chain_of<'a>(&'a self, step: &'a Step, memory: &'a Memory<'a>) -> Chain<'a> {
+        let Prepared { plan, parameters, .. } = self.prepared;
+        let rows = plan.buffers[step.target.index()].rows;
+        Chain { plan, memory, parameters, step, rows, made: &[] }
+    }
+
+    /// Runs steps part by part; `passes`: what the first makes is kept no longer than its parts.
+    fn together(&self, group: Range<usize>, passes: bool, memory: &mut Memory<'_>, crew: Crew<'_>) {
+        let Prepared { plan, tools, .. } = self.prepared;
+        let steps = &plan.steps[group.clone()];
+        let mut taken: Vec<Vec<_>> = Vec::new();
+        for (position, step) in steps.iter().enumerate() {
+            let is_kept = |id: &BufferId| position > 0 || !passes || *id != step.target;
+            taken.push(step.writes().filter(is_kept).map(|id| memory.take(id)).collect());
+        }
+        let chains: Vec<_> = steps.iter().map(|step| self.chain_of(step, memory)).collect();
+        let mut written = Vec::new();
+        for (step, taken) in steps.iter().zip(&mut taken) {
+            let known = &plan.buffers[step.target.index()];
+            let count = memory.rows(known.rows) * known.width;
+            let mut all = taken.iter_mut().map(|taken| &mut taken.elements()[..count]);
+            let target = if all.len() > step.also.len() { all.next() } else { None };
+            written.push(Written { target: target.unwrap_or_default(), also: all.collect() });
+        }
+        let tools = &tools[group];
+        let convolutions: Vec<&Convolution> = tools.iter().filter_map(Tool::convolution).collect();
+        if let Some(conv) = convolutions.first() {
+            let (unit, most) = conv.units();
+            crew.pieces_of_all(written, unit * conv.channels.target, most, |first, pieces, room| {
+                convolve::run(&chains, &convolutions, first * unit, pieces, room);
+            });
+        } else {
+            let tiles: Vec<&Winograd> = tools.iter().filter_map(Tool::winograd).collect();
+            tiled::run(&chains, &tiles, written, crew);
+        }
+        drop(chains);
+        taken.into_iter().flatten().for_each(|taken| memory.put_back(taken));
     }
 
     fn look_up(&self, step: &Step, indices: &[i64], target: &mut [f32]) -> Result<()> {
@@ -158,10 +215,10 @@ fn work(chain: &Chain<'_>, step: &Step, tool: &Tool, written: Written<'_>, crew:
         Tool::Convolve(conv) => {
             let (unit, most) = conv.units();
             crew.pieces(written, unit * conv.channels.target, most, |first, piece, room| {
-                convolve::run(chain, step, conv, first * unit, piece, room);
+                convolve::run(std::slice::from_ref(chain), &[conv], first * unit, vec![piece], room);
             });
         }
-        Tool::Winograd(conv) => tiled::run(chain, step, conv, written, crew),
+        Tool::Winograd(conv) => tiled::run(std::slice::from_ref(chain), &[conv], vec![written], crew),
         Tool::Pool(pool) => crew.pieces(written, pool.channels, pools::BLOCK, |first, piece, _| {
             pools::run(chain, step, pool, first, piece);
         }),

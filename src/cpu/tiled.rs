@@ -7,8 +7,8 @@
 use std::ops::Range;
 
 use super::ahead::{Queue, Soon};
-use super::chain::Chain;
-use super::crew::{Crew, Room, Written};
+use super::chain::{self, Chain};
+use super::crew::{Crew, Room, Written, cut_all};
 use super::functions::{Function, WithFunction};
 use super::gemm::{self, LINE, OfPanel, PackedWeight, Slice};
 use super::loops;
@@ -16,7 +16,7 @@ use super::simd::{self, Level, Loop};
 use super::turned::Turned;
 use super::turns::{Four, Turn, Two};
 use super::winograd::{Side, Winograd};
-use crate::plan::{Operand, Step};
+use crate::plan::Operand;
 
 /// Bytes of turned sources and products that a thread works on at a time, about: they stay near a core.
 const HELD: usize = 1 << 19;
@@ -29,23 +29,25 @@ const ROWS: usize = 96;
 /// Tiles, about, that a thread turns at a time where all work together.
 const TURNED: usize = 16;
 
-/// Makes a step's targets and applies its chains.
-pub(super) fn run(chain: &Chain<'_>, step: &Step, conv: &Winograd, written: Written<'_>, crew: Crew<'_>) {
+/// Makes the targets of steps that run together and applies their chains; of steps whose tiles all threads share, one runs at a time.
+pub(super) fn run(chains: &[Chain<'_>], convs: &[&Winograd], mut written: Vec<Written<'_>>, crew: Crew<'_>) {
+    let conv = convs[0];
     let [strips_a_row, tiles_a_strip] = conv.tiles();
-    let strips = written.target.len() / (conv.targets[0] * conv.line()) * strips_a_row;
-    let all = Strips { chain, step, conv, strips: 0..strips };
+    let length = written.iter().map(|of| of.target.len()).max().unwrap_or(0);
+    let strips = length / (conv.targets[0] * conv.line()) * strips_a_row;
+    let all = Strips { chains, convs, conv, strips: 0..strips };
     let bytes_a_tile = conv.bytes_a_tile();
     let bytes_a_strip = tiles_a_strip * bytes_a_tile;
     if conv.is_run_together(crew.threads) {
         // As many strips for every thread.
         let at_once = (HELD_TOGETHER / bytes_a_strip / crew.threads).max(1) * crew.threads;
         let shares = Crew { threads: 1, ..crew }.shares(strips, at_once);
-        let pieces = written.cut(shares.clone().map(|strips| all.part(strips).length()));
+        let pieces = written.remove(0).cut(shares.clone().map(|strips| all.part(strips).length()));
         shares.zip(pieces).for_each(|(strips, piece)| all.part(strips).run_together(piece, crew));
     } else {
         let at_once = (HELD / bytes_a_tile).max(ENOUGH_TILES);
         let shares = crew.shares(strips, (at_once / tiles_a_strip).max(1));
-        let pieces = written.cut(shares.clone().map(|strips| all.part(strips).length()));
+        let pieces = cut_all(written, shares.clone().map(|strips| all.part(strips).length()));
         crew.each(shares.zip(pieces), |(strips, piece), room| all.part(strips).run_alone(at_once, piece, room));
     }
 }
@@ -53,8 +55,9 @@ pub(super) fn run(chain: &Chain<'_>, step: &Step, conv: &Winograd, written: Writ
 /// Some strips of tiles, those that make the same lines of targets.
 #[derive(Clone)]
 struct Strips<'a> {
-    chain: &'a Chain<'a>,
-    step: &'a Step,
+    chains: &'a [Chain<'a>],
+    convs: &'a [&'a Winograd],
+    /// The first: all have tiles alike.
     conv: &'a Winograd,
     /// Counted over all rows of the chunk.
     strips: Range<usize>,
@@ -87,13 +90,13 @@ impl<'a> Strips<'a> {
     }
 
     /// Makes the targets by `make`, and applies the chains.
-    fn make(&self, written: Written<'_>, made: &mut Vec<f32>, make: impl FnOnce(&mut [f32])) {
+    fn make(&self, written: Vec<Written<'_>>, made: &mut Vec<f32>, make: impl FnOnce(&mut [&mut [f32]])) {
         let width = self.conv.targets[0] * self.conv.line();
-        self.chain.make(self.first(width), width, written, made, make);
+        chain::make(self.chains, (self.first(width), width), written, made, make);
     }
 
     /// By one thread, `at_once` tiles at a time.
-    fn run_alone(&self, at_once: usize, written: Written<'_>, room: &mut Room) {
+    fn run_alone(&self, at_once: usize, written: Vec<Written<'_>>, room: &mut Room) {
         let Room { rows, made } = room;
         self.make(written, made, |targets| {
             let tiles = self.tiles();
@@ -103,13 +106,19 @@ impl<'a> Strips<'a> {
                 let planes = Planes::of(self.conv, batch.tiles.len(), self.conv.channels.target);
                 let (sources, products) = planes.room(rows);
                 let mut soon = self.soon(from..batch.tiles.end);
-                for (position, ((source, _), weights)) in self.step.products().zip(&self.conv.weights).enumerate() {
-                    batch.turn_sources(source, planes.sources.cut(sources, [batch.tiles.len()]).remove(0), &planes);
-                    for (weight, (a, c)) in weights.of_points().iter().zip(planes.pairs(sources, products)) {
-                        multiply(weight, a, c, &planes, position > 0, &mut soon);
+                let mut turned = None;
+                for ((chain, conv), targets) in self.chains.iter().zip(self.convs).zip(&mut *targets) {
+                    for (position, ((source, _), weights)) in chain.step.products().zip(&conv.weights).enumerate() {
+                        if turned.replace(source) != Some(source) {
+                            let to = planes.sources.cut(sources, [batch.tiles.len()]).remove(0);
+                            batch.turn_sources(source, to, &planes);
+                        }
+                        for (weight, (a, c)) in weights.of_points().iter().zip(planes.pairs(sources, products)) {
+                            multiply(weight, a, c, &planes, position > 0, &mut soon);
+                        }
                     }
+                    batch.turn_products(products, &planes, targets);
                 }
-                batch.turn_products(products, &planes, targets);
             }
         });
     }
@@ -120,9 +129,10 @@ impl<'a> Strips<'a> {
         let strips = self.strips.start + tiles.start / of_strip..self.strips.start + tiles.end / of_strip;
         let part = self.part(strips);
         let width = self.conv.targets[0] * self.conv.line();
-        let panels: usize = self.conv.weights.iter().flat_map(|w| w.of_points()).map(PackedWeight::panels_read).sum();
+        let points = self.convs.iter().flat_map(|conv| &conv.weights).flat_map(|weight| weight.of_points());
+        let panels: usize = points.map(PackedWeight::panels_read).sum();
         let runs = tiles.len().div_ceil(ROWS);
-        Soon::new(self.chain.read_beside(part.first(width), part.length()), panels * runs)
+        Soon::new(chain::read_beside(self.chains, part.first(width), part.length()), panels * runs)
     }
 
     /// By all threads, one phase after another.
@@ -134,7 +144,7 @@ impl<'a> Strips<'a> {
         let planes = Planes::of(self.conv, tiles, block);
         crew.lend(Room::largest, |room| {
             let (sources, products) = planes.room(&mut room.rows);
-            for (position, ((source, _), weight)) in self.step.products().zip(weights).enumerate() {
+            for (position, ((source, _), weight)) in self.chains[0].step.products().zip(weights).enumerate() {
                 let shares = crew.shares(tiles, TURNED);
                 let cut = planes.sources.cut(sources, shares.clone().map(|tiles| tiles.len()));
                 crew.each(shares.zip(cut), |(tiles, to), _| {
@@ -160,9 +170,9 @@ impl<'a> Strips<'a> {
             let products = &*products;
             crew.each(strips.zip(pieces), |(strips, piece), room| {
                 let first = (strips.strips.start - self.strips.start) * tiles_a_strip;
-                strips.make(piece, &mut room.made, |targets| {
+                strips.make(vec![piece], &mut room.made, |targets| {
                     let batch = Batch { of: &strips, tiles: 0..strips.tiles() };
-                    batch.turn_products(&products[first * planes.products.stride..], &planes, targets);
+                    batch.turn_products(&products[first * planes.products.stride..], &planes, targets[0]);
                 });
             });
         });
@@ -335,7 +345,7 @@ fn turn_sources<F: Function, const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE:
     f: F,
 ) {
     let TurnSources { batch, source, of_tile, mut to } = of;
-    let Strips { chain, conv, ref strips, .. } = *batch.of;
+    let Strips { chains, conv, ref strips, .. } = *batch.of;
     // All in cache lines from here on.
     let (channels, [lines, columns]) = (conv.channels.source / LINE, conv.sources);
     let columns_of_tiles = conv.tiles()[1] * SIDE;
@@ -346,7 +356,7 @@ fn turn_sources<F: Function, const FUSED: bool, T: Turn<SIDE, SPAN>, const SIDE:
     for (position, tile) in batch.tiles.clone().enumerate() {
         let strip = strips.start + tile / conv.tiles()[1];
         let first = [conv.lines(strip).start, tile % conv.tiles()[1] * SIDE];
-        let row = chain.row(source.buffer, strip / conv.tiles()[0]);
+        let row = chains[0].row(source.buffer, strip / conv.tiles()[0]);
         let (elements, skipped, pitch) = if F::IS_INLINE {
             (row, [0, 0], columns)
         } else {

@@ -10,8 +10,8 @@ mod multiply;
 use std::ops::Range;
 
 use super::chain::Chain;
-use super::convolve::Convolution;
-use super::filters::{Channels, Phase};
+use super::convolve::{Convolution, Factor};
+use super::filters::{Channels, Filters, Phase};
 use super::gemm::LINE;
 use super::lattice::{Lattice, Stretch, among};
 use super::loops;
@@ -160,17 +160,26 @@ fn laid_out(phases: &[Phase], stretch: &Range<usize>) -> Range<isize> {
 }
 
 /// Makes the targets from position `first` on, counted over rows, without the chain: whole lines, or a stretch of one.
-pub(super) fn run(
+pub(super) fn run<'a>(
     chain: &Chain<'_>,
-    (source, weight): (Operand, &Grouped),
-    (conv, layout): (&Convolution, &Layout),
+    factors: &[Factor<'a>],
+    (conv, layout): (&'a Convolution, &'a Layout),
     first: usize,
-    targets: &mut [f32],
+    targets: &mut [&mut [f32]],
     room: &mut Vec<f32>,
 ) {
-    for (stretch, targets) in conv.lattice.stretches(first, targets, conv.channels.target) {
+    let (source, channels) = (factors[0].source, conv.channels.target);
+    for (stretch, range) in conv.lattice.stretches(first, targets[0].len() / channels) {
         let elements = chain.row(source.buffer, stretch.row);
-        Part::new(conv, layout, weight, stretch).run(source, elements, targets, room);
+        let range = range.start * channels..range.end * channels;
+        let mut targets: Vec<_> = targets.iter_mut().map(|of| &mut of[range.clone()]).collect();
+        // A plan sums no two products of groups in a step.
+        let weight = |factor: &Factor<'a>| match factor.filters {
+            Filters::Grouped(weight) if !factor.goes_on => (factor.step, weight),
+            _ => unreachable!("one product of groups a step"),
+        };
+        let weights = factors.iter().map(weight).collect();
+        Part::new(conv, layout, weights, stretch).run(source, elements, &mut targets, room);
     }
 }
 
@@ -178,7 +187,8 @@ pub(super) fn run(
 struct Part<'a> {
     conv: &'a Convolution,
     layout: &'a Layout,
-    weight: &'a Grouped,
+    /// The weights that read the same sources, each with the position of its targets.
+    weights: Vec<(usize, &'a Grouped)>,
     stretch: Stretch,
     /// Which of their targets are made by each kind of reach along a line.
     reaches: Vec<(Reach, Range<usize>)>,
@@ -187,7 +197,7 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    fn new(conv: &'a Convolution, layout: &'a Layout, weight: &'a Grouped, stretch: Stretch) -> Self {
+    fn new(conv: &'a Convolution, layout: &'a Layout, weights: Vec<(usize, &'a Grouped)>, stretch: Stretch) -> Self {
         let mut reaches: Vec<(Reach, Range<usize>)> = Vec::new();
         for reach in conv.phases.iter().map(|phase| phase.axes[2]) {
             let targets = among(reach, &stretch.positions);
@@ -196,11 +206,11 @@ impl<'a> Part<'a> {
             }
         }
         let positions = laid_out(&conv.phases, &stretch.positions);
-        Part { conv, layout, weight, stretch, reaches, positions }
+        Part { conv, layout, weights, stretch, reaches, positions }
     }
 
     /// `elements` are the row's.
-    fn run(&self, source: Operand, elements: &[f32], targets: &mut [f32], room: &mut Vec<f32>) {
+    fn run(&self, source: Operand, elements: &[f32], targets: &mut [&mut [f32]], room: &mut Vec<f32>) {
         let channels = self.conv.channels;
         for first in (0..channels.target).step_by(self.layout.slice) {
             let slice = first..channels.target.min(first + self.layout.slice);
@@ -209,8 +219,15 @@ impl<'a> Part<'a> {
     }
 
     /// Makes some target channels of whole groups.
-    fn slice(&self, slice: Range<usize>, source: Operand, elements: &[f32], targets: &mut [f32], room: &mut Vec<f32>) {
-        let Part { conv, layout, weight, stretch, .. } = self;
+    fn slice(
+        &self,
+        slice: Range<usize>,
+        source: Operand,
+        elements: &[f32],
+        targets: &mut [&mut [f32]],
+        room: &mut Vec<f32>,
+    ) {
+        let Part { conv, layout, weights, stretch, .. } = self;
         let (channels, lattice, [planes, lines]) = (conv.channels, &conv.lattice, layout.held);
         let places = planes.count * lines.count;
         let of_group = channels.source_group();
@@ -224,8 +241,8 @@ impl<'a> Part<'a> {
         let (laid, _) = laid.as_chunks_mut::<LINE>();
         let mut held = vec![None; places];
         let (mut taps, mut read_lines) = (Vec::new(), Vec::new());
-        for (line, to) in stretch.lines.clone().zip(targets.chunks_exact_mut(stretch.positions.len() * channels.target))
-        {
+        let line_of_targets = stretch.positions.len() * channels.target;
+        for (position, line) in stretch.lines.clone().enumerate() {
             let of_planes = lattice.taps(0, stretch.outer).iter();
             let both = of_planes.flat_map(|plane| lattice.taps(1, line).iter().map(move |line| (plane, line)));
             read_lines.clear();
@@ -251,23 +268,26 @@ impl<'a> Part<'a> {
                     }));
                 }
                 let first = reach.first + reach.step * made.start - stretch.positions.start;
-                let to = &mut to[first * channels.target + slice.start..];
                 let targets_apart = reach.step * channels.target;
-                if taps.is_empty() {
-                    to.chunks_mut(targets_apart).take(made.len()).for_each(|to| to[..slice.len()].fill(0.0));
-                    continue;
+                for &(of, weight) in weights {
+                    let to = &mut targets[of][position * line_of_targets..][..line_of_targets];
+                    let to = &mut to[first * channels.target + slice.start..];
+                    if taps.is_empty() {
+                        to.chunks_mut(targets_apart).take(made.len()).for_each(|to| to[..slice.len()].fill(0.0));
+                        continue;
+                    }
+                    let multiply = Multiply {
+                        laid,
+                        apart: reach.stride * apart,
+                        taps: &taps,
+                        weight,
+                        count: made.len(),
+                        channels: slice.len(),
+                        targets: to,
+                        targets_apart,
+                    };
+                    simd::run(Level::widest(), multiply);
                 }
-                let multiply = Multiply {
-                    laid,
-                    apart: reach.stride * apart,
-                    taps: &taps,
-                    weight,
-                    count: made.len(),
-                    channels: slice.len(),
-                    targets: to,
-                    targets_apart,
-                };
-                simd::run(Level::widest(), multiply);
             }
         }
     }
