@@ -3,12 +3,10 @@
 use std::ops::Range;
 
 use super::chain::Chain;
-use super::convolve::Convolution;
 use super::crew::{Crew, Written};
 use super::memory::Memory;
 use super::together::Group;
 use super::tools::Tool;
-use super::winograd::Winograd;
 use super::{Chunk, Prepared, convolve, dense, moves, pools, tiled};
 use crate::error::{Error, Result};
 use crate::layers::Layer;
@@ -127,15 +125,20 @@ impl Run<'_> {
             let target = if all.len() > step.also.len() { all.next() } else { None };
             written.push(Written { target: target.unwrap_or_default(), also: all.collect() });
         }
-        let tools = &tools[group];
-        let convolutions: Vec<&Convolution> = tools.iter().filter_map(Tool::convolution).collect();
+        let (mut convolutions, mut tiles) = (Vec::new(), Vec::new());
+        for tool in &tools[group] {
+            match tool {
+                Tool::Convolve(conv) => convolutions.push(&**conv),
+                Tool::Winograd(conv) => tiles.push(conv),
+                _ => unreachable!("only convolutions run together"),
+            }
+        }
         if let Some(conv) = convolutions.first() {
             let (unit, most) = conv.units();
             crew.pieces_of_all(written, unit * conv.channels.target, most, |first, pieces, room| {
                 convolve::run(&chains, &convolutions, first * unit, pieces, room);
             });
         } else {
-            let tiles: Vec<&Winograd> = tools.iter().filter_map(Tool::winograd).collect();
             tiled::run(&chains, &tiles, written, crew);
         }
         drop(chains);

@@ -83,3 +83,102 @@ fn passes(plan: &Plan, position: usize) -> bool {
         && target != plan.logits
         && !plan.steps.iter().enumerate().any(is_read)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Cpu;
+    use super::super::convolve::Reads;
+    use super::*;
+    use crate::batch::{Batch, Source};
+    use crate::layers::{Window, WindowAxis};
+    use crate::network::Network;
+    use crate::start::Start;
+    use crate::{Backend, Composite, Explainer, Options, Request, Targets, Tensor};
+
+    fn number(index: usize) -> f32 {
+        (index.wrapping_mul(2_654_435_761) % 1009) as f32 / 504.5 - 1.0
+    }
+
+    /// A large first layer, groups, windows of one position on signed and rectified sources, and windows that take tiles.
+    fn network() -> Network {
+        let mut builder = Network::builder();
+        let mut value = builder.input("x", [3, 96, 128]);
+        let windows = [
+            ("first", 3, 80, 3, 2, 1),
+            ("depthwise", 80, 80, 3, 2, 80),
+            ("narrow", 80, 24, 1, 1, 1),
+            ("wide", 24, 64, 1, 1, 1),
+            ("tiled", 64, 64, 3, 1, 1),
+        ];
+        for (name, sources, targets, kernel, stride, groups) in windows {
+            let axis = WindowAxis { before: kernel / 2, after: kernel / 2, stride, ..WindowAxis::new(kernel) };
+            let shape = [targets, sources / groups, kernel, kernel];
+            let weight = Tensor::from_fn(&shape, |index| number(index + targets) / (sources / groups) as f32);
+            let bias = Some(Tensor::from_fn(&[targets], |index| number(index + 5) / 8.0));
+            let z = builder.conv(name, value, weight, bias, Window::new(vec![axis; 2]).unwrap(), groups).unwrap();
+            value = if name == "narrow" { z } else { builder.relu(&format!("{name}, rectified"), z).unwrap() };
+        }
+        let pooled = builder.global_average_pool("average", value).unwrap();
+        let flat = builder.reshape("flat", pooled, [64]).unwrap();
+        let head = Tensor::from_fn(&[5, 64], number);
+        let logits = builder.dense("head", flat, head, None).unwrap();
+        builder.build(logits).unwrap()
+    }
+
+    #[test]
+    fn steps_of_every_kind_of_convolution_run_together_and_make_the_bits_that_they_make_alone() {
+        let network = network();
+        let x = Tensor::from_fn(&[7, 3, 96, 128], |index| number(index * 3));
+        // Which layers' steps run together forward and back, and for how many the first one's target is passed on.
+        let expected = [
+            ("epsilon-plus", vec!["wide", "first"], 2),
+            ("epsilon-alpha2-beta1", vec!["first", "depthwise", "narrow", "wide", "tiled", "depthwise", "first"], 4),
+        ];
+        for (preset, layers, passed) in expected {
+            let composite = Composite::preset(preset).unwrap();
+            let rules = composite.assign(&network).unwrap();
+            let options = Options { backend: Backend::Cpu, threads: Some(2), ..Options::default() };
+            let explainer = Explainer::with_options(network.clone(), &composite, options).unwrap();
+            let plan = explainer.plan(&Request::new(Targets::ArgMax)).unwrap();
+            let cpu = Cpu::new(Some(2)).unwrap();
+            let mut prepared = cpu.prepare(&network, &rules, plan).unwrap();
+            let pairs: Vec<_> = prepared.groups.iter().filter(|group| group.steps.len() == 2).cloned().collect();
+            let name = |pair: &Group| network.layer(prepared.plan.steps[pair.steps.start].layer.unwrap()).name.as_str();
+            assert_eq!(pairs.iter().map(name).collect::<Vec<_>>(), layers, "{preset}");
+            assert_eq!(pairs.iter().filter(|pair| pair.passes).count(), passed, "{preset}");
+            let tool = |pair: &Group| match &prepared.tools[pair.steps.start] {
+                Tool::Convolve(conv) => match conv.reads {
+                    Reads::Gathered => "gathered",
+                    Reads::Planar(_) => "planar",
+                    Reads::Grouped(_) => "grouped",
+                },
+                Tool::Winograd(_) => "tiles",
+                _ => unreachable!("only convolutions run together"),
+            };
+            let kinds: Vec<_> = pairs.iter().map(tool).collect();
+            assert_eq!((kinds[0], kinds.last()), ("gathered", Some(&"planar")), "{preset}");
+            if preset == "epsilon-alpha2-beta1" {
+                assert_eq!([kinds[1], kinds[4]], ["grouped", "tiles"]);
+            }
+            let run = |prepared: &super::super::Prepared| {
+                let (mut relevance, mut logits, mut explained) = (vec![0.0; x.data().len()], vec![0.0; 35], vec![0; 7]);
+                let batch = Batch {
+                    samples: 7,
+                    inputs: vec![Source::Float(x.data())],
+                    targets: &Targets::ArgMax,
+                    start: &Start::Logit,
+                    results: vec![&mut relevance],
+                    logits: &mut logits,
+                    explained: &mut explained,
+                };
+                cpu.run(&network, prepared, batch, false).unwrap();
+                relevance.iter().map(|r| r.to_bits()).collect::<Vec<_>>()
+            };
+            let together = run(&prepared);
+            let alone = |position| Group { steps: position..position + 1, passes: false };
+            prepared.groups = (0..prepared.plan.steps.len()).map(alone).collect();
+            assert!(together.iter().any(|bits| *bits != 0), "{preset}");
+            assert!(together == run(&prepared), "{preset}");
+        }
+    }
+}

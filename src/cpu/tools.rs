@@ -43,14 +43,6 @@ impl Tool {
         }
     }
 
-    pub(super) fn convolution(&self) -> Option<&Convolution> {
-        if let Tool::Convolve(conv) = self { Some(conv) } else { None }
-    }
-
-    pub(super) fn winograd(&self) -> Option<&Winograd> {
-        if let Tool::Winograd(conv) = self { Some(conv) } else { None }
-    }
-
     /// Whether all that it reads is in memory.
     pub(super) fn is_kept(&self) -> bool {
         match self {

@@ -15,6 +15,7 @@ mod fuse;
 mod halves;
 mod layout;
 mod linear;
+mod order;
 mod pair;
 mod print;
 mod relevance;
@@ -185,6 +186,7 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
         sums::add_up_again(buffers.known, &mut steps, logits);
         fuse::forget(buffers.known, &mut steps, logits);
     }
+    order::order(&mut steps, forward);
     split::split(&mut buffers, &mut steps, &mut forward, target.operands);
     fuse::settle(&buffers, &mut steps, logits);
     let placements = Placements::new(&buffers, &steps, logits, ask.targets);
