@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::ahead::Soon;
 use super::chain::{self, Chain};
-use super::crew::{Room, Written};
+use super::crew::{Crew, Room, Written};
 use super::filters::{Channels, Filters, Phase};
 use super::functions::{Function, WithFunction};
 use super::gemm::{self, LINE, PackedWeight, Slice};
@@ -58,7 +58,7 @@ impl Convolution {
     }
 
     /// Positions of a unit of the targets, one or a line, and how many units a part of the step makes at most.
-    pub(super) fn units(&self) -> (usize, usize) {
+    fn units(&self) -> (usize, usize) {
         let line = self.lattice.targets[2];
         let (stretch, lines) = match &self.reads {
             Reads::Gathered => return (1, gemm::row_block() * self.phases.len()),
@@ -111,29 +111,28 @@ pub(super) struct Factor<'a> {
     pub(super) goes_on: bool,
 }
 
-/// Makes the targets of steps that run together from position `first` on, counted over all rows of the chunk; the chains follow.
-pub(super) fn run(
-    chains: &[Chain<'_>],
-    convs: &[&Convolution],
-    first: usize,
-    written: Vec<Written<'_>>,
-    room: &mut Room,
-) {
+/// Makes the targets of steps that run together and applies their chains.
+pub(super) fn run(chains: &[Chain<'_>], convs: &[&Convolution], written: Vec<Written<'_>>, crew: Crew<'_>) {
     let conv = convs[0];
-    let (from, width) = (first * conv.channels.target, conv.lattice.count() * conv.channels.target);
-    let Room { rows, made } = room;
-    chain::make(chains, (from, width), written, made, |targets| {
-        let mut factors = Vec::new();
-        for (step, (chain, conv)) in chains.iter().zip(convs).enumerate() {
-            let products = chain.step.products().zip(&conv.filters).enumerate();
-            factors.extend(products.map(|(position, ((source, _), filters))| {
-                (position, Factor { source, filters, step, goes_on: position > 0 })
-            }));
-        }
-        // The first products of all steps, then the second: those of one source are made of one reading of it.
-        factors.sort_by_key(|(position, _)| *position);
-        let factors: Vec<_> = factors.into_iter().map(|(_, factor)| factor).collect();
-        products(chains, conv, &factors, first, targets, rows);
+    let mut factors = Vec::new();
+    for (step, (chain, conv)) in chains.iter().zip(convs).enumerate() {
+        let products = chain.step.products().zip(&conv.filters).enumerate();
+        factors.extend(products.map(|(position, ((source, _), filters))| Factor {
+            source,
+            filters,
+            step,
+            goes_on: position > 0,
+        }));
+    }
+    // The first product of every step, then what is added to it: those of one source are made of one reading of it.
+    factors.sort_by_key(|factor| factor.goes_on);
+    let (unit, most) = conv.units();
+    let width = conv.lattice.count() * conv.channels.target;
+    crew.pieces_of_all(written, unit * conv.channels.target, most, |first, pieces, Room { rows, made }| {
+        let first = first * unit;
+        chain::make(chains, (first * conv.channels.target, width), pieces, made, |targets| {
+            products(chains, conv, &factors, first, targets, rows);
+        });
     });
 }
 

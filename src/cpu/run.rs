@@ -1,7 +1,5 @@
 //! Runs the steps of a plan on a chunk of samples.
 
-use std::ops::Range;
-
 use super::chain::Chain;
 use super::crew::{Crew, Written};
 use super::memory::Memory;
@@ -11,7 +9,7 @@ use super::{Chunk, Prepared, convolve, dense, moves, pools, tiled};
 use crate::error::{Error, Result};
 use crate::layers::Layer;
 use crate::network::Network;
-use crate::plan::{BufferId, Measure, Rows, Step, Work};
+use crate::plan::{Measure, Rows, Step, Work};
 use crate::relevance::LayerSums;
 use crate::start::{Start, Targets};
 use crate::stopwatch::Stopwatch;
@@ -20,7 +18,7 @@ use crate::stopwatch::Stopwatch;
 pub(super) struct Told {
     /// Each layer's sums, where the plan measures them.
     pub(super) sums: Vec<LayerSums>,
-    /// Seconds of each step that ran.
+    /// Seconds of each step that ran; steps that ran together have equal shares of theirs.
     pub(super) seconds: Vec<f64>,
 }
 
@@ -48,57 +46,61 @@ impl Run<'_> {
         let mut seconds = Vec::with_capacity(steps);
         let stopwatch = Stopwatch::start();
         let mut began = 0.0;
-        for Group { steps: group, passes } in &self.prepared.groups {
-            let position = group.start;
-            if position >= steps {
-                break;
-            }
-            if position == plan.forward {
+        for group in self.prepared.groups.iter().take_while(|group| group.steps.start < steps) {
+            if group.steps.start == plan.forward {
                 self.choose_targets(first, memory.read(plan.logits), targets);
             }
-            if group.len() > 1 {
-                self.together(group.clone(), *passes, &mut memory, crew);
-                let ended = stopwatch.seconds();
-                // Their parts took turns, and their products are alike.
-                seconds.extend(group.clone().map(|_| (ended - began) / group.len() as f64));
-                began = ended;
-                continue;
+            match group.steps.len() {
+                1 => self.alone(group.steps.start, &mut memory, (first, targets), &mut sums, crew)?,
+                _ => self.together(group, &mut memory, crew),
             }
-            let step = &plan.steps[position];
-            let mut taken = memory.take(step.target);
-            let mut taken_also: Vec<_> = step.also.iter().map(|also| memory.take(also.target)).collect();
-            let known = &plan.buffers[step.target.index()];
-            let chain = self.chain_of(step, &memory);
-            let count = memory.rows(known.rows) * known.width;
-            let written = Written {
-                target: &mut taken.elements()[..count],
-                also: taken_also.iter_mut().map(|taken| &mut taken.elements()[..count]).collect(),
-            };
-            let tool = &self.prepared.tools[position];
-            match (&step.work, tool) {
-                (Work::Start, _) => {
-                    self.start(first, memory.read(plan.logits), targets, known.rows, written.target);
-                    chain.finish(0, known.width, written);
-                }
-                (Work::Measure(measure), _) => {
-                    let layer = step.layer.expect("a measure is of a layer");
-                    self.measure(&chain, step, *measure, &mut sums[layer.index()]);
-                }
-                (Work::Lookup, _) => {
-                    let indices = memory.indices(step.source.expect("a lookup reads an input").buffer);
-                    self.look_up(step, indices, written.target)?;
-                    chain.finish(0, known.width, written);
-                }
-                (_, tool) => work(&chain, step, tool, written, crew),
-            }
-            memory.put_back(taken);
-            taken_also.into_iter().for_each(|taken| memory.put_back(taken));
             let ended = stopwatch.seconds();
-            seconds.push(ended - began);
+            seconds.extend(group.steps.clone().map(|_| (ended - began) / group.steps.len() as f64));
             began = ended;
         }
         logits.copy_from_slice(memory.read(plan.logits));
         Ok(Told { sums: sums.iter_mut().map(|rows: &mut Vec<LayerSums>| total_of(rows)).collect(), seconds })
+    }
+
+    /// Runs a step; `first` is the chunk's first sample, `targets` are its samples', `sums` each layer's of every row.
+    fn alone(
+        &self,
+        position: usize,
+        memory: &mut Memory<'_>,
+        (first, targets): (usize, &[usize]),
+        sums: &mut [Vec<LayerSums>],
+        crew: Crew<'_>,
+    ) -> Result<()> {
+        let Prepared { plan, tools, .. } = self.prepared;
+        let step = &plan.steps[position];
+        let mut taken = memory.take(step.target);
+        let mut taken_also: Vec<_> = step.also.iter().map(|also| memory.take(also.target)).collect();
+        let known = &plan.buffers[step.target.index()];
+        let chain = self.chain_of(step, memory);
+        let count = memory.rows(known.rows) * known.width;
+        let written = Written {
+            target: &mut taken.elements()[..count],
+            also: taken_also.iter_mut().map(|taken| &mut taken.elements()[..count]).collect(),
+        };
+        match (&step.work, &tools[position]) {
+            (Work::Start, _) => {
+                self.start(first, memory.read(plan.logits), targets, known.rows, written.target);
+                chain.finish(0, known.width, written);
+            }
+            (Work::Measure(measure), _) => {
+                let layer = step.layer.expect("a measure is of a layer");
+                self.measure(&chain, step, *measure, &mut sums[layer.index()]);
+            }
+            (Work::Lookup, _) => {
+                let indices = memory.indices(step.source.expect("a lookup reads an input").buffer);
+                self.look_up(step, indices, written.target)?;
+                chain.finish(0, known.width, written);
+            }
+            (_, tool) => work(&chain, step, tool, written, crew),
+        }
+        memory.put_back(taken);
+        taken_also.into_iter().for_each(|taken| memory.put_back(taken));
+        Ok(())
     }
 
     fn chain_of<'a>(&'a self, step: &'a Step, memory: &'a Memory<'a>) -> Chain<'a> {
@@ -107,39 +109,38 @@ impl Run<'_> {
         Chain { plan, memory, parameters, step, rows, made: &[] }
     }
 
-    /// Runs steps part by part; `passes`: what the first makes is kept no longer than its parts.
-    fn together(&self, group: Range<usize>, passes: bool, memory: &mut Memory<'_>, crew: Crew<'_>) {
+    /// Runs steps of a layer's products part by part.
+    fn together(&self, group: &Group, memory: &mut Memory<'_>, crew: Crew<'_>) {
         let Prepared { plan, tools, .. } = self.prepared;
-        let steps = &plan.steps[group.clone()];
+        let steps = &plan.steps[group.steps.clone()];
+        // What the first passes on is nowhere but in its parts.
+        let is_kept = |position: usize| position > 0 || !group.passes;
         let mut taken: Vec<Vec<_>> = Vec::new();
         for (position, step) in steps.iter().enumerate() {
-            let is_kept = |id: &BufferId| position > 0 || !passes || *id != step.target;
-            taken.push(step.writes().filter(is_kept).map(|id| memory.take(id)).collect());
+            let kept = step.writes().skip(usize::from(!is_kept(position)));
+            taken.push(kept.map(|id| memory.take(id)).collect());
         }
         let chains: Vec<_> = steps.iter().map(|step| self.chain_of(step, memory)).collect();
         let mut written = Vec::new();
-        for (step, taken) in steps.iter().zip(&mut taken) {
+        for (position, (step, taken)) in steps.iter().zip(&mut taken).enumerate() {
             let known = &plan.buffers[step.target.index()];
             let count = memory.rows(known.rows) * known.width;
             let mut all = taken.iter_mut().map(|taken| &mut taken.elements()[..count]);
-            let target = if all.len() > step.also.len() { all.next() } else { None };
+            let target = if is_kept(position) { all.next() } else { None };
             written.push(Written { target: target.unwrap_or_default(), also: all.collect() });
         }
         let (mut convolutions, mut tiles) = (Vec::new(), Vec::new());
-        for tool in &tools[group] {
+        for tool in &tools[group.steps.clone()] {
             match tool {
                 Tool::Convolve(conv) => convolutions.push(&**conv),
                 Tool::Winograd(conv) => tiles.push(conv),
                 _ => unreachable!("only convolutions run together"),
             }
         }
-        if let Some(conv) = convolutions.first() {
-            let (unit, most) = conv.units();
-            crew.pieces_of_all(written, unit * conv.channels.target, most, |first, pieces, room| {
-                convolve::run(&chains, &convolutions, first * unit, pieces, room);
-            });
-        } else {
+        if convolutions.is_empty() {
             tiled::run(&chains, &tiles, written, crew);
+        } else {
+            convolve::run(&chains, &convolutions, written, crew);
         }
         drop(chains);
         taken.into_iter().flatten().for_each(|taken| memory.put_back(taken));
@@ -215,12 +216,7 @@ fn work(chain: &Chain<'_>, step: &Step, tool: &Tool, written: Written<'_>, crew:
     let width = chain.plan.buffers[step.target.index()].width;
     match tool {
         Tool::Product(weight) => dense::run(chain, step, weight, written, crew),
-        Tool::Convolve(conv) => {
-            let (unit, most) = conv.units();
-            crew.pieces(written, unit * conv.channels.target, most, |first, piece, room| {
-                convolve::run(std::slice::from_ref(chain), &[conv], first * unit, vec![piece], room);
-            });
-        }
+        Tool::Convolve(conv) => convolve::run(std::slice::from_ref(chain), &[conv], vec![written], crew),
         Tool::Winograd(conv) => tiled::run(std::slice::from_ref(chain), &[conv], vec![written], crew),
         Tool::Pool(pool) => crew.pieces(written, pool.channels, pools::BLOCK, |first, piece, _| {
             pools::run(chain, step, pool, first, piece);
