@@ -6,9 +6,14 @@
 
 use std::ops::Range;
 
-use super::simd;
+use super::simd::{self, Level};
 
-/// So many floats find room in the second-level cache beside what products read and make.
+/// So many floats find room in the second-level cache beside what products read and make: of 1 MB or more, as machines with 16 lanes have it. Those
+/// with 8 have half of that and less, and gain nothing (benches/README.md).
+fn room() -> usize {
+    if Level::widest().lanes() < 16 { 0 } else { ROOM }
+}
+
 const ROOM: usize = 1 << 17;
 
 /// Rows that are brought closer, each as long as a panel's.
@@ -31,7 +36,11 @@ pub(super) struct Soon<'a> {
 impl<'a> Soon<'a> {
     /// `panels`: how many panels' products are made until then.
     pub(super) fn new(runs: impl IntoIterator<Item = &'a [f32]>, panels: usize) -> Self {
-        let mut room = ROOM;
+        Soon::within(room(), runs, panels)
+    }
+
+    /// The first `room` elements of the runs.
+    fn within(mut room: usize, runs: impl IntoIterator<Item = &'a [f32]>, panels: usize) -> Self {
         let within = |run: &'a [f32]| {
             let run = &run[..run.len().min(room)];
             room -= run.len();
@@ -143,7 +152,7 @@ mod tests {
             (vec![run(0..ROOM - 7), run(ROOM..ROOM + 100)], 64, 32, 7, 147),
         ] {
             let of = |&(start, length): &(usize, usize)| &elements[start..start + length];
-            let mut soon = Soon::new(runs.iter().map(of), panels);
+            let mut soon = Soon::within(ROOM, runs.iter().map(of), panels);
             let mut is_brought = vec![false; elements.len()];
             for _ in 0..panels {
                 let mut shares = Vec::new();

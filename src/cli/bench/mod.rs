@@ -100,8 +100,9 @@ pub struct Arguments {
     ///
     /// The best is measured in the same run, by a product of a dense layer and by scaling a large array. `of roofline` is the
     /// least time that a step's operations and bytes take at these rates over the step's own; what caches serve can be above
-    /// 1, and so can convolutions of 3 × 3 windows on the CPU, which take fewer operations than they are counted for. Of the
-    /// batch sizes the largest is profiled. --json prints a list with an object for each backend.
+    /// 1, and so can convolutions of 3 × 3 windows on the CPU, which take fewer operations than they are counted for. Steps
+    /// that the CPU runs together, part by part, have equal shares of their time. Of the batch sizes the largest is profiled.
+    /// --json prints a list with an object for each backend.
     #[arg(long, conflicts_with = "plot", help_heading = "Results")]
     profile: bool,
 
