@@ -123,16 +123,24 @@ impl<'a> Strips<'a> {
         });
     }
 
-    /// What the chains read of the lines of targets that some tiles make.
+    /// What is read once some tiles' products are made: by the chains of the lines that they make, and by the next tiles.
     fn soon(&self, tiles: Range<usize>) -> Soon<'a> {
-        let of_strip = self.conv.tiles()[1];
-        let strips = self.strips.start + tiles.start / of_strip..self.strips.start + tiles.end / of_strip;
-        let part = self.part(strips);
-        let width = self.conv.targets[0] * self.conv.line();
+        let Strips { chains, conv, .. } = *self;
+        let of_strip = conv.tiles()[1];
+        let part = self.part(self.strips.start + tiles.start / of_strip..self.strips.start + tiles.end / of_strip);
+        let (first, length) = (part.first(conv.targets[0] * conv.line()), part.length());
+        let [from, to] = [first + length, first + 2 * length];
+        // Where sources have the targets' extents, the next tiles' lie where their targets do.
+        let source = chains[0].step.source.filter(|_| conv.sources == conv.targets);
+        let of_next = source.map(|source| {
+            let elements = chains[0].memory.read(source.buffer);
+            let at = |target: usize| (target / conv.channels.target * conv.channels.source).min(elements.len());
+            &elements[at(from)..at(to)]
+        });
         let points = self.convs.iter().flat_map(|conv| &conv.weights).flat_map(|weight| weight.of_points());
         let panels: usize = points.map(PackedWeight::panels_read).sum();
         let runs = tiles.len().div_ceil(ROWS);
-        Soon::new(chain::read_beside(self.chains, part.first(width), part.length()), panels * runs)
+        Soon::new(chain::read_beside(chains, first, length).chain(of_next), panels * runs)
     }
 
     /// By all threads, one phase after another.
