@@ -62,8 +62,8 @@ pub struct Run {
     pub compute: Option<f64>,
     /// Seconds that results took from the device; none on the CPU.
     pub download: f64,
-    /// Seconds of each of the plan's steps: on the CPU as if all threads had shared it, on a device where it was asked
-    /// to time them (`DeviceOptions::profile`).
+    /// Seconds of each of the plan's steps: on the CPU as if all threads had shared it, steps that run together with equal
+    /// shares, on a device where it was asked to time them (`DeviceOptions::profile`).
     pub steps: Vec<f64>,
 }
 

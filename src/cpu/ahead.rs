@@ -6,18 +6,53 @@
 
 use std::ops::Range;
 
+use super::chain::{self, Chain};
 use super::simd::{self, Level};
+use crate::plan::BufferId;
 
-/// So many floats find room in the second-level cache beside what products read and make: of 1 MB or more, as machines with 16 lanes have it. Those
-/// with 8 have half of that and less, and gain nothing (benches/README.md).
+/// So many floats find room in a second-level cache of 1 MB beside what products read and make.
+const ROOM: usize = 1 << 17;
+
+/// How much is brought closer. Most machines with 16 lanes have 1 MB and more; those with 8 have half of that and less, and gained nothing
+/// (benches/README.md).
 fn room() -> usize {
     if Level::widest().lanes() < 16 { 0 } else { ROOM }
 }
 
-const ROOM: usize = 1 << 17;
+/// What the parts of some steps read once their products are made: all of it, of which each part takes its own.
+#[derive(Debug, Default)]
+pub(super) struct Coming<'a> {
+    /// What the chains read, which lies as the targets do.
+    beside: Vec<&'a [f32]>,
+    /// What the next part's products read.
+    sources: Vec<&'a [f32]>,
+    /// How many panels a part's products go through.
+    panels: usize,
+}
+
+impl<'a> Coming<'a> {
+    /// `sources`: the buffers whose elements the parts' products read in the order of their targets.
+    pub(super) fn new(chains: &'a [Chain<'a>], sources: impl IntoIterator<Item = BufferId>, panels: usize) -> Self {
+        if room() == 0 {
+            return Coming::default();
+        }
+        let memory = chains[0].memory;
+        let mut buffers: Vec<BufferId> = sources.into_iter().collect();
+        buffers.dedup();
+        let sources = buffers.into_iter().map(|buffer| memory.read(buffer)).collect();
+        Coming { beside: chain::read_beside(chains), sources, panels }
+    }
+
+    /// What a part reads of it: elements `beside` the targets, and elements `of_next` of the sources, as far as there are any.
+    pub(super) fn soon(&self, beside: Range<usize>, of_next: Range<usize>) -> Soon<'a> {
+        let within = |run: &&'a [f32]| &run[of_next.start.min(run.len())..of_next.end.min(run.len())];
+        let beside = self.beside.iter().map(|run| &run[beside.clone()]);
+        Soon::within(room(), beside.chain(self.sources.iter().map(within)), self.panels)
+    }
+}
 
 /// Rows that are brought closer, each as long as a panel's.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Ahead<'a> {
     pub(super) elements: &'a [f32],
     /// Elements from row to row.
@@ -25,22 +60,18 @@ pub(super) struct Ahead<'a> {
     pub(super) rows: Range<usize>,
 }
 
-/// What is read soon after some products are made, or while the next are: runs of elements, of which every panel brings a share.
+/// Runs of elements that are read soon; every panel's tiles bring a share of them closer.
 #[derive(Debug, Default)]
 pub(super) struct Soon<'a> {
+    /// The last is the first to be brought.
     runs: Vec<&'a [f32]>,
     /// How many panels are still to come.
     panels: usize,
 }
 
 impl<'a> Soon<'a> {
-    /// `panels`: how many panels' products are made until then.
-    pub(super) fn new(runs: impl IntoIterator<Item = &'a [f32]>, panels: usize) -> Self {
-        Soon::within(room(), runs, panels)
-    }
-
-    /// The first `room` elements of the runs.
-    fn within(mut room: usize, runs: impl IntoIterator<Item = &'a [f32]>, panels: usize) -> Self {
+    /// The first `room` elements of runs, which are read once the products of so many panels are made.
+    pub(super) fn within(mut room: usize, runs: impl IntoIterator<Item = &'a [f32]>, panels: usize) -> Self {
         let within = |run: &'a [f32]| {
             let run = &run[..run.len().min(room)];
             room -= run.len();
@@ -51,76 +82,76 @@ impl<'a> Soon<'a> {
         Soon { runs, panels }
     }
 
-    /// The next panel's share, in rows of `width` elements.
-    pub(super) fn share(&mut self, width: usize, mut take: impl FnMut(Ahead<'a>)) {
+    /// What so many tiles of the next panel bring, which has rows of `width` elements: rows of the panel that follows, then of the runs.
+    pub(super) fn share<'s>(&'s mut self, next: Ahead<'s>, width: usize, tiles: usize) -> Share<'s, 'a> {
         let left: usize = self.runs.iter().map(|run| run.len()).sum();
-        let mut share = left.div_ceil(self.panels.max(1)).next_multiple_of(width);
+        let share = left.div_ceil(self.panels.max(1));
         self.panels = self.panels.saturating_sub(1);
-        while share > 0
-            && let Some(run) = self.runs.last_mut()
-        {
-            let elements = run.split_off(..share.min(run.len())).expect("a part of the run");
-            share -= elements.len();
-            if run.is_empty() {
-                self.runs.pop();
-            }
-            take(Ahead { elements, apart: width, rows: 0..elements.len().div_ceil(width) });
+        // A tile brings rows of one run.
+        let (mut pieces, mut rest) = (usize::from(!next.rows.is_empty()), share);
+        for run in self.runs.iter().rev() {
+            pieces += usize::from(rest > 0);
+            rest = rest.saturating_sub(run.len());
         }
+        let of_tile = (next.rows.len() + share.div_ceil(width)).div_ceil((tiles + 1).saturating_sub(pieces).max(1));
+        Share { next, runs: &mut self.runs, left: share, width, of_tile, brought: &[] }
     }
 }
 
 /// What the tiles of a panel bring closer, one after another.
-#[derive(Debug, Default)]
-pub(super) struct Queue<'a> {
-    /// The last is the first to be brought.
-    all: Vec<Ahead<'a>>,
+#[derive(Debug)]
+pub(super) struct Share<'s, 'a> {
+    /// What is left of the panel that follows.
+    next: Ahead<'s>,
+    runs: &'s mut Vec<&'a [f32]>,
+    /// Elements of the runs that are left to bring, in rows of `width`.
+    left: usize,
+    width: usize,
     /// Rows that a tile brings, at most.
     of_tile: usize,
     /// What the last tile brought: one that has nothing to bring asks for its first element again.
-    brought: &'a [f32],
+    brought: &'s [f32],
 }
 
-impl<'a> Queue<'a> {
-    pub(super) fn new(mut all: Vec<Ahead<'a>>) -> Self {
-        all.retain(|ahead| !ahead.rows.is_empty());
-        all.reverse();
-        Queue { all, ..Queue::default() }
-    }
-
-    /// Shares the rows out to so many tiles. A tile brings rows of one run.
-    pub(super) fn share_out(&mut self, tiles: usize) {
-        let rows: usize = self.all.iter().map(|ahead| ahead.rows.len()).sum();
-        self.of_tile = rows.div_ceil((tiles + 1).saturating_sub(self.all.len()).max(1));
-    }
-
+impl<'s> Share<'s, '_> {
     pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.next.rows.is_empty() && (self.left == 0 || self.runs.is_empty())
     }
 
     /// What the next tile brings, which has so many steps.
-    pub(super) fn next(&mut self, steps: usize) -> Next<'a> {
-        let Some(Ahead { elements, apart, rows }) = self.all.last_mut() else {
-            return Next { elements: self.brought, apart: 0, first: 0, spread: 0 };
+    pub(super) fn of_tile(&mut self, steps: usize) -> Next<'s> {
+        let most = self.of_tile.min(steps).max(1);
+        let (elements, apart, rows) = if !self.next.rows.is_empty() {
+            let Ahead { elements, apart, ref mut rows } = self.next;
+            let first = rows.start;
+            rows.start = rows.end.min(first + most);
+            (elements, apart, first..rows.start)
+        } else if self.left > 0
+            && let Some(run) = self.runs.last_mut()
+        {
+            let rows = most.min(self.left.min(run.len()).div_ceil(self.width));
+            let elements = run.split_off(..run.len().min(rows * self.width)).expect("a part of the run");
+            if run.is_empty() {
+                self.runs.pop();
+            }
+            self.left = self.left.saturating_sub(elements.len());
+            (elements, self.width, 0..rows)
+        } else {
+            (self.brought, 0, 0..1)
         };
-        let count = rows.len().min(self.of_tile).min(steps).max(1);
-        let next = Next { elements, apart: *apart, first: rows.start, spread: (steps / count).max(1).ilog2() };
         self.brought = elements;
-        rows.start += count;
-        if rows.start == rows.end {
-            self.all.pop();
-        }
-        next
+        Next { elements, apart, first: rows.start, spread: (steps / rows.len()).max(1).ilog2() }
     }
 }
 
 /// What a tile brings closer: a row every 2^`spread` steps, from `first` on.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Next<'a> {
-    pub(super) elements: &'a [f32],
+    elements: &'a [f32],
     /// Elements from row to row.
-    pub(super) apart: usize,
-    pub(super) first: usize,
-    pub(super) spread: u32,
+    apart: usize,
+    first: usize,
+    spread: u32,
 }
 
 impl Next<'_> {
@@ -130,7 +161,13 @@ impl Next<'_> {
         Next { first: self.first + (steps >> self.spread), ..self }
     }
 
-    /// Brings the row of a step closer, of which `COLUMNS` elements are read.
+    /// The rows that come with some steps.
+    #[inline(always)]
+    pub(super) fn rows(&self, steps: Range<usize>) -> Range<usize> {
+        steps.start >> self.spread..steps.end.div_ceil(1 << self.spread)
+    }
+
+    /// Brings a row closer, of which `COLUMNS` elements are read.
     #[inline(always)]
     pub(super) fn prefetch<const COLUMNS: usize>(&self, row: usize) {
         simd::prefetch_row::<COLUMNS>(self.elements, (self.first + row) * self.apart);
@@ -141,52 +178,58 @@ impl Next<'_> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn tiles_of_all_panels_together_bring_every_element_that_there_is_room_for() {
-        let elements: Vec<f32> = vec![0.0; 2 * ROOM];
-        let run = |elements: Range<usize>| (elements.start, elements.len());
-        for (runs, panels, width, tiles, steps) in [
-            (vec![run(0..9000), run(9000..9100), run(20_000..27_000)], 8, 32, 7, 64),
-            (vec![run(5..1029)], 3, 16, 1, 512),
-            (vec![run(0..100), run(200..300), run(400..500), run(600..700)], 1, 16, 7, 40),
-            (vec![run(0..ROOM - 7), run(ROOM..ROOM + 100)], 64, 32, 7, 147),
-        ] {
-            let of = |&(start, length): &(usize, usize)| &elements[start..start + length];
-            let mut soon = Soon::within(ROOM, runs.iter().map(of), panels);
-            let mut is_brought = vec![false; elements.len()];
-            for _ in 0..panels {
-                let mut shares = Vec::new();
-                soon.share(width, |share| shares.push(share));
-                let mut queue = Queue::new(shares);
-                queue.share_out(tiles);
-                for _ in 0..tiles {
-                    let next = queue.next(steps);
-                    let first = next.elements.as_ptr() as usize - elements.as_ptr() as usize;
-                    for row in (0..steps).map(|step| next.first + (step >> next.spread)) {
-                        let from = first / size_of::<f32>() + row * next.apart;
-                        is_brought[from..(from + width).min(elements.len())].fill(true);
-                    }
-                }
-                assert!(queue.is_empty(), "{runs:?}");
+    /// Which of the elements some tiles bring that have so many steps.
+    fn bring(share: &mut Share<'_, '_>, (tiles, steps): (usize, usize), elements: &[f32], is_brought: &mut [bool]) {
+        for _ in 0..tiles {
+            let next = share.of_tile(steps);
+            let first = (next.elements.as_ptr() as usize - elements.as_ptr() as usize) / size_of::<f32>();
+            for row in next.rows(0..steps) {
+                let from = first + (next.first + row) * next.apart;
+                is_brought[from.min(elements.len())..(from + share.width).min(elements.len())].fill(true);
             }
-            let mut room = ROOM;
-            for (start, length) in runs {
-                let length = length.min(room);
-                room -= length;
-                assert!(is_brought[start..start + length].iter().all(|is| *is), "{start}, {length}");
-            }
-            let mut count = 0;
-            soon.share(width, |_| count += 1);
-            assert_eq!(count, 0, "nothing is left");
         }
     }
 
     #[test]
-    fn rows_a_distance_apart_are_brought_and_what_is_behind_the_last_tile_is_not_asked_for() {
-        let elements = [0.0; 64];
-        let mut queue = Queue::new(vec![Ahead { elements: &elements, apart: 10, rows: 1..4 }]);
-        queue.share_out(2);
-        let brought: Vec<_> = (0..3).map(|_| queue.next(8)).map(|next| (next.first, next.apart, next.spread)).collect();
-        assert_eq!(brought, [(1, 10, 2), (3, 10, 3), (0, 0, 0)]);
+    fn tiles_of_all_panels_together_bring_every_element_that_there_is_room_for() {
+        let elements: Vec<f32> = vec![0.0; 2 * ROOM];
+        for (runs, panels, width, tiles, steps) in [
+            (vec![0..9000, 9000..9100, 20_000..27_000], 8, 32, 7, 64),
+            (vec![5..1029, 2000..2001], 3, 16, 2, 512),
+            (vec![0..100, 200..300, 400..500, 600..700], 1, 16, 7, 40),
+            // What one panel's tiles have no time for the next panel's bring.
+            (vec![0..100, 200..300, 400..500], 4, 16, 1, 40),
+            (vec![0..ROOM - 7, ROOM..ROOM + 100], 64, 32, 7, 147),
+        ] {
+            let mut soon = Soon::within(ROOM, runs.iter().map(|run| &elements[run.clone()]), panels);
+            let mut is_brought = vec![false; elements.len()];
+            for _ in 0..panels {
+                bring(&mut soon.share(Ahead::default(), width, tiles), (tiles, steps), &elements, &mut is_brought);
+            }
+            let mut room = ROOM;
+            for run in runs {
+                let length = run.len().min(room);
+                room -= length;
+                assert!(is_brought[run.start..run.start + length].iter().all(|is| *is), "{run:?}");
+            }
+            assert!(soon.share(Ahead::default(), width, tiles).is_empty(), "nothing is left");
+        }
+    }
+
+    #[test]
+    fn the_panel_that_follows_comes_before_the_share_of_the_runs() {
+        let elements: Vec<f32> = vec![0.0; 1000];
+        let mut soon = Soon::within(ROOM, [&elements[500..600]], 2);
+        let mut is_brought = vec![false; elements.len()];
+        let mut share = soon.share(Ahead { elements: &elements, apart: 32, rows: 1..4 }, 16, 2);
+        bring(&mut share, (1, 8), &elements, &mut is_brought);
+        assert!(is_brought[32..48].iter().chain(&is_brought[96..112]).all(|is| *is), "the panel by the first tile");
+        assert!(!is_brought[500]);
+        bring(&mut share, (1, 8), &elements, &mut is_brought);
+        assert!(is_brought[500..550].iter().all(|is| *is), "half the run by the second");
+        assert!(share.is_empty() && !is_brought[599]);
+        // Another tile has nothing to bring, and asks for what is there.
+        let next = share.of_tile(8);
+        assert_eq!((next.elements.as_ptr(), next.apart), (elements[500..].as_ptr(), 0));
     }
 }

@@ -28,7 +28,6 @@ pub(super) struct Chain<'a> {
 }
 
 /// Elements of a buffer from one on, counted over all its rows.
-#[derive(Clone, Copy)]
 pub(super) struct Part<'a> {
     buffer: BufferId,
     first: usize,
@@ -133,7 +132,7 @@ impl Chain<'_> {
         }
     }
 
-    /// Applies the chains to elements `made` as [`finish`](Self::finish) does, and writes the targets past the caches.
+    /// Applies the chains to elements `made` as [`finish`](Self::finish) does, and writes the targets past the caches; an empty one nowhere.
     fn stream(&self, first: usize, width: usize, made: &mut [f32], written: &mut Written<'_>) {
         let mut other = [0.0; STRETCH];
         for (stretch, v) in made.chunks_mut(STRETCH).enumerate() {
@@ -163,7 +162,7 @@ impl Chain<'_> {
     }
 
     /// Elements of a target of the step, of the whole chunk.
-    fn all(&self) -> usize {
+    fn elements(&self) -> usize {
         self.memory.rows(self.rows) * self.plan.buffers[self.step.target.index()].width
     }
 
@@ -247,14 +246,14 @@ pub(super) fn make<'a>(
     make: impl FnOnce(&mut [&mut [f32]]),
 ) {
     let length = written.iter().map(|of| of.target.len()).max().unwrap_or(0);
-    let is_streamed = chains.iter().any(|chain| chain.all() * size_of::<f32>() > STREAMED);
+    let is_streamed = chains.iter().any(|chain| chain.elements() * size_of::<f32>() > STREAMED);
     let in_room = written.iter().filter(|of| is_streamed || of.target.is_empty()).count();
     room.resize(room.len().max(in_room * length), 0.0);
     let mut rooms = room.chunks_exact_mut(length.max(1));
     let mut sums: Vec<&mut [f32]> = Vec::new();
     for of in &mut written {
         let is_in_room = is_streamed || of.target.is_empty();
-        // What comes to be in place goes nowhere else.
+        // What comes to be in place is taken from what is written: the chains then find nothing left to write there.
         let sum = if is_in_room { rooms.next().expect("room for it") } else { std::mem::take(&mut of.target) };
         sums.push(sum);
     }
@@ -277,18 +276,17 @@ pub(super) fn make<'a>(
     }
 }
 
-/// What the chains of steps that run together read beside `count` elements of their targets from `first` on, counted over all rows; only of buffers
-/// with as many, and not what the steps make.
-pub(super) fn read_beside<'a>(chains: &'a [Chain<'a>], first: usize, count: usize) -> impl Iterator<Item = &'a [f32]> {
+/// The buffers that the chains of steps that run together read beside their targets: those with as many elements, and not what the steps make.
+pub(super) fn read_beside<'a>(chains: &'a [Chain<'a>]) -> Vec<&'a [f32]> {
     let of = &chains[0];
     let targets = || chains.iter().flat_map(|chain| chain.step.writes());
     let is_alike = |id: &BufferId| {
         let buffer = &of.plan.buffers[id.index()];
-        of.memory.rows(buffer.rows) * buffer.width == of.all() && targets().all(|target| target != *id)
+        of.memory.rows(buffer.rows) * buffer.width == of.elements() && targets().all(|target| target != *id)
     };
     let reads = chains.iter().flat_map(|chain| chain.step.ops().flat_map(Op::reads));
     let buffers: BTreeSet<BufferId> = reads.filter(is_alike).collect();
-    buffers.into_iter().map(move |id| &of.memory.read(id)[first..first + count])
+    buffers.into_iter().map(|id| of.memory.read(id)).collect()
 }
 
 /// A target of more bytes, of a whole chunk, has left the caches before it is read again.

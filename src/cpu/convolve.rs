@@ -1,14 +1,13 @@
-//! Convolutions as products of gathered rows.
+//! Convolutions as products of gathered rows, or of rows as they lie.
 //!
 //! Each phase of targets is a product: a row of A holds what one target's window covers, taps in the order of the
 //! source, channels last. Rows are gathered for a block of targets and a slice of taps at a time, through the source's
 //! activation, so that A stays in cache; sums go on from slice to slice in one order.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::ahead::Soon;
+use super::ahead::{Coming, Soon};
 use super::chain::{self, Chain};
 use super::crew::{Crew, Room, Written};
 use super::filters::{Channels, Filters, Phase};
@@ -22,7 +21,7 @@ use super::planar::Planar;
 use super::simd::{self, Level, Loop};
 use crate::layers::Reach;
 use crate::layers::window::MOST_AXES;
-use crate::plan::{BufferId, Operand};
+use crate::plan::Operand;
 
 /// Rows that are a multiple of this many floats apart lie in the same lines of a first-level cache.
 const CONFLICT: usize = 1024;
@@ -43,7 +42,7 @@ pub(super) struct Convolution {
 /// How a convolution reads its sources; its filters are of the same kind.
 #[derive(Debug)]
 pub(super) enum Reads {
-    /// In rows that are gathered, for panels.
+    /// In rows for panels: gathered, or as they lie where each target reads its own position alone.
     Gathered,
     /// Laid out channel by channel, for few target channels.
     Planar(Planar),
@@ -85,19 +84,12 @@ impl Convolution {
         self.is_pointwise(chain, source) && self.channels.groups == 1 && is_spread && is_near
     }
 
-    /// What is read once the sums of `count` targets from position `first` on are made: by the chains, and by the next targets' products.
-    fn soon<'a>(&self, chains: &'a [Chain<'a>], factors: &[Factor<'_>], first: usize, count: usize) -> Soon<'a> {
-        let chain = &chains[0];
-        let beside = chain::read_beside(chains, first * self.channels.target, count * self.channels.target);
-        let pointwise = factors.iter().filter(|factor| self.is_pointwise(chain, factor.source));
-        let buffers: BTreeSet<BufferId> = pointwise.map(|factor| factor.source.buffer).collect();
-        let of_next = buffers.into_iter().map(|buffer| {
-            let elements = chain.memory.read(buffer);
-            let [from, to] = [first + count, first + 2 * count].map(|position| position * self.channels.source);
-            &elements[from.min(elements.len())..to.min(elements.len())]
-        });
+    /// What is read once the sums of a part are made: by the chains, and by the next part's products.
+    fn coming<'a>(&self, chains: &'a [Chain<'a>], factors: &[Factor<'_>]) -> Coming<'a> {
+        let sources =
+            factors.iter().map(|factor| factor.source).filter(|source| self.is_pointwise(&chains[0], *source));
         let panels = factors.iter().flat_map(|factor| factor.filters.packed()).map(PackedWeight::panels_read).sum();
-        Soon::new(beside.chain(of_next), panels)
+        Coming::new(chains, sources.map(|source| source.buffer), panels)
     }
 }
 
@@ -109,6 +101,13 @@ pub(super) struct Factor<'a> {
     pub(super) step: usize,
     /// Whether it is added to products before it.
     pub(super) goes_on: bool,
+}
+
+impl Factor<'_> {
+    /// Whether it is made of one reading of its source with another, each the same product of its step.
+    pub(super) fn reads_with(&self, other: &Self) -> bool {
+        (self.source, self.goes_on) == (other.source, other.goes_on)
+    }
 }
 
 /// Makes the targets of steps that run together and applies their chains.
@@ -126,27 +125,28 @@ pub(super) fn run(chains: &[Chain<'_>], convs: &[&Convolution], written: Vec<Wri
     }
     // The first product of every step, then what is added to it: those of one source are made of one reading of it.
     factors.sort_by_key(|factor| factor.goes_on);
+    let coming = conv.coming(chains, &factors);
     let (unit, most) = conv.units();
     let width = conv.lattice.count() * conv.channels.target;
     crew.pieces_of_all(written, unit * conv.channels.target, most, |first, pieces, Room { rows, made }| {
         let first = first * unit;
         chain::make(chains, (first * conv.channels.target, width), pieces, made, |targets| {
-            products(chains, conv, &factors, first, targets, rows);
+            products(&chains[0], conv, &factors, &coming, first, targets, rows);
         });
     });
 }
 
 /// The sums of the steps' products, without the chains.
 fn products(
-    chains: &[Chain<'_>],
+    chain: &Chain<'_>,
     conv: &Convolution,
     factors: &[Factor<'_>],
+    coming: &Coming<'_>,
     first: usize,
     targets: &mut [&mut [f32]],
     room: &mut Vec<f32>,
 ) {
-    let chain = &chains[0];
-    let of_sources = || factors.chunk_by(|one, other| one.source == other.source);
+    let of_sources = || factors.chunk_by(Factor::reads_with);
     match &conv.reads {
         Reads::Planar(planar) => return narrow::run(chain, factors, (conv, planar), first, targets, room),
         Reads::Grouped(layout) => {
@@ -154,8 +154,10 @@ fn products(
         }
         Reads::Gathered => {}
     }
-    let count = targets[0].len() / conv.channels.target;
-    let mut soon = conv.soon(chains, factors, first, count);
+    let Channels { source, target, .. } = conv.channels;
+    let count = targets[0].len() / target;
+    let end = first + count;
+    let mut soon = coming.soon(first * target..end * target, end * source..(end + count) * source);
     if factors.iter().all(|factor| conv.is_product(chain, factor.source)) {
         of_sources().for_each(|factors| multiply(chain, conv, factors, first, targets, room, &mut soon));
         return;
@@ -192,9 +194,8 @@ fn multiply(
         room
     };
     for factor in factors {
-        for (b, Range { start: from, end: to }) in
-            factor.filters.packed().flat_map(|b| gemm::slices(stride).map(move |of| (b, of)))
-        {
+        let b = &factor.filters.panels(0)[0];
+        for Range { start: from, end: to } in gemm::slices(stride) {
             let slice = Slice { a: &a[from..], stride, b, from, to, goes_on: factor.goes_on || from > 0 };
             gemm::multiply_slice(slice, targets[factor.step], &starts, soon);
         }

@@ -28,7 +28,7 @@ pub(super) fn cut_all<'a>(
     lengths: impl Iterator<Item = usize> + Clone,
 ) -> impl Iterator<Item = Vec<Written<'a>>> {
     let mut each: Vec<_> = written.into_iter().map(|written| written.cut(lengths.clone())).collect();
-    lengths.map(move |_| each.iter_mut().filter_map(Iterator::next).collect())
+    lengths.map(move |_| each.iter_mut().map(|parts| parts.next().expect("a part of each for every length")).collect())
 }
 
 /// Memory that parts of steps work in, one after another; each leaves it in any state.

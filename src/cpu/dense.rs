@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::ahead::Soon;
-use super::chain::{self, Chain};
+use super::ahead::Coming;
+use super::chain::Chain;
 use super::crew::{Crew, Written};
 use super::few_rows::{self, FewRows};
 use super::gemm::{self, LINE, PackedWeight};
@@ -42,12 +42,12 @@ pub(super) fn run(chain: &Chain<'_>, step: &Step, weight: &Weight, written: Writ
 fn packed(chain: &Chain<'_>, step: &Step, weights: &[Arc<PackedWeight>], written: Written<'_>, crew: Crew<'_>) {
     let (columns, stride) = (weights[0].columns(), weights[0].stride());
     let width = chain.plan.buffers[step.target.index()].width;
+    let panels = weights.iter().map(|weight| gemm::panels_read(gemm::row_block(), weight)).sum();
+    let coming = Coming::new(std::slice::from_ref(chain), [], panels);
     crew.pieces(written, columns, gemm::row_block(), |first, written, room| {
         let rows = first..first + written.target.len() / columns;
         let length = rows.len() * stride;
-        let beside = chain::read_beside(std::slice::from_ref(chain), first * columns, written.target.len());
-        let panels = weights.iter().map(|weight| gemm::panels_read(rows.len(), weight)).sum();
-        let mut soon = Soon::new(beside, panels);
+        let mut soon = coming.soon(first * columns..first * columns + written.target.len(), 0..0);
         let a = &mut room.rows;
         a.resize(a.len().max(length), 0.0);
         for (position, ((source, _), weight)) in step.products().zip(weights).enumerate() {

@@ -9,7 +9,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::ahead::{Queue, Soon};
+use super::ahead::{Ahead, Soon};
 use super::panels::{Made, Panels};
 pub(super) use super::simd::LINE;
 use super::simd::Level;
@@ -231,34 +231,27 @@ pub(super) fn multiply_slice(slice: Slice<'_>, c: &mut [f32], starts: &[usize], 
 fn multiply_slice_at(level: Level, slice: Slice<'_>, c: &mut [f32], starts: &[usize], soon: &mut Soon<'_>) {
     let Slice { a, stride, b, from, to, goes_on } = slice;
     let panels = b.in_memory();
-    let width = panels.full_width();
-    assert_eq!(width, Blocking::of_level(level).panel, "the weight was packed for this level");
-    // Every tile brings its share of the next panel closer, where the weight lies beyond the caches: elsewhere the
-    // instructions would not pay.
+    let full = panels.full_width();
+    assert_eq!(full, Blocking::of_level(level).panel, "the weight was packed for this level");
+    // Every tile brings its share of the next panel closer, where the weight lies beyond the caches.
     let is_far = b.depth * b.columns > FAR || b.is_made();
     let mut room = Vec::new();
     let chain = chain_length(to - from, b.chain, Blocking::of_level(level).steps);
     let mut multiply = |position: usize, c: (&mut [f32], usize), starts: &[usize]| {
         let width = panels.width(position);
-        let next = is_far.then(|| panels.ahead(position + 1, from..to));
-        let mut ahead: Vec<_> = next.into_iter().collect();
-        soon.share(width, |share| ahead.push(share));
+        let next = if is_far { panels.ahead(position + 1, from..to) } else { Ahead::default() };
         let panel = b.rows(position, from..to, &mut room);
-        let ahead = Queue::new(ahead);
-        multiply_columns(level, OfPanel { a, stride, panel, width, chain, goes_on, ahead }, c, starts);
+        multiply_columns(level, OfPanel { a, stride, panel, width, chain, goes_on, next }, c, starts, soon);
     };
-    let whole = b.columns / width;
+    let whole = b.columns / full;
     for position in 0..whole {
-        multiply(position, (&mut *c, position * width), starts);
+        multiply(position, (&mut *c, position * full), starts);
     }
-    let columns = b.columns % width;
-    let width_of_last = panels.width(whole);
-    if columns == width_of_last {
-        multiply(whole, (&mut *c, whole * width), starts);
+    let (first, columns, width) = (whole * full, b.columns % full, panels.width(whole));
+    if columns == width {
+        multiply(whole, (&mut *c, first), starts);
     } else if columns > 0 {
         // The last panel has more columns than C: its tiles are made elsewhere.
-        let first = whole * width;
-        let width = width_of_last;
         let mut last = vec![0.0; starts.len() * width];
         let starts_of_last: Vec<usize> = (0..starts.len()).map(|row| row * width).collect();
         let of_c = |start: usize| start + first..start + b.columns;
@@ -284,28 +277,33 @@ pub(super) struct OfPanel<'a> {
     /// Elements of the summed axis of a chain; the last may have fewer.
     pub(super) chain: usize,
     pub(super) goes_on: bool,
-    /// What is brought closer meanwhile.
-    pub(super) ahead: Queue<'a>,
+    /// What is read of the panel that follows.
+    pub(super) next: Ahead<'a>,
 }
 
 /// Adds the product to C, whose rows begin at `starts` and are as long as the panel's.
 pub(super) fn multiply_panel(of: OfPanel<'_>, c: &mut [f32], starts: &[usize]) {
-    multiply_columns(Level::widest(), of, (c, 0), starts);
+    multiply_columns(Level::widest(), of, (c, 0), starts, &mut Soon::default());
 }
 
 /// Adds the product to the columns of C from one on.
-fn multiply_columns(level: Level, of: OfPanel<'_>, (c, column): (&mut [f32], usize), starts: &[usize]) {
-    let OfPanel { a, stride, panel, width, chain, goes_on, mut ahead } = of;
+fn multiply_columns(
+    level: Level,
+    of: OfPanel<'_>,
+    (c, column): (&mut [f32], usize),
+    starts: &[usize],
+    soon: &mut Soon<'_>,
+) {
+    let OfPanel { a, stride, panel, width, chain, goes_on, next } = of;
     let tiles = starts.len().div_ceil(Blocking::of_level(level).tile).max(1);
     // Rows are shared out evenly: a tile of few rows takes as long as one of many.
     let rows = starts.len().div_ceil(tiles).max(1);
     let (alike, rest) = starts.split_at(starts.len() / rows * rows);
-    ahead.share_out(tiles);
-    let ahead = &mut ahead;
-    Tiles { a, stride, goes_on, chain, panel, width, ahead, starts: alike, column }.run(level, rows, c);
+    let share = &mut soon.share(next, width, tiles);
+    Tiles { a, stride, goes_on, chain, panel, width, share, starts: alike, column }.run(level, rows, c);
     if !rest.is_empty() {
         let a = &a[alike.len() * stride..];
-        Tiles { a, stride, goes_on, chain, panel, width, ahead, starts: rest, column }.run(level, rest.len(), c);
+        Tiles { a, stride, goes_on, chain, panel, width, share, starts: rest, column }.run(level, rest.len(), c);
     }
 }
 
@@ -327,7 +325,7 @@ mod tests {
         let mut c = vec![f32::NAN; rows * columns];
         multiply_at(level, &a, &weight, &mut c, false, &mut Soon::default());
         // Slice by slice is the same, as bringing panels and other things closer is.
-        let mut soon = Soon::new([&a[..a.len() / 2], &a[a.len() / 3..]], 1 + depth % 4);
+        let mut soon = Soon::within(usize::MAX, [&a[..a.len() / 2], &a[a.len() / 3..]], 1 + depth % 4);
         let mut again = vec![f32::NAN; rows * columns];
         let starts: Vec<usize> = (0..rows).map(|row| row * columns).collect();
         for Range { start: from, end: to } in slices_of(level, depth) {

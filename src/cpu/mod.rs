@@ -26,6 +26,7 @@ mod moves;
 mod narrow;
 mod panels;
 mod planar;
+mod planes;
 mod pools;
 mod powers;
 mod run;

@@ -150,7 +150,7 @@ impl<'a> Part<'a> {
         room.resize(room.len().max(length), 0.0);
         let (sources, sums) = room[..length].split_at_mut(sources);
         sums.fill(0.0);
-        for factors in factors.chunk_by(|one, other| one.source == other.source) {
+        for factors in factors.chunk_by(Factor::reads_with) {
             let source = &factors[0].source;
             let elements = chain.row(source.buffer, self.row);
             for group in 0..conv.channels.source.div_ceil(planar.group) {

@@ -3,7 +3,7 @@
 //! The body is safe Rust over arrays of fixed size, which the compiler keeps in vector registers. It does so only where a
 //! tile's loop is a function of its own.
 
-use super::ahead::{Next, Queue};
+use super::ahead::{Next, Share};
 use super::simd::{self, Level, Loop};
 
 /// Rows of the largest tile of any level.
@@ -50,7 +50,7 @@ pub(super) fn chain_length(depth: usize, most: usize, steps: usize) -> usize {
 }
 
 /// Tiles of equally many rows of A times a slice of a panel.
-pub(super) struct Tiles<'a, 'b> {
+pub(super) struct Tiles<'a, 'b, 'c> {
     pub(super) a: &'a [f32],
     pub(super) stride: usize,
     /// Whether C holds the sum of the slices before.
@@ -61,14 +61,14 @@ pub(super) struct Tiles<'a, 'b> {
     /// Columns of the panel: as many as the level's have, or half as many.
     pub(super) width: usize,
     /// What they bring into the second-level cache meanwhile.
-    pub(super) ahead: &'a mut Queue<'b>,
+    pub(super) share: &'a mut Share<'b, 'c>,
     /// Where the rows of C begin.
     pub(super) starts: &'a [usize],
     /// The first column of C.
     pub(super) column: usize,
 }
 
-impl Tiles<'_, '_> {
+impl Tiles<'_, '_, '_> {
     /// Calls the body for the number of a tile's rows.
     pub(super) fn run(self, level: Level, rows: usize, c: &mut [f32]) {
         match rows {
@@ -90,7 +90,7 @@ impl Tiles<'_, '_> {
     }
 
     fn at<const ROWS: usize>(self, level: Level, c: &mut [f32]) {
-        match (self.width < Blocking::of_level(level).panel, self.ahead.is_empty()) {
+        match (self.width < Blocking::of_level(level).panel, self.share.is_empty()) {
             (false, true) => simd::run(level, Body::<ROWS, false, false>(self, c)),
             (false, false) => simd::run(level, Body::<ROWS, false, true>(self, c)),
             (true, true) => simd::run(level, Body::<ROWS, true, false>(self, c)),
@@ -100,9 +100,9 @@ impl Tiles<'_, '_> {
 }
 
 /// `HALF`: whether the panel is half as wide as others; `FAR`: whether something is brought closer.
-struct Body<'a, 'b, const ROWS: usize, const HALF: bool, const FAR: bool>(Tiles<'a, 'b>, &'a mut [f32]);
+struct Body<'a, 'b, 'c, const ROWS: usize, const HALF: bool, const FAR: bool>(Tiles<'a, 'b, 'c>, &'a mut [f32]);
 
-impl<const ROWS: usize, const HALF: bool, const FAR: bool> Loop for Body<'_, '_, ROWS, HALF, FAR> {
+impl<const ROWS: usize, const HALF: bool, const FAR: bool> Loop for Body<'_, '_, '_, ROWS, HALF, FAR> {
     #[inline(always)]
     fn run<const FUSED: bool, const LANES: usize>(self) {
         if const { ROWS > Blocking::of(LANES).tile } {
@@ -137,13 +137,13 @@ impl<const FUSED: bool, const FAR: bool, const NEAR: bool> Kind for With<FUSED, 
 
 #[inline(always)]
 fn multiply_tiles<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize>(
-    tiles: Tiles<'_, '_>,
+    tiles: Tiles<'_, '_, '_>,
     c: &mut [f32],
 ) {
     let panel = tiles.panel.as_chunks::<PANEL>().0;
     let starts = tiles.starts.as_chunks::<ROWS>().0;
     for (starts, a) in starts.iter().zip(tiles.a.chunks(ROWS * tiles.stride)) {
-        let next = if K::FAR { tiles.ahead.next(panel.len()) } else { Next::default() };
+        let next = if K::FAR { tiles.share.of_tile(panel.len()) } else { Next::default() };
         let of_c = (&mut *c, starts, tiles.column);
         multiply_tile::<K, ROWS, PANEL, STEPS>((a, tiles.stride), (panel, tiles.chain), next, tiles.goes_on, of_c);
     }
@@ -223,7 +223,7 @@ fn accumulate<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize
     for (chunk, b) in panel[..written_out].as_chunks::<STEPS>().0.iter().enumerate() {
         let first = chunk * STEPS;
         if K::FAR {
-            for row in first >> next.spread..(first + STEPS).div_ceil(1 << next.spread) {
+            for row in next.rows(first..first + STEPS) {
                 next.prefetch::<PANEL>(row);
             }
         }
@@ -243,7 +243,7 @@ fn accumulate<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: usize
             simd::prefetch::<_, true>(panel, k + AHEAD);
         }
         if K::FAR {
-            next.prefetch::<PANEL>(k >> next.spread);
+            next.after(k).prefetch::<PANEL>(0);
         }
         step::<K, ROWS, PANEL>(|row| rows[row][k], &panel[k], &mut local);
     }

@@ -6,12 +6,13 @@
 
 use std::ops::Range;
 
-use super::ahead::{Queue, Soon};
+use super::ahead::{Coming, Soon};
 use super::chain::{self, Chain};
 use super::crew::{Crew, Room, Written, cut_all};
 use super::functions::{Function, WithFunction};
 use super::gemm::{self, LINE, OfPanel, PackedWeight, Slice};
 use super::loops;
+use super::planes::Planes;
 use super::simd::{self, Level, Loop};
 use super::turned::Turned;
 use super::turns::{Four, Turn, Two};
@@ -48,7 +49,12 @@ pub(super) fn run(chains: &[Chain<'_>], convs: &[&Winograd], mut written: Vec<Wr
         let at_once = (HELD / bytes_a_tile).max(ENOUGH_TILES);
         let shares = crew.shares(strips, (at_once / tiles_a_strip).max(1));
         let pieces = cut_all(written, shares.clone().map(|strips| all.part(strips).length()));
-        crew.each(shares.zip(pieces), |(strips, piece), room| all.part(strips).run_alone(at_once, piece, room));
+        let points = convs.iter().flat_map(|conv| &conv.weights).flat_map(|weight| weight.of_points());
+        let sources = chains[0].step.source.filter(|_| conv.sources == conv.targets).map(|source| source.buffer);
+        let coming = Coming::new(chains, sources, points.map(PackedWeight::panels_read).sum());
+        crew.each(shares.zip(pieces), |(strips, piece), room| {
+            all.part(strips).run_alone(at_once, &coming, piece, room);
+        });
     }
 }
 
@@ -96,7 +102,7 @@ impl<'a> Strips<'a> {
     }
 
     /// By one thread, `at_once` tiles at a time.
-    fn run_alone(&self, at_once: usize, written: Vec<Written<'_>>, room: &mut Room) {
+    fn run_alone(&self, at_once: usize, coming: &Coming<'a>, written: Vec<Written<'_>>, room: &mut Room) {
         let Room { rows, made } = room;
         self.make(written, made, |targets| {
             let tiles = self.tiles();
@@ -105,7 +111,7 @@ impl<'a> Strips<'a> {
                 let batch = Batch { of: self, tiles: from..tiles.min(from + at_once) };
                 let planes = Planes::of(self.conv, batch.tiles.len(), self.conv.channels.target);
                 let (sources, products) = planes.room(rows);
-                let mut soon = self.soon(from..batch.tiles.end);
+                let mut soon = self.soon(coming, from..batch.tiles.end);
                 let mut turned = None;
                 for ((chain, conv), targets) in self.chains.iter().zip(self.convs).zip(&mut *targets) {
                     for (position, ((source, _), weights)) in chain.step.products().zip(&conv.weights).enumerate() {
@@ -124,23 +130,14 @@ impl<'a> Strips<'a> {
     }
 
     /// What is read once some tiles' products are made: by the chains of the lines that they make, and by the next tiles.
-    fn soon(&self, tiles: Range<usize>) -> Soon<'a> {
-        let Strips { chains, conv, .. } = *self;
+    fn soon(&self, coming: &Coming<'a>, tiles: Range<usize>) -> Soon<'a> {
+        let conv = self.conv;
         let of_strip = conv.tiles()[1];
         let part = self.part(self.strips.start + tiles.start / of_strip..self.strips.start + tiles.end / of_strip);
         let (first, length) = (part.first(conv.targets[0] * conv.line()), part.length());
-        let [from, to] = [first + length, first + 2 * length];
         // Where sources have the targets' extents, the next tiles' lie where their targets do.
-        let source = chains[0].step.source.filter(|_| conv.sources == conv.targets);
-        let of_next = source.map(|source| {
-            let elements = chains[0].memory.read(source.buffer);
-            let at = |target: usize| (target / conv.channels.target * conv.channels.source).min(elements.len());
-            &elements[at(from)..at(to)]
-        });
-        let points = self.convs.iter().flat_map(|conv| &conv.weights).flat_map(|weight| weight.of_points());
-        let panels: usize = points.map(PackedWeight::panels_read).sum();
-        let runs = tiles.len().div_ceil(ROWS);
-        Soon::new(chain::read_beside(chains, first, length).chain(of_next), panels * runs)
+        let at = |target: usize| target / conv.channels.target * conv.channels.source;
+        coming.soon(first..first + length, at(first + length)..at(first + 2 * length))
     }
 
     /// By all threads, one phase after another.
@@ -215,89 +212,9 @@ fn multiply_made(
         for (point, (of_point, (a, c))) in made.each().zip(planes.pairs(sources, products)).enumerate() {
             let next = weight.ahead(of_next, next.clone(), point);
             let width = PackedWeight::width();
-            let ahead = Queue::new(vec![next]);
-            let of = OfPanel { a: &a[from..], stride, panel: of_point, width, chain, goes_on, ahead };
+            let of = OfPanel { a: &a[from..], stride, panel: of_point, width, chain, goes_on, next };
             gemm::multiply_panel(of, c, &planes.starts);
         }
-    }
-}
-
-/// Where the turned sources and the products of some tiles lie.
-struct Planes {
-    points: usize,
-    /// Blocks of products, each with some of the target channels at all points.
-    blocks: usize,
-    sources: Layout,
-    products: Layout,
-    /// Where each tile's products begin in a plane.
-    starts: Vec<usize>,
-}
-
-impl Planes {
-    /// `block`: how many target channels a block of products has.
-    fn of(conv: &Winograd, tiles: usize, block: usize) -> Self {
-        let layout = |stride| Layout::new(tiles, stride);
-        let (sources, products) = (layout(conv.channels.source + LINE), layout(block));
-        let starts = (0..tiles).map(|tile| tile * products.stride).collect();
-        Planes { points: conv.points(), blocks: conv.channels.target.div_ceil(block), sources, products, starts }
-    }
-
-    /// Elements of a block of products.
-    fn block(&self) -> usize {
-        self.points * self.products.plane
-    }
-
-    fn blocks<'a>(&self, products: &'a mut [f32]) -> impl Iterator<Item = &'a mut [f32]> {
-        products.chunks_exact_mut(self.block())
-    }
-
-    /// Room for turned sources and for products.
-    fn room<'a>(&self, room: &'a mut Vec<f32>) -> (&'a mut [f32], &'a mut [f32]) {
-        let (sources, products) = (self.points * self.sources.plane, self.blocks * self.block());
-        if room.len() < sources + products {
-            // Let go first, so that nothing is copied and both are never there.
-            drop(std::mem::take(room));
-            *room = vec![0.0; sources + products];
-        }
-        room[..sources + products].split_at_mut(sources)
-    }
-
-    /// The turned sources and the products of each point, those of one block.
-    fn pairs<'a>(
-        &self,
-        sources: &'a [f32],
-        products: &'a mut [f32],
-    ) -> impl Iterator<Item = (&'a [f32], &'a mut [f32])> {
-        sources.chunks_exact(self.sources.plane).zip(products.chunks_exact_mut(self.products.plane))
-    }
-}
-
-/// Where the elements of tiles lie in one plane for each point.
-struct Layout {
-    /// Elements from tile to tile.
-    stride: usize,
-    /// Elements from plane to plane: an odd number of cache lines, because planes a power of two apart would compete for a few lines of
-    /// the first-level cache.
-    plane: usize,
-}
-
-impl Layout {
-    fn new(tiles: usize, stride: usize) -> Self {
-        Layout { stride, plane: ((tiles * stride / LINE) | 1) * LINE }
-    }
-
-    /// For each of several parts of the tiles, `lengths` long, its cache lines in every plane.
-    fn cut<'a>(
-        &self,
-        planes: &'a mut [f32],
-        lengths: impl IntoIterator<Item = usize>,
-    ) -> Vec<Vec<&'a mut [[f32; LINE]]>> {
-        let mut rest: Vec<_> = planes.chunks_exact_mut(self.plane).map(|plane| plane.as_chunks_mut().0).collect();
-        let mut part = |tiles: usize| {
-            let length = tiles * self.stride / LINE;
-            rest.iter_mut().map(|rest| rest.split_off_mut(..length).expect("parts lie within")).collect()
-        };
-        lengths.into_iter().map(&mut part).collect()
     }
 }
 

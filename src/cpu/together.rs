@@ -1,7 +1,7 @@
 //! Which steps run together, part by part.
 //!
-//! Two steps that make the same positions by products of one layer read the same sources, and the second reads what the first made: made part by part,
-//! sources are read and laid out once, and what the first made is still near, or need never be in memory.
+//! Two steps may make the same positions by products of one layer. Made part by part, a source that both read is read and laid out once, and what the first
+//! made is still near when the second reads it, or need never be in memory.
 
 use std::ops::Range;
 
@@ -75,7 +75,7 @@ fn meet(plan: &Plan, one: BufferId, other: BufferId) -> bool {
     one == other || (slot(one).is_some() && slot(one) == slot(other))
 }
 
-/// Whether the step after one is the only one that reads its target.
+/// Whether the step after one is the only one that reads its target. The target has its slot all the same: other plans' executors store it.
 fn passes(plan: &Plan, position: usize) -> bool {
     let target = plan.steps[position].target;
     let is_read = |(at, step): (usize, &Step)| at != position + 1 && step.reads().any(|id| id == target);
@@ -86,14 +86,16 @@ fn passes(plan: &Plan, position: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Cpu;
     use super::super::convolve::Reads;
+    use super::super::tests::assert_close;
+    use super::super::{Cpu, Prepared};
     use super::*;
     use crate::batch::{Batch, Source};
     use crate::layers::{Window, WindowAxis};
     use crate::network::Network;
+    use crate::plan::{Operand, Rows};
     use crate::start::Start;
-    use crate::{Backend, Composite, Explainer, Options, Request, Targets, Tensor};
+    use crate::{Backend, Composite, Condition, Explainer, Options, Request, Targets, Tensor};
 
     fn number(index: usize) -> f32 {
         (index.wrapping_mul(2_654_435_761) % 1009) as f32 / 504.5 - 1.0
@@ -125,6 +127,17 @@ mod tests {
         builder.build(logits).unwrap()
     }
 
+    fn prepared(network: &Network, preset: &str, request: &Request) -> (Cpu, Prepared) {
+        let composite = Composite::preset(preset).unwrap();
+        let rules = composite.assign(network).unwrap();
+        let options = Options { backend: Backend::Cpu, threads: Some(2), ..Options::default() };
+        let explainer = Explainer::with_options(network.clone(), &composite, options).unwrap();
+        let plan = explainer.plan(request).unwrap();
+        let cpu = Cpu::new(Some(2)).unwrap();
+        let prepared = cpu.prepare(network, &rules, plan).unwrap();
+        (cpu, prepared)
+    }
+
     #[test]
     fn steps_of_every_kind_of_convolution_run_together_and_make_the_bits_that_they_make_alone() {
         let network = network();
@@ -135,13 +148,7 @@ mod tests {
             ("epsilon-alpha2-beta1", vec!["first", "depthwise", "narrow", "wide", "tiled", "depthwise", "first"], 4),
         ];
         for (preset, layers, passed) in expected {
-            let composite = Composite::preset(preset).unwrap();
-            let rules = composite.assign(&network).unwrap();
-            let options = Options { backend: Backend::Cpu, threads: Some(2), ..Options::default() };
-            let explainer = Explainer::with_options(network.clone(), &composite, options).unwrap();
-            let plan = explainer.plan(&Request::new(Targets::ArgMax)).unwrap();
-            let cpu = Cpu::new(Some(2)).unwrap();
-            let mut prepared = cpu.prepare(&network, &rules, plan).unwrap();
+            let (cpu, mut prepared) = prepared(&network, preset, &Request::new(Targets::ArgMax));
             let pairs: Vec<_> = prepared.groups.iter().filter(|group| group.steps.len() == 2).cloned().collect();
             let name = |pair: &Group| network.layer(prepared.plan.steps[pair.steps.start].layer.unwrap()).name.as_str();
             assert_eq!(pairs.iter().map(name).collect::<Vec<_>>(), layers, "{preset}");
@@ -160,7 +167,7 @@ mod tests {
             if preset == "epsilon-alpha2-beta1" {
                 assert_eq!([kinds[1], kinds[4]], ["grouped", "tiles"]);
             }
-            let run = |prepared: &super::super::Prepared| {
+            let run = |prepared: &Prepared| {
                 let (mut relevance, mut logits, mut explained) = (vec![0.0; x.data().len()], vec![0.0; 35], vec![0; 7]);
                 let batch = Batch {
                     samples: 7,
@@ -180,5 +187,52 @@ mod tests {
             assert!(together.iter().any(|bits| *bits != 0), "{preset}");
             assert!(together == run(&prepared), "{preset}");
         }
+    }
+
+    #[test]
+    fn steps_stay_apart_where_one_writes_what_the_other_reads_elsewhere() {
+        let network = network();
+        let (_, prepared) = prepared(&network, "epsilon-plus", &Request::new(Targets::ArgMax));
+        let Prepared { plan, tools, groups: found, .. } = prepared;
+        let pair = found.iter().find(|group| group.steps.len() == 2).unwrap().clone();
+        let (first, second) = (pair.steps.start, pair.steps.start + 1);
+        assert!(pair.passes);
+        let is_pair = |change: &dyn Fn(&mut Plan)| {
+            let mut changed = plan.clone();
+            change(&mut changed);
+            let group = groups(&changed, &tools, 2).into_iter().find(|group| group.steps.contains(&first)).unwrap();
+            (group.steps.len() == 2).then_some(group.passes)
+        };
+        let made = plan.steps[first].target;
+        let source = plan.steps[first].source.unwrap();
+        assert_eq!(is_pair(&|_| ()), Some(true));
+        // The second's target is in the memory of what the first reads.
+        assert_eq!(is_pair(&|plan| plan.steps[second].target = source.buffer), None);
+        // The second's windows cover what the first makes.
+        assert_eq!(is_pair(&|plan| plan.steps[second].source = Some(Operand::whole(made))), None);
+        assert_eq!(is_pair(&|plan| plan.steps[second].layer = plan.steps[first - 1].layer), None);
+        let others = if plan.buffers[made.index()].rows == Rows::Target { Rows::Sample } else { Rows::Target };
+        assert_eq!(is_pair(&|plan| plan.buffers[made.index()].rows = others), None);
+        assert_eq!(is_pair(&|plan| plan.forward = second), None);
+        // Others read what the first makes.
+        assert_eq!(is_pair(&|plan| plan.logits = made), Some(false));
+        assert_eq!(is_pair(&|plan| plan.steps[second + 1].source = Some(Operand::whole(made))), Some(false));
+        assert_eq!(is_pair(&|plan| plan.buffers[made.index()].role = Role::Result(1)), Some(false));
+    }
+
+    #[test]
+    fn several_targets_conditions_reports_and_kept_values_agree_with_the_reference() {
+        let network = network();
+        let x = Tensor::from_fn(&[3, 3, 96, 128], |index| number(index * 3));
+        let composite = Composite::preset("epsilon-alpha2-beta1").unwrap();
+        let request = Request::new(Targets::Top(2)).report(true).keep("narrow");
+        let request = request.condition(Condition::new().only("wide", [3, 5, 8, 21]));
+        let by = |backend| {
+            let options = Options { backend, threads: Some(2), ..Options::default() };
+            let explainer = Explainer::with_options(network.clone(), &composite, options).unwrap();
+            explainer.explain_with(&[(&x).into()], &request).unwrap()
+        };
+        let (found, exact) = (by(Backend::Cpu), by(Backend::Reference));
+        assert_close(found.input(), exact.input(), "two targets");
     }
 }

@@ -1,8 +1,11 @@
 //! The order of steps that wait for nothing.
+//!
+//! Each buffer has one step that writes it (but for strips of one, and sums, which no product reads or writes), so that a step may move past any
+//! that do not read what it makes.
 
 use super::{Step, Work};
 
-/// A convolution's product moves to the step that adds another product of the layer to it: together they read what both read once.
+/// A convolution's product moves right before the layer's next product that reads it: executors may then run both part by part.
 pub(super) fn order(steps: &mut [Step], forward: usize) {
     let (forward, relevance) = steps.split_at_mut(forward);
     for steps in [forward, relevance] {
@@ -28,4 +31,67 @@ fn is_alike(one: &Step, other: &Step) -> bool {
 /// Whether a step reads what another writes.
 fn reads(step: &Step, other: &Step) -> bool {
     step.reads().any(|read| other.writes().any(|write| write == read))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Also, BufferId, Direction, Measure, Op, Operand};
+    use super::*;
+    use crate::network::LayerId;
+    use crate::rules::WeightPart;
+
+    const SOURCE: usize = 0;
+
+    /// A step that reads some buffers and writes one; what it reads first is its source.
+    fn step(work: Work, layer: usize, reads: &[usize], target: usize) -> Step {
+        let add = |&buffer: &usize| Op::Add { operand: Operand::whole(BufferId(buffer)), factor: 1.0 };
+        let source = reads.first().map(|&buffer| Operand::whole(BufferId(buffer)));
+        Step::new(Some(LayerId(layer)), work, source, reads.iter().skip(1).map(add).collect(), BufferId(target))
+    }
+
+    fn product(direction: Direction) -> Work {
+        Work::Convolve { direction, weight: WeightPart::WHOLE, addend: None }
+    }
+
+    /// The targets of the steps in their new order.
+    fn ordered(mut steps: Vec<Step>, forward: usize) -> Vec<usize> {
+        order(&mut steps, forward);
+        steps.iter().map(|step| step.target.index()).collect()
+    }
+
+    #[test]
+    fn a_product_moves_to_the_next_that_reads_it_past_all_that_do_not() {
+        let of =
+            |layer: usize, reads: &[usize], target: usize| step(product(Direction::Backward), layer, reads, target);
+        let between = |reads: &[usize], target: usize| step(Work::Elementwise, 0, reads, target);
+        // 1 is the product that 3 reads.
+        assert_eq!(ordered(vec![of(0, &[SOURCE], 1), between(&[SOURCE], 2), of(0, &[SOURCE, 1], 3)], 0), [2, 1, 3]);
+        assert_eq!(ordered(vec![of(0, &[SOURCE], 1), between(&[1], 2), of(0, &[SOURCE, 1], 3)], 0), [1, 2, 3]);
+        let measured = step(Work::Measure(Measure::Bias), 0, &[1], 9);
+        assert_eq!(ordered(vec![of(0, &[SOURCE], 1), measured, of(0, &[SOURCE, 1], 3)], 0), [1, 9, 3]);
+        let mut makes_two = of(0, &[SOURCE], 1);
+        makes_two.also.push(Also { chain: Vec::new(), target: BufferId(4) });
+        assert_eq!(ordered(vec![makes_two, between(&[4], 2), of(0, &[SOURCE, 1], 3)], 0), [1, 2, 3]);
+        // Of several the last moves, and the one before it to that.
+        let three = vec![of(0, &[SOURCE], 1), between(&[SOURCE], 2), of(0, &[SOURCE, 1], 3), between(&[SOURCE], 5)];
+        let all = three.into_iter().chain([of(0, &[SOURCE, 3], 6)]).collect();
+        assert_eq!(ordered(all, 0), [2, 1, 5, 3, 6]);
+    }
+
+    #[test]
+    fn products_of_another_layer_direction_or_pass_stay() {
+        let of = |layer: usize, direction: Direction, reads: &[usize], target: usize| {
+            step(product(direction), layer, reads, target)
+        };
+        let between = || step(Work::Elementwise, 0, &[SOURCE], 2);
+        let (forward, back) = (Direction::Forward, Direction::Backward);
+        for (first, last, length) in [
+            (of(0, back, &[SOURCE], 1), of(1, back, &[SOURCE, 1], 3), 0),
+            (of(0, forward, &[SOURCE], 1), of(0, back, &[SOURCE, 1], 3), 0),
+            (of(0, forward, &[SOURCE], 1), of(0, forward, &[SOURCE, 1], 3), 2),
+            (of(0, forward, &[SOURCE], 1), of(0, forward, &[SOURCE], 3), 0),
+        ] {
+            assert_eq!(ordered(vec![first, between(), last], length), [1, 2, 3], "{length}");
+        }
+    }
 }

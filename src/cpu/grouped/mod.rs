@@ -159,7 +159,8 @@ fn laid_out(phases: &[Phase], stretch: &Range<usize>) -> Range<isize> {
     reads.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
 }
 
-/// Makes the targets from position `first` on, counted over rows, without the chain: whole lines, or a stretch of one.
+/// Makes the targets of steps that run together from position `first` on, counted over rows, by products of one source and without the chains:
+/// whole lines, or a stretch of one.
 pub(super) fn run<'a>(
     chain: &Chain<'_>,
     factors: &[Factor<'a>],
@@ -187,7 +188,7 @@ pub(super) fn run<'a>(
 struct Part<'a> {
     conv: &'a Convolution,
     layout: &'a Layout,
-    /// The weights that read the same sources, each with the position of its targets.
+    /// The weights that read the same sources, each with the position of its step.
     weights: Vec<(usize, &'a Grouped)>,
     stretch: Stretch,
     /// Which of their targets are made by each kind of reach along a line.
