@@ -13,8 +13,8 @@ use crate::plan::BufferId;
 /// So many floats find room in a second-level cache of 1 MB beside what products read and make.
 const ROOM: usize = 1 << 17;
 
-/// How much is brought closer. Most machines with 16 lanes have 1 MB and more; those with 8 have half of that and less, and gained nothing
-/// (benches/README.md).
+/// How much is brought closer. Most machines with 16 lanes have 1 MB and more; the one with 8 on which it was tried has half of that, and
+/// gained nothing (benches/README.md).
 fn room() -> usize {
     if Level::widest().lanes() < 16 { 0 } else { ROOM }
 }
