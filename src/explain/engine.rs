@@ -80,17 +80,17 @@ impl Engine {
 impl Explainer {
     /// What a plan may use.
     pub(super) fn target(&self, ask: &Ask) -> Target {
-        let on_host = |chunks| Target {
+        let on_host = |chunks, together| Target {
             budget: self.memory.map_or(usize::MAX, |bytes| bytes / chunks),
             samples: self.samples.unwrap_or(usize::MAX),
-            compiles: false,
+            together,
             ..Target::UNLIMITED
         };
         match (&self.engine, ask) {
-            (Engine::Cpu { cpu, .. }, _) => on_host(cpu.chunks_at_once(&self.network)),
+            (Engine::Cpu { cpu, .. }, _) => on_host(cpu.chunks_at_once(&self.network), true),
             #[cfg(feature = "gpu")]
             (Engine::Gpu { gpu, .. }, ask) => gpu.target(&self.network, ask.targets, self.samples, self.memory),
-            (Engine::Reference, _) => on_host(1),
+            (Engine::Reference, _) => on_host(1, false),
         }
     }
 

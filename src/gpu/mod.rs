@@ -169,6 +169,7 @@ impl Gpu {
             copies: COPIES,
             operands: storage.min(numbered),
             compiles: true,
+            together: false,
         }
     }
 

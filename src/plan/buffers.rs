@@ -3,6 +3,7 @@
 //! A step's target and everything it reads are needed together, so no step reads and writes one slot: each slot can be
 //! a buffer of its own on a device that forbids that.
 
+use super::order::adds_to;
 use super::{Buffer, BufferId, Role, Rows, Step, Target};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -22,8 +23,8 @@ pub struct Placements {
 }
 
 impl Placements {
-    pub(super) fn new(buffers: &[Buffer], steps: &[Step], logits: BufferId, targets: usize) -> Self {
-        let lives = lifetimes(buffers, steps, logits);
+    pub(super) fn new(buffers: &[Buffer], steps: &[Step], logits: BufferId, targets: usize, together: bool) -> Self {
+        let lives = lifetimes(buffers, steps, logits, together);
         let mut order: Vec<usize> = (0..buffers.len()).filter(|&index| lives[index].is_some()).collect();
         order.sort_by_key(|&index| lives[index].expect("filtered").0);
         let mut slots: Vec<Slot> = Vec::new();
@@ -94,14 +95,16 @@ fn width_a_sample(buffer: &Buffer, targets: usize) -> usize {
     }
 }
 
-/// For each scratch buffer that is used, the first step that writes it and the last that needs it.
-fn lifetimes(buffers: &[Buffer], steps: &[Step], logits: BufferId) -> Vec<Option<(usize, usize)>> {
+/// For each scratch buffer that is used, the first step that writes it and the last that needs it: what a step reads that runs together
+/// with the next is needed as long as that runs.
+fn lifetimes(buffers: &[Buffer], steps: &[Step], logits: BufferId, together: bool) -> Vec<Option<(usize, usize)>> {
     let mut lives: Vec<Option<(usize, usize)>> = vec![None; buffers.len()];
     for (position, step) in steps.iter().enumerate() {
+        let is_first = together && steps.get(position + 1).is_some_and(|next| adds_to(next, step));
         for buffer in step.reads().chain(step.writes()) {
             if buffers[buffer.index()].role == Role::Scratch {
                 let life = lives[buffer.index()].get_or_insert((position, position));
-                life.1 = position;
+                life.1 = position + usize::from(is_first);
             }
         }
     }
@@ -114,7 +117,9 @@ fn lifetimes(buffers: &[Buffer], steps: &[Step], logits: BufferId) -> Vec<Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Operand, Work};
+    use crate::network::LayerId;
+    use crate::plan::{Direction, Op, Operand, Work};
+    use crate::rules::WeightPart;
 
     fn chain_of(widths: &[usize]) -> (Vec<Buffer>, Vec<Step>) {
         let buffer = |(index, &width): (usize, &usize)| Buffer {
@@ -133,7 +138,7 @@ mod tests {
     #[test]
     fn a_chain_needs_two_slots_and_no_step_reads_the_slot_it_writes() {
         let (buffers, steps) = chain_of(&[4, 8, 4, 8, 4]);
-        let placements = Placements::new(&buffers, &steps, BufferId(4), 1);
+        let placements = Placements::new(&buffers, &steps, BufferId(4), 1, false);
         assert_eq!(placements.slots, [Slot { width: 4 }, Slot { width: 8 }]);
         for step in &steps {
             for read in step.reads() {
@@ -143,9 +148,27 @@ mod tests {
     }
 
     #[test]
+    fn what_a_step_reads_stays_until_the_next_has_run_that_runs_with_it() {
+        let (buffers, _) = chain_of(&[4; 4]);
+        let product = |layer, reads: &[usize], target| {
+            let add = |&read: &usize| Op::Add { operand: Operand::whole(BufferId(read)), factor: 1.0 };
+            let work = Work::Convolve { direction: Direction::Forward, weight: WeightPart::WHOLE, addend: None };
+            let source = reads.first().map(|&read| Operand::whole(BufferId(read)));
+            Step::new(Some(LayerId(layer)), work, source, reads.iter().skip(1).map(add).collect(), BufferId(target))
+        };
+        let meet = |second_layer, together| {
+            let steps = [product(0, &[], 0), product(1, &[0], 1), product(second_layer, &[1], 2)];
+            let placements = Placements::new(&buffers, &steps, BufferId(3), 1, together);
+            placements.slot(BufferId(0)) == placements.slot(BufferId(2))
+        };
+        assert!(!meet(1, true));
+        assert!(meet(2, true) && meet(1, false));
+    }
+
+    #[test]
     fn a_target_too_small_for_one_sample_is_an_error() {
         let (buffers, steps) = chain_of(&[4, 8]);
-        let placements = Placements::new(&buffers, &steps, BufferId(1), 1);
+        let placements = Placements::new(&buffers, &steps, BufferId(1), 1, false);
         let fits = |budget, binding| {
             placements.samples_within(&buffers, 1, &Target { budget, binding, samples: 100, ..Target::UNLIMITED })
         };

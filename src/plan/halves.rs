@@ -25,10 +25,12 @@ use super::linear::Sent;
 use super::relevance::Backward;
 use super::terms::{has_bias, through_weight};
 use super::{Beside, BufferId, Builder, Direction, Op, Operand, Parameter, Role, Rows, Work};
+use crate::layers::Layer;
 use crate::network::{LayerId, LayerNode};
 use crate::rules::{BiasPart, Group, InputPart, LinearRule, Mask, Quotient, Rule, Share, Term, TermSign, WeightPart};
 
-/// Multiply-adds in the time in which an element is written to memory and read again: halves are one buffer more.
+/// Multiply-adds in the time in which an element is written to memory and read again: halves are one buffer more, where the first product
+/// is not passed on to the second.
 const BUFFER: usize = 64;
 /// ε of a stabiliser, at least: less holds nothing where the smaller of P and N is a rounding of the larger one.
 const LEAST_EPSILON: f32 = 1e-7;
@@ -85,7 +87,9 @@ impl Builder<'_> {
         // One product for one group; one or two forward, and two back, for two.
         let saved = 2 * weighings.len() - 1;
         let (multiply_adds, _) = multiply_adds(self.network, node);
-        (is_split && saved * multiply_adds >= BUFFER * self.width(node.output)).then_some(weighings)
+        let is_passed = self.target.together && matches!(node.layer, Layer::Conv(_));
+        let pays = is_passed || saved * multiply_adds >= BUFFER * self.width(node.output);
+        (is_split && pays).then_some(weighings)
     }
 
     /// ½W x, from which the forward pass makes z, where halves also make the denominators of a layer's rule.

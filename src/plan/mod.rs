@@ -96,6 +96,9 @@ pub struct Target {
     pub operands: usize,
     /// Whether each kind of step is compiled by itself, so that kinds of a few steps do not pay.
     pub compiles: bool,
+    /// Whether two products of one layer, the second of which reads what the first makes, run together, so that what the first makes need
+    /// not be in memory.
+    pub together: bool,
 }
 
 impl Target {
@@ -107,6 +110,7 @@ impl Target {
         copies: 0,
         operands: usize::MAX,
         compiles: false,
+        together: false,
     };
 }
 
@@ -158,7 +162,7 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
         return Err(Error::new(ErrorKind::Limit, message).help("name another device"));
     }
     let facts = facts::Known::new(network, rules, ask);
-    let mut builder = Builder::new(network, rules, ask, facts);
+    let mut builder = Builder::new(network, rules, ask, target, facts);
     builder.forward();
     let mut forward = builder.steps.len();
     if !ask.forward_only {
@@ -189,7 +193,7 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     order::order(&mut steps, forward);
     split::split(&mut buffers, &mut steps, &mut forward, target.operands);
     fuse::settle(&buffers, &mut steps, logits);
-    let placements = Placements::new(&buffers, &steps, logits, ask.targets);
+    let placements = Placements::new(&buffers, &steps, logits, ask.targets, target.together);
     let chunk = placements.samples_within(&buffers, ask.targets, target)?;
     let masks = ask.masks.clone();
     Ok(Plan { targets: ask.targets, buffers, steps, forward, logits, masks, layouts, results, placements, chunk })
@@ -231,6 +235,7 @@ struct Builder<'a> {
     network: &'a Network,
     rules: &'a Assignment,
     ask: &'a Ask,
+    target: &'a Target,
     known: facts::Known,
     buffers: Vec<Buffer>,
     steps: Vec<Step>,
@@ -247,11 +252,12 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(network: &'a Network, rules: &'a Assignment, ask: &'a Ask, known: facts::Known) -> Self {
+    fn new(network: &'a Network, rules: &'a Assignment, ask: &'a Ask, target: &'a Target, known: facts::Known) -> Self {
         let mut builder = Builder {
             network,
             rules,
             ask,
+            target,
             known,
             buffers: Vec::new(),
             steps: Vec::new(),

@@ -10,13 +10,19 @@ pub(super) fn order(steps: &mut [Step], forward: usize) {
     let (forward, relevance) = steps.split_at_mut(forward);
     for steps in [forward, relevance] {
         for position in 1..steps.len() {
-            let adds = |step: &Step| is_alike(step, &steps[position]) && reads(&steps[position], step);
-            let Some(first) = steps[..position].iter().rposition(adds) else { continue };
+            let Some(first) = steps[..position].iter().rposition(|step| adds_to(&steps[position], step)) else {
+                continue;
+            };
             if !steps[first + 1..position].iter().any(|between| reads(between, &steps[first])) {
                 steps[first..position].rotate_left(1);
             }
         }
     }
+}
+
+/// Whether a step is a product that reads what another product of its layer makes.
+pub(super) fn adds_to(step: &Step, first: &Step) -> bool {
+    is_alike(first, step) && reads(step, first)
 }
 
 fn is_alike(one: &Step, other: &Step) -> bool {

@@ -11,7 +11,10 @@ fn both_signs() -> Network {
 
 /// The products that the plan makes with each layer that has a weight.
 fn products(network: &Network, rule: LinearRule, ask: &Ask) -> Vec<usize> {
-    let plan = plan_of(network, &composite_of(rule), ask);
+    products_of(&plan_of(network, &composite_of(rule), ask), network)
+}
+
+fn products_of(plan: &plan::Plan, network: &Network) -> Vec<usize> {
     let of_layer = |layer| plan.steps.iter().filter(move |step| step.layer == Some(layer));
     let count = |layer| of_layer(layer).map(|step| step.products().count()).sum();
     network.layer_ids().map(|(layer, _)| count(layer)).filter(|count| *count > 0).collect()
@@ -31,6 +34,34 @@ fn every_group_takes_the_same_two_products_each_way() {
     // Where few products are saved, a buffer more would cost as much.
     let narrow = mlp(29, &[16, 16, 4], Activation::Tanh, true);
     assert_eq!(products(&narrow, LinearRule::alpha_beta(2.0, damped()), &ask), [8; 2]);
+}
+
+#[test]
+fn narrow_convolutions_are_halves_where_their_products_run_together() {
+    let mut numbers = Numbers(37);
+    let mut builder = Network::builder();
+    let mut value = builder.input("x", [8, 6, 5]);
+    for (kernel, groups) in [(1, 1), (3, 8)] {
+        let axis = WindowAxis { before: kernel / 2, after: kernel / 2, ..WindowAxis::new(kernel) };
+        let weight = numbers.weight(8, 8 / groups * kernel * kernel).reshape([8, 8 / groups, kernel, kernel]).unwrap();
+        let conv = builder.conv("conv", value, weight, None, Window::new(vec![axis; 2]).unwrap(), groups).unwrap();
+        value = builder.activation("tanh", conv, Activation::Tanh).unwrap();
+    }
+    let network = builder.build(value).unwrap();
+    let composite = composite_of(LinearRule::alpha_beta(2.0, damped()));
+    for (together, expected) in [(true, 4), (false, 8)] {
+        let target = Target { together, ..Target::UNLIMITED };
+        let plan = plan::build(&network, &composite.assign(&network).unwrap(), &Ask::default(), &target).unwrap();
+        assert_eq!(products_of(&plan, &network), [expected; 2], "{together}");
+    }
+    assert_agree(
+        vec![on(Backend::Cpu)],
+        network,
+        &composite,
+        2,
+        &Request::new(Targets::Class(3)),
+        "narrow convolutions",
+    );
 }
 
 #[test]
