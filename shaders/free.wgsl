@@ -2,23 +2,24 @@
 // every lane's memory access one by one, so that only loads per multiply-add count. B is W backward and its transpose forward:
 // block.wgsl.
 //
-// An invocation makes {{ rows }} rows by {{ columns }} columns; the {{ lanes }} of a workgroup share the rows and take quads of columns in turn. Every output
-// is a sum of slices of k in order, each one chain of multiply-adds, as in tiled.wgsl.
 {% set quads = columns // 4 %}
+{% set own = rows // lines %}
+// An invocation makes {{ own }} rows by {{ columns }} columns. {{ lines }} lines of {{ lanes }} lanes are a workgroup: a line has rows of its own, and its lanes take
+// quads of columns in turn. Every output is a sum of slices of k in order, each one chain of multiply-adds, as in tiled.wgsl.
 
-@compute @workgroup_size({{ lanes }})
+@compute @workgroup_size({{ lanes * lines }})
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
     let tile = tile_of(group.y * groups.x + group.x, (step.columns + {{ columns * lanes - 1 }}u) / {{ columns * lanes }}u);
-    let first_row = tile.y * {{ rows }}u;
-    if first_row >= rows() {
+    if tile.y * {{ rows }}u >= rows() {
         return;
     }
-    let column = (tile.x * {{ quads * lanes }}u + local) * 4u;
-{% for r in range(rows) %}
+    let first_row = tile.y * {{ rows }}u + local / {{ lanes }}u * {{ own }}u;
+    let column = (tile.x * {{ quads * lanes }}u + local % {{ lanes }}u) * 4u;
+{% for r in range(own) %}
     let lead{{ r }} = lead(min(first_row + {{ r }}u, rows() - 1u));
 {% for c in range(quads) %}
     var sum{{ r }}_{{ c }} = vec4<f32>();
@@ -29,7 +30,7 @@ fn main(
     var tap = 0u;
     var channel = 0u;
     var weights = weights_of(tap);
-{% for r in range(rows) %}
+{% for r in range(own) %}
     var pixel{{ r }} = reach(lead{{ r }}, tap);
 {% endfor %}
 {% endif %}
@@ -55,7 +56,7 @@ fn main(
                 channel = 0u;
                 tap = 0u;
                 weights = weights_of(tap);
-{% for r in range(rows) %}
+{% for r in range(own) %}
                 pixel{{ r }} = reach(lead{{ r }}, tap);
 {% endfor %}
             }
@@ -63,12 +64,12 @@ fn main(
             let k_of_source = select(k, k - second, is_second);
 {% endif %}
 {% endif %}
-{% for r in range(rows) %}
+{% for r in range(own) %}
             let a{{ r }} = {{ "fetch(pixel" ~ r ~ ", channel)" if windowed else "source4(lead" ~ r ~ ", k_of_source)" if added else "source4(lead" ~ r ~ ", k)" }};
 {% endfor %}
 {% for c in range(quads) %}
             let b{{ c }} = block_of(column + {{ c * lanes * 4 }}u, {{ "channel, weights" if windowed else "k_of_source, 0u" if added else "k, 0u" }});
-{% for r in range(rows) %}
+{% for r in range(own) %}
 {% for i in range(4) %}
             sum{{ r }}_{{ c }} = fma(vec4(a{{ r }}[{{ i }}]), b{{ c }}[{{ i }}], sum{{ r }}_{{ c }});
 {% endfor %}
@@ -80,7 +81,7 @@ fn main(
                 channel = 0u;
                 tap += 1u;
                 weights = weights_of(tap);
-{% for r in range(rows) %}
+{% for r in range(own) %}
                 pixel{{ r }} = reach(lead{{ r }}, tap);
 {% endfor %}
             }
@@ -89,7 +90,7 @@ fn main(
 
         // The rows move up to where the first one was: with a copy of what stores them for each, the adapter's compiler takes twice as
         // long. Zeros move in behind them.
-        for (var row = first_row; row < first_row + {{ rows }}u; row += 1u) {
+        for (var row = first_row; row < first_row + {{ own }}u; row += 1u) {
 {% for c in range(quads) %}
             if until < end {
                 carry(row, column + {{ c * lanes * 4 }}u, begin, sum0_{{ c }});
@@ -97,13 +98,13 @@ fn main(
                 conclude(row, column + {{ c * lanes * 4 }}u, end, sum0_{{ c }});
             }
 {% endfor %}
-{% for r in range(1, rows) %}
+{% for r in range(1, own) %}
 {% for c in range(quads) %}
             sum{{ r - 1 }}_{{ c }} = sum{{ r }}_{{ c }};
 {% endfor %}
 {% endfor %}
 {% for c in range(quads) %}
-            sum{{ rows - 1 }}_{{ c }} = vec4<f32>();
+            sum{{ own - 1 }}_{{ c }} = vec4<f32>();
 {% endfor %}
         }
         continuing {

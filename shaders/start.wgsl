@@ -4,7 +4,7 @@
 {% include "lib/step.wgsl" %}
 {% include "lib/functions.wgsl" %}
 
-const LANES = 64u;
+const LANES = {{ lanes }}u;
 
 // What relevance starts as: batch.start.
 const LOGIT = 0u;

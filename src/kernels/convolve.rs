@@ -57,7 +57,7 @@ impl Convolve<'_> {
         let begins_whole = self.groups == 1 || columns.is_multiple_of(4);
         let aligned = begins_whole && self.width.is_multiple_of(4) && self.first.is_multiple_of(4);
         let source_aligned = self.depth.is_multiple_of(4);
-        let geometry = self.tile.geometry(self.tile_rows);
+        let geometry = self.tile.geometry(self.tile_rows, columns);
         let backward = self.direction == Direction::Backward;
         let is_whole = self.lattice.is_whole();
         // The weight's rows are coarse channels.
@@ -124,7 +124,7 @@ impl Convolve<'_> {
         writer.fill(&mut step)?;
         step.place(self.places);
         let kernel = Kernel::new(label, "convolve.wgsl", text, &bound, &writer, self.operands.len())?;
-        let (tile_rows, tile_columns) = self.tile.covers(self.tile_rows, self.direction);
+        let (tile_rows, tile_columns) = self.tile.covers(self.tile_rows, columns, self.direction);
         let grid = Grid { rows, tile_rows, cells: columns.div_ceil(tile_columns) * units, lanes: 1 };
         Ok(Dispatch { kernel, step, grid })
     }

@@ -142,7 +142,7 @@ impl Product<'_> {
         let mut writer = Writer::default();
         let aligned = self.width.is_multiple_of(4) && self.first.is_multiple_of(4);
         let source_aligned = self.depth.is_multiple_of(4);
-        let geometry = self.tile.geometry(self.tile_rows);
+        let geometry = self.tile.geometry(self.tile_rows, self.columns);
         let (positive, negative) = coefficients(self.weight);
         let mut step = Step {
             depth: self.depth as u32,
@@ -191,7 +191,7 @@ impl Product<'_> {
         writer.fill(&mut step)?;
         step.place(self.places);
         let kernel = Kernel::new(label, "linear.wgsl", text, &bound, &writer, self.operands.len())?;
-        let (tile_rows, tile_columns) = self.tile.covers(self.tile_rows, self.direction);
+        let (tile_rows, tile_columns) = self.tile.covers(self.tile_rows, self.columns, self.direction);
         let grid = Grid { rows: self.rows, tile_rows, cells: self.columns.div_ceil(tile_columns), lanes: 1 };
         Ok(Dispatch { kernel, step, grid })
     }

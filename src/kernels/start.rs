@@ -46,6 +46,8 @@ impl Start<'_> {
         let text = context! {
             several => self.targets > 1 && !self.alike,
             alike => self.alike,
+            // Each stores a quad of outputs at a time.
+            lanes => self.width.div_ceil(4).next_power_of_two().clamp(8, 64),
             parts => false,
             lattice => false,
             epilogue => writer.lines(self.epilogue),

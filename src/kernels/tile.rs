@@ -24,8 +24,10 @@ pub enum Tile {
     Narrow,
     /// Up to 8 rows, reduced inside a workgroup: reading the weight is all its work.
     Few,
-    /// Without workgroup memory and barriers: for adapters that are software.
+    /// Without workgroup memory and barriers, 128 columns wide: for adapters that are software.
     Free,
+    /// The same, 4 or 16 columns wide, with rows of each invocation's own: for many rows of few columns.
+    Slim,
 }
 
 impl Tile {
@@ -46,6 +48,7 @@ impl fmt::Display for Tile {
             Tile::Narrow => "narrow",
             Tile::Few => "few",
             Tile::Free => "free",
+            Tile::Slim => "slim",
         })
     }
 }
@@ -61,7 +64,7 @@ pub struct Tiling {
 
 impl Tiling {
     /// Those that give the same bits, so that any may stand for another.
-    pub const INTERCHANGEABLE: [Tiling; 7] = [
+    pub const INTERCHANGEABLE: [Tiling; 9] = [
         Tiling { tile: Tile::Large, rows: 128 },
         Tiling { tile: Tile::Medium, rows: 64 },
         Tiling { tile: Tile::Small, rows: 32 },
@@ -69,16 +72,20 @@ impl Tiling {
         Tiling { tile: Tile::Free, rows: 32 },
         Tiling { tile: Tile::Free, rows: 8 },
         Tiling { tile: Tile::Free, rows: 2 },
+        Tiling { tile: Tile::Slim, rows: 128 },
+        Tiling { tile: Tile::Slim, rows: 32 },
     ];
 
-    /// Those of them that are worth timing, at most six: the narrow shape is for few columns alone, the large one for more, and those without
-    /// workgroup memory for software.
+    /// Those of them that are worth timing, at most six: the narrow shape is for few columns alone, the large one for more, those without
+    /// workgroup memory are for software, which times the small one alone beside them.
     pub fn candidates(columns: usize, kind: DeviceKind) -> impl Iterator<Item = Tiling> {
+        let is_software = kind == DeviceKind::Software;
         Tiling::INTERCHANGEABLE.into_iter().filter(move |tiling| match tiling.tile {
-            Tile::Narrow => columns <= NARROW,
-            Tile::Large => columns > NARROW,
-            Tile::Free => kind == DeviceKind::Software,
-            Tile::Medium | Tile::Small | Tile::Few => true,
+            Tile::Narrow => !is_software && columns <= NARROW,
+            Tile::Large => !is_software && columns > NARROW,
+            Tile::Medium => !is_software,
+            Tile::Free | Tile::Slim => is_software,
+            Tile::Small | Tile::Few => true,
         })
     }
 
@@ -98,7 +105,7 @@ impl fmt::Display for Tiling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.tile {
             Tile::Large | Tile::Medium | Tile::Small | Tile::Narrow => self.tile.fmt(f),
-            Tile::Few | Tile::Free => write!(f, "{} {}", self.tile, self.rows),
+            Tile::Few | Tile::Free | Tile::Slim => write!(f, "{} {}", self.tile, self.rows),
         }
     }
 }
@@ -113,7 +120,10 @@ pub(super) struct Geometry {
     pub(super) depth: usize,
     thread_rows: usize,
     thread_columns: usize,
+    /// Invocations that share rows and take quads of columns in turn.
     lanes: usize,
+    /// How many such lines of invocations make a workgroup, each with rows of its own.
+    lines: usize,
     /// Whether sums come slice by slice; the shape for few rows adds up in a tree.
     sliced: bool,
     /// [`DEEPEST`].
@@ -137,18 +147,25 @@ pub(super) const DEEPEST: usize = 16;
 /// Columns that the shape for few columns makes.
 const NARROW: usize = 4;
 
+/// Invocations of the shapes without workgroup memory: one vector of a software adapter.
+const FREE_LANES: usize = 8;
+/// Columns up to which rows of their own are faster for them: what they read of rows is then no longer the same for all.
+const SLIM: usize = 48;
+
 /// Rows that the kernel for few rows takes.
 const FEW: usize = 8;
 
 impl Tile {
     /// Every shape.
-    pub const ALL: [Tile; 6] = [Tile::Large, Tile::Medium, Tile::Small, Tile::Narrow, Tile::Few, Tile::Free];
+    pub const ALL: [Tile; 7] =
+        [Tile::Large, Tile::Medium, Tile::Small, Tile::Narrow, Tile::Few, Tile::Free, Tile::Slim];
 
     /// The shape for a number of rows and columns on a kind of device.
     pub fn choose(rows: usize, columns: usize, kind: DeviceKind) -> Tile {
         const ENOUGH: usize = 64;
         let tiles = |tile_rows: usize, tile_columns: usize| rows.div_ceil(tile_rows) * columns.div_ceil(tile_columns);
         match () {
+            () if kind == DeviceKind::Software && rows >= ENOUGH && columns <= SLIM => Tile::Slim,
             () if kind == DeviceKind::Software => Tile::Free,
             () if rows <= FEW => Tile::Few,
             () if tiles(256, 4) >= ENOUGH && columns <= NARROW => Tile::Narrow,
@@ -185,10 +202,13 @@ impl Tile {
                 3..=8 => 8,
                 _ => 32,
             },
+            Tile::Slim if rows < 128 => 32,
+            Tile::Slim => 128,
         }
     }
 
-    pub(super) fn geometry(self, rows: usize) -> Geometry {
+    /// What makes a product of `rows` rows to `columns` columns.
+    pub(super) fn geometry(self, rows: usize, columns: usize) -> Geometry {
         let rows = self.rows_at_a_time(rows);
         let tiled = |columns, depth, thread_rows, thread_columns| Geometry {
             body: "tiled.wgsl",
@@ -198,14 +218,16 @@ impl Tile {
             thread_rows,
             thread_columns,
             lanes: 0,
+            lines: 0,
             sliced: true,
             deepest: DEEPEST,
         };
-        let untiled = |body, columns, lanes, sliced| Geometry {
+        let untiled = |body, columns, (lanes, lines), sliced| Geometry {
             body,
             rows,
             columns,
             lanes,
+            lines,
             sliced,
             depth: 0,
             thread_rows: 0,
@@ -217,19 +239,21 @@ impl Tile {
             Tile::Medium => tiled(64, 16, 8, 4),
             Tile::Small => tiled(32, 16, 4, 4),
             Tile::Narrow => tiled(NARROW, 8, 4, 4),
-            Tile::Few => untiled("few.wgsl", 0, 0, false),
-            Tile::Free => untiled("free.wgsl", 16, 8, true),
+            Tile::Few => untiled("few.wgsl", 0, (0, 0), false),
+            Tile::Free => untiled("free.wgsl", 16, (FREE_LANES, 1), true),
+            // Two widths alone: each is a text more.
+            Tile::Slim => untiled("free.wgsl", if columns <= 4 { 4 } else { 16 }, (1, FREE_LANES), true),
         }
     }
 
     /// Rows and columns that a workgroup makes.
-    pub(super) fn covers(self, rows: usize, direction: Direction) -> (usize, usize) {
-        let Geometry { rows, columns, lanes, .. } = self.geometry(rows);
+    pub(super) fn covers(self, rows: usize, columns: usize, direction: Direction) -> (usize, usize) {
+        let Geometry { rows, columns, lanes, .. } = self.geometry(rows, columns);
         match (self, direction) {
             (Tile::Large | Tile::Medium | Tile::Small | Tile::Narrow, _) => (rows, columns),
             (Tile::Few, Direction::Forward) => (rows, 16),
             (Tile::Few, Direction::Backward) => (rows, 32),
-            (Tile::Free, _) => (rows, columns * lanes),
+            (Tile::Free | Tile::Slim, _) => (rows, columns * lanes),
         }
     }
 }
@@ -244,8 +268,18 @@ mod tests {
             for rows in [1, 2, 8, 9, 100, 2048] {
                 assert_ne!(Tile::choose_within(2048, rows, columns, DeviceKind::ManyRegisters), Tile::Few);
                 assert_eq!(Tile::choose_within(8, rows.min(8), columns, DeviceKind::ManyRegisters), Tile::Few);
-                assert_eq!(Tile::choose_within(2048, rows, columns, DeviceKind::Software), Tile::Free);
             }
+        }
+    }
+
+    #[test]
+    fn software_takes_what_needs_no_workgroup_memory_as_wide_as_its_columns() {
+        let chosen = |rows, columns| Tile::choose_within(2048, rows, columns, DeviceKind::Software);
+        assert_eq!([chosen(64, 1), chosen(2048, SLIM)], [Tile::Slim; 2]);
+        assert_eq!([chosen(63, 1), chosen(1, 10), chosen(2048, SLIM + 1), chosen(2048, 1000)], [Tile::Free; 4]);
+        for (columns, free, slim) in [(1, 128, 4), (5, 128, 16), (300, 128, 16)] {
+            let width = |tile: Tile| tile.covers(1000, columns, Direction::Forward).1;
+            assert_eq!((width(Tile::Free), width(Tile::Slim)), (free, slim), "{columns}");
         }
     }
 
@@ -285,7 +319,7 @@ mod tests {
     #[test]
     fn blocks_are_dealt_out_among_the_invocations() {
         for tile in Tile::ALL {
-            let Geometry { rows, columns, depth, thread_rows, thread_columns, .. } = tile.geometry(1000);
+            let Geometry { rows, columns, depth, thread_rows, thread_columns, .. } = tile.geometry(1000, 1000);
             if depth == 0 {
                 continue;
             }

@@ -9,26 +9,21 @@ fn damped_by_rms() -> Composite {
 
 #[test]
 fn every_shape_of_tile_but_few_gives_the_same_bits() {
-    let workgroup_tiles = [Tile::Small, Tile::Medium, Tile::Large, Tile::Narrow];
+    let others = [Tile::Small, Tile::Medium, Tile::Large, Tile::Narrow, Tile::Slim];
     for (network, rule, targets, tiles) in [
         (
             mlp(40, &[65, 129, 33, 5], Activation::Relu, true),
             LinearRule::epsilon(damped()),
             Targets::ArgMax,
-            &workgroup_tiles[..],
+            &others[..],
         ),
         (
             mlp(44, &[33, 271, 66, 5], Activation::Relu, true),
             LinearRule::alpha_beta(2.0, damped()),
             Targets::ArgMax,
-            &workgroup_tiles[..],
+            &others[..],
         ),
-        (
-            mlp(43, &[37, 67, 5], Activation::Relu, true),
-            LinearRule::gamma(0.25, damped()),
-            Targets::All,
-            &workgroup_tiles[..1],
-        ),
+        (mlp(43, &[37, 67, 5], Activation::Relu, true), LinearRule::gamma(0.25, damped()), Targets::All, &others[..1]),
     ] {
         let network = Arc::new(network);
         let data = inputs(&network, 70, 84);

@@ -135,8 +135,13 @@ fn tiles_without_workgroup_memory_agree_at_their_edges() {
 }
 
 #[test]
+fn slim_tiles_agree() {
+    assert_agrees_with(Tile::Slim, vec![edges().swap_remove(2), rows().swap_remove(0)]);
+}
+
+#[test]
 fn rows_of_targets_and_tokens_agree_in_every_kind_of_tile() {
-    // The large tiles differ from the small one in extents alone, the narrow one has a test of its own, as the one of software has.
+    // The large tiles differ from the small one in extents alone, the narrow one has a test of its own, as those of software have.
     for tile in [Tile::Small, Tile::Few] {
         assert_agrees_with(tile, rows());
     }

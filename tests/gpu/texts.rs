@@ -79,7 +79,7 @@ fn one_network_takes_a_few_texts_however_many_layers_it_has() {
     }
 }
 
-/// With the one shape of tile that software takes; `src/gpu/windows.rs` counts the texts of all shapes on ResNet-50.
+/// With the shapes of tile that software takes; `src/gpu/windows.rs` counts the texts of all shapes on ResNet-50.
 #[test]
 fn a_residual_network_takes_few_texts_under_each_preset() {
     let network = bottlenecks(78);

@@ -311,6 +311,14 @@ fn tiles_of_pixels_without_workgroup_memory_agree_at_their_edges() {
 }
 
 #[test]
+fn slim_tiles_of_pixels_agree_at_their_edges() {
+    // Three samples of either are 96 rows, or three tiles of 128.
+    for rows in [32, 128] {
+        assert_agrees_at_edges(Tile::Slim, [rows, 16]);
+    }
+}
+
+#[test]
 fn coefficients_and_groups_agree_in_a_tile_of_workgroup_memory() {
     for rule in [LinearRule::gamma(0.25, damped()), LinearRule::w_square(damped()), LinearRule::flat(damped())] {
         let images = Images::new(32, &[8, 7, 6]).conv(12, square(2, 3, 2, 1), 2).relu();
@@ -331,7 +339,7 @@ fn every_tile_of_pixels_gives_the_same_bits() {
             bits(&explain(&network, &composite, options, &data, &Request::new(Targets::ArgMax)))
         };
         let expected = of_tile(Tile::Free);
-        for tile in [Tile::Small, Tile::Medium, Tile::Large, Tile::Narrow] {
+        for tile in [Tile::Small, Tile::Medium, Tile::Large, Tile::Narrow, Tile::Slim] {
             assert!(of_tile(tile) == expected, "{tile:?} differs from Free, {}", composite.name());
         }
     }

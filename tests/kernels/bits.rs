@@ -5,7 +5,7 @@ use relprop::layers::Activation;
 use super::{Epsilon, EpsilonShape, Forward, ForwardShape, InputPart, Mask, Stabilizer, Tile, WEIGHTS, shared};
 
 /// The tiles that add in the order of the summed axis.
-const IN_ORDER: [Tile; 5] = [Tile::Large, Tile::Medium, Tile::Small, Tile::Narrow, Tile::Free];
+const IN_ORDER: [Tile; 6] = [Tile::Large, Tile::Medium, Tile::Small, Tile::Narrow, Tile::Free, Tile::Slim];
 
 fn bits(elements: &[f32]) -> Vec<u32> {
     elements.iter().map(|element| element.to_bits()).collect()

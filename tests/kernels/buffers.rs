@@ -169,6 +169,7 @@ fn grids_of_two_dimensions_cover_everything() {
         (Tile::Small, [19 * 32 + 5, 9, 33], [19 * 32 - 6, 33, 9]),
         (Tile::Few, [20 * 8 + 5, 9, 17], [20 * 8 - 6, 33, 9]),
         (Tile::Free, [20 * 32 + 5, 9, 129], [20 * 32 - 6, 129, 9]),
+        (Tile::Slim, [13 * 128 + 5, 9, 33], [14 * 128 - 6, 33, 9]),
     ];
     for (tile, to, back) in cases {
         let work = forward(tile, to);

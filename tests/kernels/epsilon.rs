@@ -8,13 +8,14 @@ fn shape(tile: Tile, [rows, outputs, inputs]: [usize; 3]) -> EpsilonShape {
 }
 
 /// As for the forward pass; only the tile of few rows is cut otherwise.
-const EXTENTS: [(Tile, [usize; 3]); 6] = [
+const EXTENTS: [(Tile, [usize; 3]); 7] = [
     (Tile::Large, [128, 8, 128]),
     (Tile::Medium, [64, 16, 64]),
     (Tile::Small, [32, 16, 32]),
     (Tile::Narrow, [256, 8, 4]),
     (Tile::Few, [8, 128, 32]),
     (Tile::Free, [32, 4, 128]),
+    (Tile::Slim, [32, 4, 16]),
 ];
 
 fn check_edges_of(tile: Tile) {
@@ -59,6 +60,15 @@ fn tiles_without_workgroup_memory_are_right_at_their_edges() {
     // Up to 8 rows are made by other texts.
     for extents in [[1, 9, 129], [2, 4, 128], [8, 5, 127], [9, 8, 128]] {
         Epsilon::new(shape(Tile::Free, extents)).check();
+    }
+}
+
+#[test]
+fn slim_tiles_are_right_at_their_edges() {
+    check_edges_of(Tile::Slim);
+    // 128 rows and more, and up to 4 columns, are made by other texts.
+    for extents in [[128, 9, 17], [129, 4, 16], [255, 5, 3], [256, 8, 4], [257, 4, 5], [33, 7, 3]] {
+        Epsilon::new(shape(Tile::Slim, extents)).check();
     }
 }
 
