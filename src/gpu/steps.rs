@@ -76,10 +76,12 @@ impl Chooser {
     pub(super) fn choose(&self, samples: usize) -> Shape {
         let product = self.product?;
         let (most, rows) = (self.setting * product.rows, samples * product.rows);
-        let by_rule = || Tile::choose_within(most, rows, product.columns, self.kind);
+        // Software has no more to do at a time for many units: what each has counts.
+        let of_unit = if self.kind == DeviceKind::Software { rows.div_ceil(product.units) } else { rows };
+        let by_rule = || Tile::choose_within(most, of_unit, product.columns, self.kind);
         let tile = self.forced.unwrap_or_else(by_rule);
         // The kernel for few rows is made for its setting alone; for the others rows at a time change no bits.
-        let chosen = Tiling::of(tile, if tile == Tile::Few { most } else { rows });
+        let chosen = Tiling::of(tile, if tile == Tile::Few { most } else { of_unit });
         if self.forced.is_some() || !chosen.is_interchangeable() {
             return Some(chosen);
         }

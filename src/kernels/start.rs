@@ -46,7 +46,7 @@ impl Start<'_> {
         let text = context! {
             several => self.targets > 1 && !self.alike,
             alike => self.alike,
-            // Each stores a quad of outputs at a time.
+            // A lane stores a quad of outputs at a time: no more than there are quads, and no fewer than a software adapter's vector has.
             lanes => self.width.div_ceil(4).next_power_of_two().clamp(8, 64),
             parts => false,
             lattice => false,

@@ -176,7 +176,8 @@ impl Tile {
     }
 
     /// The shape for `rows` of at most `most` rows: as `most` decides where shapes differ in bits, as `rows` where not. A chunk that is
-    /// not full takes the shape of full ones or the small one, and the small one late, so that few texts serve chunks of any size.
+    /// not full takes the shape of full ones or the small one, and the small one late, so that few texts serve chunks of any size; on software
+    /// it takes what its rows alone call for.
     pub(crate) fn choose_within(most: usize, rows: usize, columns: usize, kind: DeviceKind) -> Tile {
         // Workgroups of the medium shape that still busy a device.
         const SOME: usize = 32;
@@ -280,6 +281,10 @@ mod tests {
         for (columns, free, slim) in [(1, 128, 4), (5, 128, 16), (300, 128, 16)] {
             let width = |tile: Tile| tile.covers(1000, columns, Direction::Forward).1;
             assert_eq!((width(Tile::Free), width(Tile::Slim)), (free, slim), "{columns}");
+            for (rows, tile) in (1..300).flat_map(|rows| [(rows, Tile::Free), (rows, Tile::Slim)]) {
+                let Geometry { rows, columns, lines, .. } = tile.geometry(rows, columns);
+                assert!(rows.is_multiple_of(lines) && columns.is_multiple_of(4), "{tile}, {rows} rows");
+            }
         }
     }
 

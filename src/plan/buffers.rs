@@ -1,7 +1,8 @@
 //! Where buffers lie: buffers that are never needed together share a slot.
 //!
 //! A step's target and everything it reads are needed together, so no step reads and writes one slot: each slot can be
-//! a buffer of its own on a device that forbids that.
+//! a buffer of its own on a device that forbids that. Where two products of a convolution may run together, so is what either reads
+//! and writes.
 
 use super::order::adds_to;
 use super::{Buffer, BufferId, Role, Rows, Step, Target};
@@ -149,7 +150,7 @@ mod tests {
 
     #[test]
     fn what_a_step_reads_stays_until_the_next_has_run_that_runs_with_it() {
-        let (buffers, _) = chain_of(&[4; 4]);
+        let (buffers, _) = chain_of(&[4; 5]);
         let product = |layer, reads: &[usize], target| {
             let add = |&read: &usize| Op::Add { operand: Operand::whole(BufferId(read)), factor: 1.0 };
             let work = Work::Convolve { direction: Direction::Forward, weight: WeightPart::WHOLE, addend: None };
@@ -157,8 +158,10 @@ mod tests {
             Step::new(Some(LayerId(layer)), work, source, reads.iter().skip(1).map(add).collect(), BufferId(target))
         };
         let meet = |second_layer, together| {
-            let steps = [product(0, &[], 0), product(1, &[0], 1), product(second_layer, &[1], 2)];
-            let placements = Placements::new(&buffers, &steps, BufferId(3), 1, together);
+            // 2 sums 1 and products of 3, which is made first.
+            let steps =
+                [product(0, &[], 3), product(0, &[3], 0), product(1, &[0], 1), product(second_layer, &[3, 1], 2)];
+            let placements = Placements::new(&buffers, &steps, BufferId(4), 1, together);
             placements.slot(BufferId(0)) == placements.slot(BufferId(2))
         };
         assert!(!meet(1, true));

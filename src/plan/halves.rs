@@ -29,8 +29,8 @@ use crate::layers::Layer;
 use crate::network::{LayerId, LayerNode};
 use crate::rules::{BiasPart, Group, InputPart, LinearRule, Mask, Quotient, Rule, Share, Term, TermSign, WeightPart};
 
-/// Multiply-adds in the time in which an element is written to memory and read again: halves are one buffer more, where the first product
-/// is not passed on to the second.
+/// Multiply-adds in the time in which an element is written to memory and read again, which halves do once more where their products do not
+/// run together.
 const BUFFER: usize = 64;
 /// ε of a stabiliser, at least: less holds nothing where the smaller of P and N is a rounding of the larger one.
 const LEAST_EPSILON: f32 = 1e-7;
@@ -87,8 +87,8 @@ impl Builder<'_> {
         // One product for one group; one or two forward, and two back, for two.
         let saved = 2 * weighings.len() - 1;
         let (multiply_adds, _) = multiply_adds(self.network, node);
-        let is_passed = self.target.together && matches!(node.layer, Layer::Conv(_));
-        let pays = is_passed || saved * multiply_adds >= BUFFER * self.width(node.output);
+        let run_together = self.target.together && matches!(node.layer, Layer::Conv(_));
+        let pays = run_together || saved * multiply_adds >= BUFFER * self.width(node.output);
         (is_split && pays).then_some(weighings)
     }
 

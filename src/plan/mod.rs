@@ -15,7 +15,7 @@ mod fuse;
 mod halves;
 mod layout;
 mod linear;
-mod order;
+pub(crate) mod order;
 mod pair;
 mod print;
 mod relevance;
@@ -81,7 +81,7 @@ impl Default for Ask {
     }
 }
 
-/// What an executor demands of a plan's memory: plain data, so that tests build plans for invented devices.
+/// What an executor demands of a plan, its memory above all: plain data, so that tests build plans for invented devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Target {
     /// Bytes that all scratch memory of a chunk may take.
@@ -96,8 +96,8 @@ pub struct Target {
     pub operands: usize,
     /// Whether each kind of step is compiled by itself, so that kinds of a few steps do not pay.
     pub compiles: bool,
-    /// Whether two products of one layer, the second of which reads what the first makes, run together, so that what the first makes need
-    /// not be in memory.
+    /// Whether two products of one convolution, the second of which adds what the first makes, may run together, part by part, so that
+    /// the first one's part is near when the second reads it. It has its slot all the same: the executor may run them one by one.
     pub together: bool,
 }
 

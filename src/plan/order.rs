@@ -10,9 +10,8 @@ pub(super) fn order(steps: &mut [Step], forward: usize) {
     let (forward, relevance) = steps.split_at_mut(forward);
     for steps in [forward, relevance] {
         for position in 1..steps.len() {
-            let Some(first) = steps[..position].iter().rposition(|step| adds_to(&steps[position], step)) else {
-                continue;
-            };
+            let adds = |step: &Step| is_alike(step, &steps[position]) && reads(&steps[position], step);
+            let Some(first) = steps[..position].iter().rposition(adds) else { continue };
             if !steps[first + 1..position].iter().any(|between| reads(between, &steps[first])) {
                 steps[first..position].rotate_left(1);
             }
@@ -20,12 +19,13 @@ pub(super) fn order(steps: &mut [Step], forward: usize) {
     }
 }
 
-/// Whether a step is a product that reads what another product of its layer makes.
+/// Whether a convolution's product reads beside its source what another of the same layer and direction makes.
 pub(super) fn adds_to(step: &Step, first: &Step) -> bool {
-    is_alike(first, step) && reads(step, first)
+    is_alike(first, step) && step.ops().flat_map(|op| op.reads()).any(|read| first.writes().any(|write| write == read))
 }
 
-fn is_alike(one: &Step, other: &Step) -> bool {
+/// Whether two steps are a convolution's products in one direction.
+pub(crate) fn is_alike(one: &Step, other: &Step) -> bool {
     match (&one.work, &other.work) {
         (Work::Convolve { direction, .. }, Work::Convolve { direction: of_other, .. }) => {
             (one.layer, direction) == (other.layer, of_other)

@@ -118,7 +118,9 @@ fn choices_are_printed_kept_and_change_nothing_of_a_result() {
     assert_eq!(explain(), before);
     // The kernels are compiled now, so the table comes quickly.
     let run = tune(&folder, &[consent(), &["--host-clock"]].concat()).succeeds();
-    for words in ["dense forward", "dense backward", "large µs", "free 2 µs", "the host's clock", "by the choices"] {
+    for words in
+        ["dense forward", "dense backward", "small µs", "free 2 µs", "slim 32 µs", "the host's clock", "by the choices"]
+    {
         assert!(run.stdout.contains(words), "{words}\n{}", run.stdout);
     }
     assert!(run.stderr.contains("2 choices are kept in"), "{}", run.stderr);

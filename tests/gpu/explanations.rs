@@ -233,6 +233,29 @@ fn a_network_that_ends_in_an_activation_agrees() {
     }
 }
 
+/// As many lanes as a start has at most, fewer, and outputs that they take in several rounds; every fifth output has an equal.
+#[test]
+fn relevance_starts_among_many_outputs() {
+    for (outputs, seed) in [(100, 53), (1000, 54)] {
+        let mut numbers = Numbers(seed);
+        let mut builder = Network::builder();
+        let x = builder.input("x", [6]);
+        let rows = numbers.weight(outputs, 6);
+        let of = |output: usize| if output % 5 == 4 { output - 2 } else { output };
+        let weight = Tensor::from_fn([outputs, 6], |at| rows.data()[of(at / 6) * 6 + at % 6]);
+        let z = builder.dense("z", x, weight, None).unwrap();
+        let network = Arc::new(builder.build(z).unwrap());
+        let data = inputs(&network, 20, seed);
+        let composite = Composite::preset("gradient-x-input").unwrap();
+        for start in [Start::Logit, Start::Probability, Start::Contrast] {
+            let ask = Request::new(Targets::Top(3)).start(start.clone());
+            let exact = explain(&network, &composite, by(Backend::Reference), &data, &ask);
+            let found = explain(&network, &composite, in_pairs(&device::shared()), &data, &ask);
+            assert_agrees(found, &exact, &format!("{outputs} outputs, start {start}"));
+        }
+    }
+}
+
 #[test]
 fn sums_of_more_inputs_than_a_chain_holds_agree() {
     let network = Arc::new(wide_sum(51, 20));

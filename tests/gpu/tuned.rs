@@ -149,7 +149,7 @@ fn the_kernel_that_was_chosen_is_the_one_that_runs() {
     let by_rule = texts_with(SAMPLES, &[], None);
     assert_eq!(products(&by_rule).len(), 2);
     // The adapter that computes nothing counts as software, for which the rules take the shape that is not here.
-    for tile in [Tile::Large, Tile::Medium, Tile::Small, Tile::Narrow] {
+    for tile in [Tile::Large, Tile::Medium, Tile::Small, Tile::Narrow, Tile::Free] {
         let chosen = texts_with(SAMPLES, &choose(SAMPLES, of(tile)), None);
         assert_ne!(products(&chosen), products(&by_rule), "{tile:?}");
         assert_eq!(chosen, texts_with(SAMPLES, &[], Some(tile)), "{tile:?}");
