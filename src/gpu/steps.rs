@@ -76,7 +76,7 @@ impl Chooser {
     pub(super) fn choose(&self, samples: usize) -> Shape {
         let product = self.product?;
         let (most, rows) = (self.setting * product.rows, samples * product.rows);
-        // Software has no more to do at a time for many units: what each has counts.
+        // Each unit has tiles of its own: all of them together fill a GPU, and software takes one after another.
         let of_unit = if self.kind == DeviceKind::Software { rows.div_ceil(product.units) } else { rows };
         let by_rule = || Tile::choose_within(most, of_unit, product.columns, self.kind);
         let tile = self.forced.unwrap_or_else(by_rule);

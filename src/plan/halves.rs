@@ -32,6 +32,9 @@ use crate::rules::{BiasPart, Group, InputPart, LinearRule, Mask, Quotient, Rule,
 /// Multiply-adds in the time in which an element is written to memory and read again, which halves do once more where their products do not
 /// run together.
 const BUFFER: usize = 64;
+/// Inputs that an output sums, at least, where they do: of fewer, all but one agree so often that a faint one alone is often what they
+/// disagree with.
+const LEAST_INPUTS: usize = 8;
 /// ε of a stabiliser, at least: less holds nothing where the smaller of P and N is a rounding of the larger one.
 const LEAST_EPSILON: f32 = 1e-7;
 
@@ -88,7 +91,12 @@ impl Builder<'_> {
         let saved = 2 * weighings.len() - 1;
         let (multiply_adds, _) = multiply_adds(self.network, node);
         let run_together = self.target.together && matches!(node.layer, Layer::Conv(_));
-        let pays = run_together || saved * multiply_adds >= BUFFER * self.width(node.output);
+        let outputs = self.width(node.output);
+        let pays = if run_together {
+            multiply_adds >= LEAST_INPUTS * outputs
+        } else {
+            saved * multiply_adds >= BUFFER * outputs
+        };
         (is_split && pays).then_some(weighings)
     }
 

@@ -76,6 +76,8 @@ fn narrow_convolutions_are_halves_where_their_products_run_together() {
     let rule = || LinearRule::alpha_beta(2.0, damped());
     assert_eq!(products_on_cpu(&network, rule()), [4; 2]);
     assert_eq!(products(&network, rule(), &Ask::default()), [8; 2]);
+    // Of four inputs one alone is often what the others disagree with.
+    assert_eq!(products_on_cpu(&one_layer(&[1, 2, 2], numbers.weight(4, 4)), rule()), [8]);
     assert_agree(
         vec![on(Backend::Cpu)],
         network,
