@@ -1,9 +1,9 @@
+{% set quads = columns // 4 %}
+{% set own = rows // lines %}
 // target[row, n] = sum over k of source(row, k) * B(k, n) without workgroup memory, for adapters that are software: they serve
 // every lane's memory access one by one, so that only loads per multiply-add count. B is W backward and its transpose forward:
 // block.wgsl.
 //
-{% set quads = columns // 4 %}
-{% set own = rows // lines %}
 // An invocation makes {{ own }} rows by {{ columns }} columns. {{ lines }} lines of {{ lanes }} lanes are a workgroup: a line has rows of its own, and its lanes take
 // quads of columns in turn. Every output is a sum of slices of k in order, each one chain of multiply-adds, as in tiled.wgsl.
 

@@ -223,13 +223,17 @@ fn a_network_that_ends_in_an_activation_agrees() {
     let z = dense(&mut builder, &mut numbers, x, 7, true);
     let y = builder.activation("y", z, Activation::Tanh).unwrap();
     let network = Arc::new(builder.build(y).unwrap());
-    let data = inputs(&network, 20, 82);
+    assert_starts_agree(&network, [Start::Logit, Start::Contrast, Start::NegativeLogit], "ends in tanh");
+}
+
+fn assert_starts_agree(network: &Arc<Network>, starts: [Start; 3], what: &str) {
+    let data = inputs(network, 20, 82);
     let composite = Composite::preset("gradient-x-input").unwrap();
-    for start in [Start::Logit, Start::Contrast, Start::NegativeLogit] {
+    for start in starts {
         let ask = Request::new(Targets::Top(3)).start(start.clone());
-        let exact = explain(&network, &composite, by(Backend::Reference), &data, &ask);
-        let found = explain(&network, &composite, in_pairs(&device::shared()), &data, &ask);
-        assert_agrees(found, &exact, &format!("ends in tanh, start {start}"));
+        let exact = explain(network, &composite, by(Backend::Reference), &data, &ask);
+        let found = explain(network, &composite, in_pairs(&device::shared()), &data, &ask);
+        assert_agrees(found, &exact, &format!("{what}, start {start}"));
     }
 }
 
@@ -245,14 +249,8 @@ fn relevance_starts_among_many_outputs() {
         let weight = Tensor::from_fn([outputs, 6], |at| rows.data()[of(at / 6) * 6 + at % 6]);
         let z = builder.dense("z", x, weight, None).unwrap();
         let network = Arc::new(builder.build(z).unwrap());
-        let data = inputs(&network, 20, seed);
-        let composite = Composite::preset("gradient-x-input").unwrap();
-        for start in [Start::Logit, Start::Probability, Start::Contrast] {
-            let ask = Request::new(Targets::Top(3)).start(start.clone());
-            let exact = explain(&network, &composite, by(Backend::Reference), &data, &ask);
-            let found = explain(&network, &composite, in_pairs(&device::shared()), &data, &ask);
-            assert_agrees(found, &exact, &format!("{outputs} outputs, start {start}"));
-        }
+        let starts = [Start::Logit, Start::Probability, Start::Contrast];
+        assert_starts_agree(&network, starts, &format!("{outputs} outputs"));
     }
 }
 
