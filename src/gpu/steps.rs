@@ -459,3 +459,30 @@ fn reads_source_as_operand(work: &Work) -> bool {
         | Work::Start => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn software_counts_the_rows_of_one_unit_and_a_gpu_those_of_all() {
+        let chosen = |units, kind| {
+            let (rows, direction) = (196, Direction::Backward);
+            let product = ProductShape {
+                kind: ProductKind::Convolution,
+                direction,
+                rows,
+                depth: 20,
+                columns: 10,
+                taps: 4,
+                units,
+            };
+            Chooser { product: Some(product), setting: 8, kind, forced: None, tuned: Vec::new() }.choose(1)
+        };
+        let of_software = [1, 2, 4].map(|units| chosen(units, DeviceKind::Software));
+        let expected =
+            [(Tile::Slim, 128), (Tile::Slim, 32), (Tile::Free, 32)].map(|(tile, rows)| Tiling { tile, rows });
+        assert_eq!(of_software, expected.map(Some));
+        assert_eq!(chosen(1, DeviceKind::ManyRegisters), chosen(4, DeviceKind::ManyRegisters));
+    }
+}
