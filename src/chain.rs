@@ -34,6 +34,13 @@ impl<B> Operand<B> {
 pub enum Denominator<B, P> {
     /// d, computed for each sample.
     Buffer(B),
+    /// d is what is left of a buffer without another.
+    Rest {
+        /// d + e.
+        of: B,
+        /// e.
+        without: B,
+    },
     /// d is the same for every sample.
     Parameter(P),
 }
@@ -96,6 +103,8 @@ pub enum Op<B, P> {
     MultiplyQuotients {
         /// d, a sum of what raises, and e, of what lowers.
         by: [B; 2],
+        /// Whether the first buffer holds d + e in place of d.
+        of_sum: bool,
         /// f and g.
         factors: [f32; 2],
         /// stab, absolute or clipping.
@@ -115,23 +124,22 @@ pub enum Op<B, P> {
 impl<B: Copy, P: Copy> Op<B, P> {
     /// The buffers that the operation reads.
     pub fn reads(&self) -> impl Iterator<Item = B> + use<B, P> {
-        let (first, second) = match self {
-            Op::Scale(_) | Op::AddParameter(_) | Op::MultiplyParameter(_) | Op::Activate(_) | Op::Part(_) => {
-                (None, None)
-            }
-            Op::Add { operand, .. } | Op::Multiply(operand) => (Some(operand.buffer), None),
+        let buffers = match self {
+            Op::Scale(_) | Op::AddParameter(_) | Op::MultiplyParameter(_) | Op::Activate(_) | Op::Part(_) => [None; 3],
+            Op::Add { operand, .. } | Op::Multiply(operand) => [Some(operand.buffer), None, None],
             Op::MultiplySum([one, other]) | Op::MultiplyQuotients { by: [one, other], .. } => {
-                (Some(*one), Some(*other))
+                [Some(*one), Some(*other), None]
             }
-            Op::MultiplyDerivative { at, .. } => (Some(at.buffer), None),
-            Op::DivideInto { numerator, .. } => (Some(numerator.buffer), None),
-            Op::Mask { by, .. } => (Some(by.buffer), None),
-            Op::Divide { by, rms, .. } | Op::MultiplyDamping { by, rms, .. } => match by {
-                Denominator::Buffer(buffer) => (Some(*buffer), *rms),
-                Denominator::Parameter(_) => (None, *rms),
+            Op::MultiplyDerivative { at, .. } => [Some(at.buffer), None, None],
+            Op::DivideInto { numerator, .. } => [Some(numerator.buffer), None, None],
+            Op::Mask { by, .. } => [Some(by.buffer), None, None],
+            Op::Divide { by, rms, .. } | Op::MultiplyDamping { by, rms, .. } => match *by {
+                Denominator::Buffer(buffer) => [Some(buffer), None, *rms],
+                Denominator::Rest { of, without } => [Some(of), Some(without), *rms],
+                Denominator::Parameter(_) => [None, None, *rms],
             },
         };
-        first.into_iter().chain(second)
+        buffers.into_iter().flatten()
     }
 
     /// The parameters that the operation reads.
@@ -140,8 +148,8 @@ impl<B: Copy, P: Copy> Op<B, P> {
             Op::AddParameter(parameter) | Op::MultiplyParameter(parameter) => Some(*parameter),
             Op::Divide { by: Denominator::Parameter(parameter), .. }
             | Op::MultiplyDamping { by: Denominator::Parameter(parameter), .. } => Some(*parameter),
-            Op::Divide { by: Denominator::Buffer(_), .. }
-            | Op::MultiplyDamping { by: Denominator::Buffer(_), .. }
+            Op::Divide { by: Denominator::Buffer(_) | Denominator::Rest { .. }, .. }
+            | Op::MultiplyDamping { by: Denominator::Buffer(_) | Denominator::Rest { .. }, .. }
             | Op::Scale(_)
             | Op::Activate(_)
             | Op::Part(_)

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use super::crew::Written;
 use super::functions;
+use super::gemm::LINE;
 use super::loops::{
-    InPlace, Join, Share, Zip, copy, divide, held, is_plain, multiply_quotients, read_through, repeat, scale,
-    stabilize, take_part, through, zip, zip_two,
+    InPlace, Join, Share, Zip, copy, divide, divide_by_rest, held, is_plain, multiply_quotients, read_through, repeat,
+    scale, stabilize, take_part, through, zip, zip_two,
 };
 use super::memory::Memory;
+use super::panels::beginning_of_line;
 use super::simd;
 use crate::layers::Activation;
 use crate::parameters::Parameters;
@@ -81,7 +83,12 @@ impl Chain<'_> {
                 },
                 Op::Divide { by, stabilizer, rms } => {
                     let damping = self.damping(by, *stabilizer, *rms, row);
-                    self.beside_denominator(by, row, from, v, |v, d| divide(v, d, *stabilizer, damping));
+                    if let Denominator::Rest { of, without } = by {
+                        let [of, without] = [of, without].map(|buffer| self.beside(*buffer, row, from, v.len()));
+                        divide_by_rest(v, of, without, *stabilizer, damping);
+                    } else {
+                        self.beside_denominator(by, row, from, v, |v, d| divide(v, d, *stabilizer, damping));
+                    }
                 }
                 Op::DivideInto { numerator, stabilizer } => {
                     let (damping, stabilizer) = (stabilizer.epsilon(), *stabilizer);
@@ -90,9 +97,12 @@ impl Chain<'_> {
                         if stable == 0.0 { 0.0 } else { n / stable }
                     });
                 }
-                Op::MultiplyQuotients { by, factors, stabilizer } => {
+                Op::MultiplyQuotients { by, of_sum, factors, stabilizer } => {
                     let by = by.map(|buffer| self.beside(buffer, row, from, v.len()));
-                    multiply_quotients(v, by, *factors, *stabilizer);
+                    match of_sum {
+                        true => multiply_quotients::<true>(v, by, *factors, *stabilizer),
+                        false => multiply_quotients::<false>(v, by, *factors, *stabilizer),
+                    }
                 }
                 Op::MultiplyDamping { by, stabilizer, rms } => {
                     let (damping, stabilizer) = (self.damping(by, *stabilizer, *rms, row), *stabilizer);
@@ -134,13 +144,13 @@ impl Chain<'_> {
 
     /// Applies the chains to elements `made` as [`finish`](Self::finish) does, and writes the targets past the caches; an empty one nowhere.
     fn stream(&self, first: usize, width: usize, made: &mut [f32], written: &mut Written<'_>) {
-        let mut other = [0.0; STRETCH];
+        let mut other = Aligned([0.0; STRETCH]);
         for (stretch, v) in made.chunks_mut(STRETCH).enumerate() {
             let begin = stretch * STRETCH;
             let at = first + begin;
             self.apply_to(&self.step.chain, at, width, v);
             for (of_step, also) in self.step.also.iter().zip(&mut written.also) {
-                let other = &mut other[..v.len()];
+                let other = &mut other.0[..v.len()];
                 copy(v, other);
                 self.apply_to(&of_step.chain, at, width, other);
                 simd::stream(other, &mut also[begin..][..v.len()]);
@@ -217,6 +227,16 @@ impl Chain<'_> {
     ) {
         match by {
             Denominator::Buffer(buffer) => work(v, self.beside(*buffer, row, from, v.len())),
+            Denominator::Rest { of, without } => {
+                let [of, without] = [of, without].map(|buffer| self.beside(*buffer, row, from, v.len()));
+                let mut d = [0.0; SLOPES];
+                for ((v, of), without) in v.chunks_mut(SLOPES).zip(of.chunks(SLOPES)).zip(without.chunks(SLOPES)) {
+                    let d = &mut d[..v.len()];
+                    d.copy_from_slice(of);
+                    zip(d, without, |of: f32, without: f32| of - without);
+                    work(v, d);
+                }
+            }
             Denominator::Parameter(parameter) => self.beside_parameter(parameter, row, from, v, work),
         }
     }
@@ -228,7 +248,7 @@ impl Chain<'_> {
             (Stabilizer::Absolute(_) | Stabilizer::Clip(_), _, _) => epsilon,
             (Stabilizer::Rms(_), Some(rms), _) => epsilon * self.beside(rms, row, 0, 1)[0],
             (Stabilizer::Rms(_), None, Denominator::Parameter(parameter)) => epsilon * self.parameters.rms(parameter),
-            (Stabilizer::Rms(_), None, Denominator::Buffer(_)) => {
+            (Stabilizer::Rms(_), None, Denominator::Buffer(_) | Denominator::Rest { .. }) => {
                 unreachable!("a plan measures the rms of every computed denominator that needs it")
             }
         }
@@ -248,8 +268,9 @@ pub(super) fn make<'a>(
     let length = written.iter().map(|of| of.target.len()).max().unwrap_or(0);
     let is_streamed = chains.iter().any(|chain| chain.elements() * size_of::<f32>() > STREAMED);
     let in_room = written.iter().filter(|of| is_streamed || of.target.is_empty()).count();
-    room.resize(room.len().max(in_room * length), 0.0);
-    let mut rooms = room.chunks_exact_mut(length.max(1));
+    room.resize(room.len().max(in_room * length + LINE), 0.0);
+    let begin = beginning_of_line(room);
+    let mut rooms = room[begin..].chunks_exact_mut(length.max(1));
     let mut sums: Vec<&mut [f32]> = Vec::new();
     for of in &mut written {
         let is_in_room = is_streamed || of.target.is_empty();
@@ -289,9 +310,13 @@ pub(super) fn read_beside<'a>(chains: &'a [Chain<'a>]) -> Vec<&'a [f32]> {
     buffers.into_iter().map(|id| of.memory.read(id)).collect()
 }
 
+/// What begins a cache line.
+#[repr(align(64))]
+struct Aligned([f32; STRETCH]);
+
 /// A target of more bytes, of a whole chunk, has left the caches before it is read again.
 const STREAMED: usize = 6 << 20;
 /// Elements that one operation after another is applied to: with what stands beside them, they stay in the first-level cache.
 const STRETCH: usize = 2048;
-/// Derivatives that are computed at a time.
+/// Derivatives, or denominators, that are computed at a time.
 const SLOPES: usize = 256;

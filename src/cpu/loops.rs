@@ -218,16 +218,37 @@ pub(super) fn divide(v: &mut [f32], d: &[f32], stabilizer: Stabilizer, damping: 
     }
 }
 
-/// v · (f / stab(d) + g / stab(e)), without the first where d ≤ 0 and the second where e ≥ 0. NaN stays NaN.
-pub(super) fn multiply_quotients(v: &mut [f32], [d, e]: [&[f32]; 2], [f, g]: [f32; 2], stabilizer: Stabilizer) {
+/// v / stab(a − b), as [`divide`] makes it.
+pub(super) fn divide_by_rest(v: &mut [f32], a: &[f32], b: &[f32], stabilizer: Stabilizer, damping: f32) {
+    match stabilizer {
+        Stabilizer::Absolute(_) | Stabilizer::Rms(_) if damping > 0.0 => {
+            zip_two(v, a, b, move |v: f32, a: f32, b: f32| v / plainly_stabilized(damping, a - b));
+        }
+        _ => zip_two(v, a, b, move |v: f32, a: f32, b: f32| {
+            let stable = stabilize(stabilizer, damping, a - b);
+            if stable == 0.0 { 0.0 } else { v / stable }
+        }),
+    }
+}
+
+/// v · (f / stab(d) + g / stab(e)), without the first where d ≤ 0 and the second where e ≥ 0; `OF_SUM`: given d + e in place of d. NaN
+/// stays NaN.
+pub(super) fn multiply_quotients<const OF_SUM: bool>(
+    v: &mut [f32],
+    [first, e]: [&[f32]; 2],
+    [f, g]: [f32; 2],
+    stabilizer: Stabilizer,
+) {
     let epsilon = stabilizer.epsilon();
     match stabilizer {
-        Stabilizer::Absolute(_) | Stabilizer::Rms(_) => zip_two(v, d, e, move |v: f32, d: f32, e: f32| {
+        Stabilizer::Absolute(_) | Stabilizer::Rms(_) => zip_two(v, first, e, move |v: f32, first: f32, e: f32| {
+            let d = if OF_SUM { first - e } else { first };
             let raising = if d <= 0.0 { 0.0 } else { f / (d + epsilon) };
             let lowering = if e >= 0.0 { 0.0 } else { g / (e - epsilon) };
             v * (raising + lowering)
         }),
-        Stabilizer::Clip(_) => zip_two(v, d, e, move |v: f32, d: f32, e: f32| {
+        Stabilizer::Clip(_) => zip_two(v, first, e, move |v: f32, first: f32, e: f32| {
+            let d = if OF_SUM { first - e } else { first };
             let raising = if d <= 0.0 { 0.0 } else { f / if d < epsilon { epsilon } else { d } };
             let lowering = if e >= 0.0 { 0.0 } else { g / if e > -epsilon { -epsilon } else { e } };
             v * (raising + lowering)

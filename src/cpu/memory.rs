@@ -2,8 +2,28 @@
 
 use std::cmp::Reverse;
 
+use super::gemm::LINE;
+use super::panels::beginning_of_line;
 use crate::batch::Source;
 use crate::plan::{Buffer, BufferId, Plan, Role, Rows};
+
+/// Elements that begin a cache line, so that no vector of a loop over them lies in two.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    elements: Vec<f32>,
+    begin: usize,
+}
+
+impl Lines {
+    fn new(length: usize) -> Self {
+        let elements = vec![0.0; length + LINE];
+        Lines { begin: beginning_of_line(&elements), elements }
+    }
+
+    fn len(&self) -> usize {
+        self.elements.len().saturating_sub(LINE)
+    }
+}
 
 /// What a chunk reads and writes.
 pub(super) struct Memory<'a> {
@@ -11,24 +31,25 @@ pub(super) struct Memory<'a> {
     samples: usize,
     inputs: &'a [Source<'a>],
     results: Vec<&'a mut [f32]>,
-    memories: &'a mut [Vec<f32>],
+    memories: &'a mut [Lines],
     /// Which memory each slot of the plan has.
     memory_of: Vec<usize>,
 }
 
 /// A buffer taken out to be written while others are read.
 pub(super) enum Taken<'a> {
-    Memory(usize, Vec<f32>),
+    Memory(usize, Lines),
     Result(usize, &'a mut [f32]),
     /// Nothing is written.
-    Nothing(Vec<f32>),
+    Nothing,
 }
 
 impl Taken<'_> {
     pub(super) fn elements(&mut self) -> &mut [f32] {
         match self {
-            Taken::Memory(_, elements) | Taken::Nothing(elements) => elements,
+            Taken::Memory(_, lines) => &mut lines.elements[lines.begin..],
             Taken::Result(_, elements) => elements,
+            Taken::Nothing => &mut [],
         }
     }
 }
@@ -39,12 +60,12 @@ impl<'a> Memory<'a> {
         samples: usize,
         inputs: &'a [Source<'a>],
         results: Vec<&'a mut [f32]>,
-        memories: &'a mut Vec<Vec<f32>>,
+        memories: &'a mut Vec<Lines>,
     ) -> Self {
         let slots = &plan.placements.slots;
         // The widest slot gets the largest memory: plans that take turns then grow few, and nothing is freed between
         // them, because fresh pages cost more than many a step.
-        memories.resize_with(memories.len().max(slots.len()), Vec::new);
+        memories.resize_with(memories.len().max(slots.len()), Lines::default);
         memories.sort_unstable_by_key(|memory| Reverse(memory.len()));
         let mut order: Vec<usize> = (0..slots.len()).collect();
         order.sort_unstable_by_key(|&slot| Reverse(slots[slot].width));
@@ -54,7 +75,7 @@ impl<'a> Memory<'a> {
             if memory.len() < slots[slot].width * samples {
                 // Let go first, so that nothing is copied and both are never there.
                 drop(std::mem::take(memory));
-                *memory = vec![0.0; slots[slot].width * samples];
+                *memory = Lines::new(slots[slot].width * samples);
             }
         }
         Memory { plan, samples, inputs, results, memories, memory_of }
@@ -78,7 +99,10 @@ impl<'a> Memory<'a> {
                 Source::Integer(_) => unreachable!("a float input is given as floats"),
             },
             (Role::Result(position), _) => self.results[position],
-            (Role::Scratch, Some(slot)) => &self.memories[self.memory_of[slot]][..self.count(buffer)],
+            (Role::Scratch, Some(slot)) => {
+                let Lines { elements, begin } = &self.memories[self.memory_of[slot]];
+                &elements[*begin..][..self.count(buffer)]
+            }
             (Role::Scratch, None) | (Role::Index(_) | Role::Sums, _) => unreachable!("the buffer holds no numbers"),
         }
     }
@@ -103,14 +127,14 @@ impl<'a> Memory<'a> {
                 let memory = self.memory_of[slot];
                 Taken::Memory(memory, std::mem::take(&mut self.memories[memory]))
             }
-            (_, None) => Taken::Nothing(Vec::new()),
+            (_, None) => Taken::Nothing,
         }
     }
 
     pub(super) fn put_back(&mut self, taken: Taken<'a>) {
         match taken {
-            Taken::Nothing(_) => {}
-            Taken::Memory(memory, elements) => self.memories[memory] = elements,
+            Taken::Nothing => {}
+            Taken::Memory(memory, lines) => self.memories[memory] = lines,
             Taken::Result(position, elements) => self.results[position] = elements,
         }
     }

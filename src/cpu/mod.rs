@@ -86,7 +86,7 @@ pub fn instruction_set() -> &'static str {
 pub struct Cpu {
     weights: Weights,
     /// The buffers of chunks that are done, for the next chunk.
-    scratch: Mutex<Vec<Vec<Vec<f32>>>>,
+    scratch: Mutex<Vec<Vec<memory::Lines>>>,
     /// Memory of threads that rest, for the next part of a step.
     shelf: Shelf,
     #[cfg(feature = "threads")]

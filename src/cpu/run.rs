@@ -2,7 +2,7 @@
 
 use super::chain::Chain;
 use super::crew::{Crew, Written};
-use super::memory::Memory;
+use super::memory::{Lines, Memory};
 use super::together::Group;
 use super::tools::Tool;
 use super::{Chunk, Prepared, convolve, dense, moves, pools, tiled};
@@ -34,7 +34,7 @@ impl Run<'_> {
     pub(super) fn chunk(
         &self,
         chunk: Chunk<'_>,
-        memories: &mut Vec<Vec<f32>>,
+        memories: &mut Vec<Lines>,
         crew: Crew<'_>,
         forward_only: bool,
     ) -> Result<Told> {

@@ -102,8 +102,9 @@ impl<'a> Bindings<'a> {
             plan::Op::DivideInto { numerator, stabilizer } => {
                 Op::DivideInto { numerator: self.operand(&numerator), stabilizer }
             }
-            plan::Op::MultiplyQuotients { by: [one, other], factors, stabilizer } => {
-                Op::MultiplyQuotients { by: [self.slot(one, false), self.slot(other, false)], factors, stabilizer }
+            plan::Op::MultiplyQuotients { by, of_sum, factors, stabilizer } => {
+                let by = by.map(|buffer| self.slot(buffer, false));
+                Op::MultiplyQuotients { by, of_sum, factors, stabilizer }
             }
             plan::Op::MultiplyDamping { by, stabilizer, rms } => {
                 let (by, stabilizer, rms) = self.denominator(by, stabilizer, rms);
@@ -122,6 +123,10 @@ impl<'a> Bindings<'a> {
             Denominator::Buffer(buffer) => {
                 let rms = rms.map(|rms| self.slot(rms, true));
                 (chain::Denominator::Buffer(self.slot(buffer, false)), stabilizer, rms)
+            }
+            Denominator::Rest { of, without } => {
+                let [of, without] = [of, without].map(|buffer| self.slot(buffer, false));
+                (chain::Denominator::Rest { of, without }, stabilizer, rms.map(|rms| self.slot(rms, true)))
             }
             Denominator::Parameter(parameter) => {
                 // The rms of what is the same for every sample is a number already.

@@ -154,14 +154,15 @@ impl Writer {
                 stabilizer: stabilizer_text(stabilizer),
                 epsilon: self.number(stabilizer.epsilon()),
             },
-            Op::MultiplyQuotients { by: [Slot(one), Slot(other)], factors, stabilizer } => {
+            Op::MultiplyQuotients { by: [one, other], of_sum, factors, stabilizer } => {
                 let epsilon = self.number(stabilizer.epsilon());
                 let stabilize = format!("stabilize_{}", stabilizer_text(stabilizer));
-                let mut quotient = |sign: &str, slot: usize, factor: f32| {
-                    let (factor, d) = (self.number(factor), format!("operand_{slot}(at)"));
+                let mut quotient = |sign: &str, d: &str, factor: f32| {
+                    let factor = self.number(factor);
                     format!("quotient_of_sign({sign}, {factor}, {d}, {stabilize}({d}, {epsilon}))")
                 };
-                let quotients = [quotient("1.0", one, factors[0]), quotient("-1.0", other, factors[1])];
+                let raising = if of_sum { rest(one, other) } else { of_slot(one) };
+                let quotients = [quotient("1.0", &raising, factors[0]), quotient("-1.0", &of_slot(other), factors[1])];
                 Line::Multiply { value: format!("({})", quotients.join(" + ")) }
             }
             Op::MultiplyDamping { by, stabilizer, rms } => {
@@ -178,7 +179,8 @@ impl Writer {
         rms: Option<Slot>,
     ) -> (String, &'static str, String) {
         let value = match by {
-            chain::Denominator::Buffer(Slot(slot)) => format!("operand_{slot}(at)"),
+            chain::Denominator::Buffer(slot) => of_slot(slot),
+            chain::Denominator::Rest { of, without } => rest(of, without),
             chain::Denominator::Parameter(columns) => self.parameter(columns),
         };
         let mut epsilon = self.number(stabilizer.epsilon());
@@ -277,6 +279,15 @@ impl Writer {
         self.numbers.push(number);
         component("numbers", self.numbers.len() - 1)
     }
+}
+
+fn of_slot(Slot(slot): Slot) -> String {
+    format!("operand_{slot}(at)")
+}
+
+/// What is left of one buffer without another.
+fn rest(of: Slot, without: Slot) -> String {
+    format!("({} - {})", of_slot(of), of_slot(without))
 }
 
 /// The name of a stabiliser's functions, without the rms.

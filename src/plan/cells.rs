@@ -2,12 +2,15 @@
 //!
 //! With P what agrees in sign (x⁺W⁺ + x⁻W⁻ + b⁺) and N what does not (−x⁺W⁻ − x⁻W⁺ − b⁻), z is P − N, and αβ's and γ's denominators are
 //! p P − n N with numbers p and n of their own. Two that differ give a third.
+//!
+//! Where R vanishes below zero, z and −N are enough for αβ: P = z − (−N) is a sum of two numbers of one sign wherever it counts, which
+//! loses no digits, as −N from z and P would.
 
 use super::terms::has_bias;
 use super::{BufferId, Builder, Op, Operand, Work};
 use crate::layers::Layer;
 use crate::network::{LayerId, LayerNode};
-use crate::rules::{BiasPart, Group, InputPart, LinearRule, Mask, Quotient, WeightPart};
+use crate::rules::{BiasPart, Group, InputPart, LinearRule, Mask, Quotient, Stabilizer, WeightPart};
 
 /// How many times its own roundings a denominator may have those of what it follows from.
 const MOST_GROWTH: f32 = 4.0;
@@ -59,6 +62,22 @@ impl Builder<'_> {
         let of_products = first.products.iter().flatten().zip(second.products.iter().flatten());
         let of_bias = first.bias.iter().zip(&second.bias);
         of_products.map(|(a, b)| a + b).all(is_one) && (of_bias.map(|(a, b)| a + b).all(is_one) || !has_bias(node))
+    }
+
+    /// The positions of the group of what raises z and of that of what lowers it, where the first one's denominator is what is left of z
+    /// without the second one's.
+    pub(super) fn raising_as_rest(&self, node: &LayerNode, rule: &LinearRule) -> Option<[usize; 2]> {
+        let is_of_rest = self.ask.facts.rest && self.known.is_dead_below_zero(node.output);
+        if !is_of_rest || !self.sums_to_output(node, rule) {
+            return None;
+        }
+        // A relative stabiliser measures all of a denominator, where z < 0 too.
+        let is_relative = |group: &Group| matches!(group.quotient, Quotient::Divided(Stabilizer::Rms(_)));
+        let of = |weighing: [f32; 2]| {
+            let is_weighed = |group: &Group| self.weighing(node, group) == Some(weighing) && !is_relative(group);
+            rule.groups.iter().position(is_weighed)
+        };
+        Some([of([1.0, 0.0])?, of([0.0, 1.0])?])
     }
 
     /// p and n of a group, where the signs of x and W come to no more than these.

@@ -17,6 +17,8 @@ pub struct Facts {
     pub reuse_forward: bool,
     /// Where two denominators of a rule add up to z, the forward pass computes these two and no third product.
     pub split_forward: bool,
+    /// Where z is the sum of two denominators and R vanishes where z < 0, the one of what raises z is what is left of z without the other.
+    pub rest: bool,
     /// Where one quotient goes back through W, W⁺ and W⁻, as the box rule's does, the first is the sum of the others.
     pub weight_in_parts: bool,
     /// Where x has both signs and a rule weighs contributions by whether x and W agree in sign, halves of the sums of W x and of
@@ -44,6 +46,7 @@ impl Default for Facts {
             dead_below_zero: true,
             reuse_forward: true,
             split_forward: true,
+            rest: true,
             weight_in_parts: true,
             halve: true,
             derive: true,

@@ -2,16 +2,17 @@
 
 use super::layout::{Layout, turned};
 use super::terms::has_bias;
-use super::{Builder, Direction, Op, Operand, Parameter, Role, Rows, Work};
+use super::{Builder, Denominator, Direction, Op, Operand, Parameter, Role, Rows, Work};
 use crate::layers::{AxisMap, Layer, Transpose};
 use crate::network::{LayerId, LayerNode, ValueId};
-use crate::rules::{BiasPart, WeightPart};
+use crate::rules::{BiasPart, Rule, WeightPart};
 
 impl Builder<'_> {
     pub(super) fn forward(&mut self) {
         for (id, node) in self.network.layer_ids() {
             let read = self.forward_layer(id, node);
             self.values[node.output.index()] = Some(read);
+            self.leave_rest(id, node);
         }
         self.store_output();
     }
@@ -92,6 +93,16 @@ impl Builder<'_> {
                 Operand::whole(target)
             }
             Layer::Lookup(_) => self.compute(id, node.output, Work::Lookup, source, Vec::new()),
+        }
+    }
+
+    /// Notes the denominator that is what is left of a layer's output without the one that is there.
+    fn leave_rest(&mut self, id: LayerId, node: &LayerNode) {
+        let Some(Rule::Linear(rule)) = self.rules.rule(id) else { return };
+        let Some([raising, lowering]) = self.raising_as_rest(node, rule) else { return };
+        if let Some(Denominator::Buffer(without)) = self.part(id, lowering) {
+            let of = self.operand(node.output).buffer;
+            self.parts[id.index()][raising] = Some(Denominator::Rest { of, without });
         }
     }
 

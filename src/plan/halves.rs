@@ -24,7 +24,7 @@ use super::cost::multiply_adds;
 use super::linear::Sent;
 use super::relevance::Backward;
 use super::terms::{has_bias, through_weight};
-use super::{Beside, BufferId, Builder, Direction, Op, Operand, Parameter, Role, Rows, Work};
+use super::{Beside, BufferId, Builder, Denominator, Direction, Op, Operand, Parameter, Role, Rows, Work};
 use crate::layers::Layer;
 use crate::network::{LayerId, LayerNode};
 use crate::rules::{BiasPart, Group, InputPart, LinearRule, Mask, Quotient, Rule, Share, Term, TermSign, WeightPart};
@@ -116,16 +116,18 @@ impl Builder<'_> {
             self.step(id, work, source, chain, target);
             target
         });
-        self.parts[id.index()] = vec![None; rule.groups.len()];
-        for (position, weighing) in weighings {
+        let rest = self.raising_as_rest(node, rule).map(|[raising, _]| raising);
+        let mut left = Vec::new();
+        for (position, weighing) in weighings.into_iter().filter(|(position, _)| Some(*position) != rest) {
             let mut chain = weighed_sum(weighing, magnitudes);
             let constants = Parameter::Constant { layer: id, group: position, beside: Beside::Products };
             let has_constants = rule.groups[position].bias != BiasPart::Absent && has_bias(node);
             chain.extend(has_constants.then_some(Op::AddParameter(constants)));
             let d = self.denominator_buffer(node);
             self.step(id, Work::Elementwise, Operand::whole(signed), chain, d);
-            self.parts[id.index()][position] = Some(d);
+            left.push((position, d));
         }
+        self.leave(id, rule, left);
         Some(signed)
     }
 }
@@ -166,12 +168,16 @@ impl Backward<'_, '_> {
         if signs != [Some(Mask::Positive), Some(Mask::Negative)] || !are_plain || !stabilizer.holds() {
             return None;
         }
-        let by = groups.map(|(position, _)| self.denominator_left(position));
+        let (by, of_sum) = match groups.map(|(position, _)| self.denominator_left(position)) {
+            [Denominator::Buffer(d), Denominator::Buffer(e)] => ([d, e], false),
+            [Denominator::Rest { of, without }, Denominator::Buffer(e)] if without == e => ([of, e], true),
+            _ => return None,
+        };
         let mut sent = Vec::new();
         for half in [SIGNED, MAGNITUDES] {
             let factors = [0, 1].map(|group| of[group].factor * (half.coefficient)(groups[group].1));
             let sum = self.output_buffer("Σq");
-            let quotients = Op::MultiplyQuotients { by, factors, stabilizer };
+            let quotients = Op::MultiplyQuotients { by, of_sum, factors, stabilizer };
             self.push(Work::Elementwise, Operand::whole(self.relevance), vec![quotients], sum);
             sent.push(Sent { q: sum, term: half.term, factor: 1.0 });
         }
@@ -182,9 +188,11 @@ impl Backward<'_, '_> {
     pub(super) fn weighed(&mut self, position: usize, group: &Group, (q, factor): (BufferId, f32)) -> Weighed {
         let weighing = self.builder.weighing(self.node, group).expect("groups that send halves weigh by agreement");
         let Some(sign) = only_sign(weighing) else { return Weighed { q, weighing, factor } };
-        let by = Operand::whole(self.denominator_left(position));
+        // What is left of z where relevance is, is above zero.
+        let Denominator::Buffer(d) = self.denominator_left(position) else { return Weighed { q, weighing, factor } };
         let masked = self.output_buffer("q");
-        self.push(Work::Elementwise, Operand::whole(q), vec![Op::Mask { by, mask: sign }], masked);
+        let mask = Op::Mask { by: Operand::whole(d), mask: sign };
+        self.push(Work::Elementwise, Operand::whole(q), vec![mask], masked);
         Weighed { q: masked, weighing, factor }
     }
 
@@ -208,7 +216,7 @@ impl Backward<'_, '_> {
         sent
     }
 
-    fn denominator_left(&self, position: usize) -> BufferId {
+    fn denominator_left(&self, position: usize) -> Denominator {
         self.builder.part(self.id, position).expect("the forward pass left what its groups weigh")
     }
 }

@@ -82,12 +82,11 @@ impl Backward<'_, '_> {
         let damping = match group.quotient {
             Quotient::Plain => None,
             Quotient::Divided(stabilizer) => {
-                let left = self.builder.part(self.id, position);
-                let derived = || made.and_then(|made| self.builder.derived((self.id, self.node), made, group));
-                let by = match left.or_else(derived) {
-                    Some(d) => Denominator::Buffer(d),
-                    None => self.builder.denominator(self.id, self.node, position, group),
-                };
+                let mut by = self.builder.part(self.id, position);
+                if let (None, Some(made)) = (by, *made) {
+                    by = self.builder.derived((self.id, self.node), made, group).map(Denominator::Buffer);
+                }
+                let by = by.unwrap_or_else(|| self.builder.denominator(self.id, self.node, position, group));
                 if let (None, Denominator::Buffer(d)) = (&made, by) {
                     *made = Some((group, d));
                 }

@@ -244,8 +244,8 @@ struct Builder<'a> {
     layouts: Vec<Layout>,
     /// How each value is read in the layout that is not its own, once that is made.
     doors: Vec<Option<Operand>>,
-    /// The denominators of each layer's groups that the forward pass makes beside its output, or adds up to that.
-    parts: Vec<Vec<Option<BufferId>>>,
+    /// The denominators of each layer's groups that the forward pass leaves: made beside its output, or added up to that.
+    parts: Vec<Vec<Option<Denominator>>>,
     /// The output in ONNX order, once it is computed.
     logits: Option<BufferId>,
     results: Vec<(ValueId, BufferId)>,

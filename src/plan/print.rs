@@ -95,9 +95,13 @@ impl Plan {
             Op::DivideInto { numerator, stabilizer } => {
                 format!(" → {} / stab(that, {stabilizer})", self.operand(numerator))
             }
-            Op::MultiplyQuotients { by: [one, other], factors: [f, g], stabilizer } => {
-                let [one, other] = [one, other].map(|buffer| self.operand(&Operand::whole(*buffer)));
-                format!(" ⊙ ({f} / stab({one} > 0, {stabilizer}) + {g} / stab({other} < 0, {stabilizer}))")
+            Op::MultiplyQuotients { by: [one, other], of_sum, factors: [f, g], stabilizer } => {
+                let raising = match of_sum {
+                    true => self.denominator(&Denominator::Rest { of: *one, without: *other }),
+                    false => self.denominator(&Denominator::Buffer(*one)),
+                };
+                let lowering = self.denominator(&Denominator::Buffer(*other));
+                format!(" ⊙ ({f} / stab({raising} > 0, {stabilizer}) + {g} / stab({lowering} < 0, {stabilizer}))")
             }
             Op::MultiplyDamping { by, stabilizer, .. } => {
                 format!(" ⊙ damping({}, {stabilizer})", self.denominator(by))
@@ -108,6 +112,10 @@ impl Plan {
     fn denominator(&self, by: &Denominator) -> String {
         match by {
             Denominator::Buffer(buffer) => self.buffers[buffer.index()].name.clone(),
+            Denominator::Rest { of, without } => {
+                let [of, without] = [of, without].map(|buffer| &self.buffers[buffer.index()].name);
+                format!("{of} - {without}")
+            }
             Denominator::Parameter(parameter) => parameter_name(parameter),
         }
     }

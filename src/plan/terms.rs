@@ -4,7 +4,7 @@
 use super::{Beside, BufferId, Builder, Denominator, Direction, Op, Operand, Parameter, Role, Rows, Work};
 use crate::layers::Layer;
 use crate::network::{LayerId, LayerNode};
-use crate::rules::{BiasPart, Group, InputPart, Rule, Term, TermSign, WeightPart};
+use crate::rules::{BiasPart, Group, InputPart, LinearRule, Rule, Term, TermSign, WeightPart};
 
 impl Builder<'_> {
     /// The group's terms at an input, with what is known of the input's sign used.
@@ -21,7 +21,7 @@ impl Builder<'_> {
     /// d of a group: what the forward pass left where that is what the group sums, products where not.
     pub(super) fn denominator(&mut self, id: LayerId, node: &LayerNode, position: usize, group: &Group) -> Denominator {
         if let Some(d) = self.part(id, position) {
-            return Denominator::Buffer(d);
+            return d;
         }
         let slots = node.inputs.len();
         let depends_on_data = |term: &Term| term.input.vanishes_with_input();
@@ -78,7 +78,8 @@ impl Builder<'_> {
     }
 
     /// The denominators of a rule's two groups, where their sum is z: the forward pass then computes these two and adds
-    /// them, instead of a third product (αβ on rectified inputs: W⁺x + b⁺ and W⁻x + b⁻).
+    /// them, instead of a third product (αβ on rectified inputs: W⁺x + b⁺ and W⁻x + b⁻). Where one is what is left of z without the other,
+    /// the forward pass computes z and that one, and adds nothing.
     pub(super) fn parts_of_output(&mut self, id: LayerId, node: &LayerNode) -> Option<[BufferId; 2]> {
         let Some(Rule::Linear(rule)) = self.rules.rule(id) else { return None };
         let is_product = matches!(node.layer, Layer::Dense(_) | Layer::Conv(_));
@@ -86,17 +87,36 @@ impl Builder<'_> {
         if !is_product || !is_asked || !self.sums_to_output(node, rule) {
             return None;
         }
-        let parts = [0, 1].map(|position| {
+        let rest = self.raising_as_rest(node, rule);
+        let mut part = |position: usize| {
             let group = &rule.groups[position];
             let terms: Vec<(usize, Term)> = self.live_terms(node, group, 0).into_iter().map(|term| (0, term)).collect();
             self.sum_of(id, node, position, group, &terms, false)
-        });
-        self.parts[id.index()] = parts.map(Some).to_vec();
+        };
+        if let Some([_, lowering]) = rest {
+            let d = part(lowering);
+            self.leave(id, rule, [(lowering, d)]);
+            return None;
+        }
+        let parts = [0, 1].map(part);
+        self.leave(id, rule, parts.into_iter().enumerate());
         Some(parts)
     }
 
+    /// Notes what the forward pass leaves of a rule's denominators.
+    pub(super) fn leave(
+        &mut self,
+        id: LayerId,
+        rule: &LinearRule,
+        denominators: impl IntoIterator<Item = (usize, BufferId)>,
+    ) {
+        let mut parts = vec![None; rule.groups.len()];
+        denominators.into_iter().for_each(|(position, d)| parts[position] = Some(Denominator::Buffer(d)));
+        self.parts[id.index()] = parts;
+    }
+
     /// The denominator of a group that the forward pass left.
-    pub(super) fn part(&self, id: LayerId, position: usize) -> Option<BufferId> {
+    pub(super) fn part(&self, id: LayerId, position: usize) -> Option<Denominator> {
         self.parts[id.index()].get(position).copied().flatten()
     }
 

@@ -60,8 +60,10 @@ impl Multiply<'_> {
         mut lines: Range<usize>,
     ) {
         while NEXT > 0 && lines.len() > NEXT {
-            let sums = self.block::<FUSED, POSITIONS, NEXT>(at, lines.start);
-            sums.iter().zip(&mut lines).for_each(|(sums, line)| self.store(at, line, sums));
+            let [sums, next] = self.block::<FUSED, POSITIONS, NEXT>(at, lines.start);
+            self.store(at, lines.start, &sums);
+            self.store(at, lines.start + NEXT, &next);
+            lines.start += 1 + NEXT;
         }
         for line in lines {
             let [sums, _] = self.block::<FUSED, POSITIONS, 0>(at, line);
@@ -116,15 +118,20 @@ impl Multiply<'_> {
     }
 
     #[inline(always)]
+    #[allow(clippy::needless_range_loop, reason = "only loops that count are written out")]
     fn store<const POSITIONS: usize>(&mut self, at: usize, line: usize, sums: &[[f32; LINE]; POSITIONS]) {
         let channel = line * LINE;
         let count = LINE.min(self.channels - channel);
-        for (position, sums) in sums.iter().enumerate() {
-            let to = &mut self.targets[(at + position) * self.targets_apart + channel..];
-            if count == LINE {
-                *to.first_chunk_mut().expect("a target of so many channels") = *sums;
-            } else {
-                to[..count].copy_from_slice(&sums[..count]);
+        let targets = &mut self.targets[at * self.targets_apart + channel..];
+        if count == LINE {
+            for position in 0..POSITIONS {
+                let to = &mut targets[position * self.targets_apart..];
+                *to.first_chunk_mut().expect("a target of so many channels") = sums[position];
+            }
+        } else {
+            for position in 0..POSITIONS {
+                let sums = sums[position];
+                targets[position * self.targets_apart..][..count].copy_from_slice(&sums[..count]);
             }
         }
     }
