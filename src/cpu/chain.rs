@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::crew::Written;
+use super::fork::Fork;
 use super::functions;
 use super::gemm::LINE;
 use super::loops::{
@@ -129,10 +130,15 @@ impl Chain<'_> {
     /// Applies the chains to elements of the targets from `first` on, counted over rows of `width` elements.
     pub(super) fn finish(&self, first: usize, width: usize, written: Written<'_>) {
         let Written { target, mut also } = written;
+        let fork = self.fork();
         for (stretch, v) in target.chunks_mut(STRETCH).enumerate() {
             let begin = stretch * STRETCH;
             let at = first + begin;
             self.apply_to(&self.step.chain, at, width, v);
+            if let (Some(fork), [other]) = (fork, also.as_mut_slice()) {
+                self.fork_to(fork, at, width, v, &mut other[begin..][..v.len()]);
+                continue;
+            }
             for (of_step, also) in self.step.also.iter().zip(&mut also) {
                 let also = &mut also[begin..][..v.len()];
                 copy(v, also);
@@ -145,20 +151,46 @@ impl Chain<'_> {
     /// Applies the chains to elements `made` as [`finish`](Self::finish) does, and writes the targets past the caches; an empty one nowhere.
     fn stream(&self, first: usize, width: usize, made: &mut [f32], written: &mut Written<'_>) {
         let mut other = Aligned([0.0; STRETCH]);
+        let fork = self.fork();
         for (stretch, v) in made.chunks_mut(STRETCH).enumerate() {
             let begin = stretch * STRETCH;
             let at = first + begin;
             self.apply_to(&self.step.chain, at, width, v);
             for (of_step, also) in self.step.also.iter().zip(&mut written.also) {
                 let other = &mut other.0[..v.len()];
-                copy(v, other);
-                self.apply_to(&of_step.chain, at, width, other);
+                if let Some(fork) = fork {
+                    self.fork_to(fork, at, width, v, other);
+                } else {
+                    copy(v, other);
+                    self.apply_to(&of_step.chain, at, width, other);
+                }
                 simd::stream(other, &mut also[begin..][..v.len()]);
             }
-            self.apply_to(&self.step.then, at, width, v);
+            if fork.is_none() {
+                self.apply_to(&self.step.then, at, width, v);
+            }
             if !written.target.is_empty() {
                 simd::stream(v, &mut written.target[begin..][..v.len()]);
             }
+        }
+    }
+
+    /// The two ways on which a step goes on to its target and to its other one, if it has no more, where both are made in one pass.
+    fn fork(&self) -> Option<Fork> {
+        match self.step.also.as_slice() {
+            [other] => Fork::of(&self.step.then, &other.chain),
+            _ => None,
+        }
+    }
+
+    fn fork_to(&self, fork: Fork, mut at: usize, width: usize, mut v: &mut [f32], mut other: &mut [f32]) {
+        while !v.is_empty() {
+            let length = v.len().min(width - at % width);
+            let (part, rest) = v.split_at_mut(length);
+            let (part_of_other, rest_of_other) = other.split_at_mut(length);
+            fork.run(part, part_of_other, fork.by.map(|buffer| self.beside(buffer, at / width, at % width, length)));
+            at += length;
+            (v, other) = (rest, rest_of_other);
         }
     }
 

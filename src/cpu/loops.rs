@@ -263,7 +263,7 @@ pub(super) fn is_plain(stabilizer: Stabilizer) -> bool {
 
 /// stab(d) of a stabiliser that adds a positive ε.
 #[inline(always)]
-fn plainly_stabilized(epsilon: f32, d: f32) -> f32 {
+pub(super) fn plainly_stabilized(epsilon: f32, d: f32) -> f32 {
     d + if d >= 0.0 { epsilon } else { -epsilon }
 }
 

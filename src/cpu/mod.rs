@@ -14,6 +14,7 @@ mod crew;
 mod dense;
 mod few_rows;
 mod filters;
+mod fork;
 mod functions;
 mod gemm;
 mod grouped;

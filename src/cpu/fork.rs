@@ -1,0 +1,120 @@
+//! Where a step goes on by two quotients of one element: both made in one pass.
+//!
+//! αβ divides the relevance of a layer by two denominators. Each by itself is a copy, a division and a product over what the step made; together
+//! they read that and both denominators once.
+
+use super::loops::{is_plain, plainly_stabilized};
+use super::simd::{self, Level, Loop};
+use crate::plan::{BufferId, Denominator, Op};
+use crate::rules::Stabilizer;
+
+/// Two ways to go on from an element, each by quotients of the same two denominators d and e.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Fork {
+    /// d and e.
+    pub(super) by: [BufferId; 2],
+    /// Whether the first buffer holds d + e in place of d.
+    of_sum: bool,
+    epsilon: f32,
+    /// For each way, what the quotients of d and of e are multiplied by before they are added.
+    factors: [[f32; 2]; 2],
+    /// Whether a quotient of a denominator with the wrong sign counts for nothing.
+    is_signed: bool,
+}
+
+impl Fork {
+    /// The fork that two chains make, if they do.
+    pub(super) fn of(one: &[Op], other: &[Op]) -> Option<Fork> {
+        match (one, other) {
+            (
+                [Op::MultiplyQuotients { by, of_sum, factors, stabilizer }],
+                [Op::MultiplyQuotients { by: by_other, of_sum: of_other, factors: factors_of_other, stabilizer: other }],
+            ) if (by, of_sum, stabilizer) == (by_other, of_other, other) && is_plain(*stabilizer) => {
+                let factors = [*factors, *factors_of_other];
+                Some(Fork { by: *by, of_sum: *of_sum, epsilon: stabilizer.epsilon(), factors, is_signed: true })
+            }
+            _ => {
+                let (one, other) = (Divided::of(one)?, Divided::of(other)?);
+                if one.stabilizer != other.stabilizer || !is_plain(one.stabilizer) {
+                    return None;
+                }
+                let epsilon = one.stabilizer.epsilon();
+                let fork = |by, of_sum, factors| Some(Fork { by, of_sum, epsilon, factors, is_signed: false });
+                match (one.by, other.by) {
+                    (Denominator::Buffer(d), Denominator::Buffer(e)) => {
+                        fork([d, e], false, [[one.factor, 0.0], [0.0, other.factor]])
+                    }
+                    (Denominator::Rest { of, without }, Denominator::Buffer(e)) if without == e => {
+                        fork([of, e], true, [[one.factor, 0.0], [0.0, other.factor]])
+                    }
+                    (Denominator::Buffer(e), Denominator::Rest { of, without }) if without == e => {
+                        fork([of, e], true, [[0.0, one.factor], [other.factor, 0.0]])
+                    }
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    /// Sends `v` the two ways: the first in place, the second to `other`. `first` and `second` hold what [`by`](Self::by) does beside it.
+    pub(super) fn run(&self, v: &mut [f32], other: &mut [f32], [first, second]: [&[f32]; 2]) {
+        match (self.is_signed, self.of_sum) {
+            (true, true) => self.send::<true, true>(v, other, first, second),
+            (true, false) => self.send::<true, false>(v, other, first, second),
+            (false, true) => self.send::<false, true>(v, other, first, second),
+            (false, false) => self.send::<false, false>(v, other, first, second),
+        }
+    }
+
+    fn send<const SIGNED: bool, const OF_SUM: bool>(
+        &self,
+        v: &mut [f32],
+        other: &mut [f32],
+        first: &[f32],
+        second: &[f32],
+    ) {
+        struct Body<'a, const SIGNED: bool, const OF_SUM: bool> {
+            fork: Fork,
+            v: &'a mut [f32],
+            other: &'a mut [f32],
+            first: &'a [f32],
+            second: &'a [f32],
+        }
+        impl<const SIGNED: bool, const OF_SUM: bool> Loop for Body<'_, SIGNED, OF_SUM> {
+            #[inline(always)]
+            fn run<const FUSED: bool, const LANES: usize>(self) {
+                let Body { fork: Fork { epsilon, factors: [[a, b], [c, d]], .. }, v, other, first, second } = self;
+                let length = v.len();
+                let beside = first[..length].iter().zip(&second[..length]);
+                for ((v, other), (&first, &e)) in v.iter_mut().zip(&mut other[..length]).zip(beside) {
+                    let raising = if OF_SUM { first - e } else { first };
+                    let lowering = 1.0 / plainly_stabilized(epsilon, e);
+                    let lowering = if SIGNED && e >= 0.0 { 0.0 } else { lowering };
+                    let of_raising = 1.0 / plainly_stabilized(epsilon, raising);
+                    let raising = if SIGNED && raising <= 0.0 { 0.0 } else { of_raising };
+                    (*v, *other) = (*v * (a * raising + b * lowering), *v * (c * raising + d * lowering));
+                }
+            }
+        }
+        simd::run(Level::widest(), Body::<SIGNED, OF_SUM> { fork: *self, v, other, first, second });
+    }
+}
+
+/// v / stab(d), times a factor.
+struct Divided {
+    by: Denominator,
+    stabilizer: Stabilizer,
+    factor: f32,
+}
+
+impl Divided {
+    fn of(ops: &[Op]) -> Option<Self> {
+        let [Op::Divide { by, stabilizer, rms: None }, rest @ ..] = ops else { return None };
+        let factor = match rest {
+            [] => 1.0,
+            [Op::Scale(factor)] => *factor,
+            _ => return None,
+        };
+        Some(Divided { by: *by, stabilizer: *stabilizer, factor })
+    }
+}
