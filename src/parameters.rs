@@ -13,7 +13,11 @@ use windows::Extents;
 
 /// The parameters of a plan, each one period of the rows that it stands beside.
 #[derive(Debug)]
-pub(crate) struct Parameters(Vec<Resolved>);
+pub(crate) struct Parameters {
+    /// Those of each layer.
+    of_layers: Vec<Vec<Resolved>>,
+    masks: Vec<Resolved>,
+}
 
 #[derive(Debug)]
 struct Resolved {
@@ -32,9 +36,10 @@ impl Parameters {
     /// # Errors
     /// If a parameter does not fit its layer.
     pub(crate) fn new(network: &Network, rules: &Assignment, plan: &Plan) -> Result<Self> {
-        let mut resolved: Vec<Resolved> = Vec::new();
+        let of_layers = network.layers().iter().map(|_| Vec::new()).collect();
+        let mut parameters = Parameters { of_layers, masks: Vec::new() };
         for parameter in plan.steps.iter().flat_map(Step::ops).filter_map(Op::parameter) {
-            if resolved.iter().all(|known| known.parameter != parameter) {
+            if parameters.like(&parameter).iter().all(|known| known.parameter != parameter) {
                 let columns = resolve(network, rules, plan, &parameter)?;
                 let periods = match parameter {
                     Parameter::Mask(mask) => plan.masks[mask].channels.len(),
@@ -42,14 +47,32 @@ impl Parameters {
                 };
                 let squares: f64 = columns.iter().map(|&p| f64::from(p) * f64::from(p)).sum();
                 let rms = (squares / columns.len() as f64).sqrt() as f32;
-                resolved.push(Resolved { parameter, columns, periods, rms });
+                let like = match parameter.layer() {
+                    Some(layer) => &mut parameters.of_layers[layer.index()],
+                    None => &mut parameters.masks,
+                };
+                like.push(Resolved { parameter, columns, periods, rms });
             }
         }
-        Ok(Parameters(resolved))
+        Ok(parameters)
+    }
+
+    /// The same numbers in periods of at least so many, each repeated, for executors that read them one after another.
+    pub(crate) fn repeated(mut self, least: usize) -> Self {
+        for Resolved { columns, periods, .. } in self.of_layers.iter_mut().flatten().chain(&mut self.masks) {
+            let length = (columns.len() / *periods).max(1);
+            *columns = columns.chunks(length).flat_map(|period| period.repeat(least.div_ceil(length))).collect();
+        }
+        self
+    }
+
+    /// The parameters of the same layer, or all masks.
+    fn like(&self, parameter: &Parameter) -> &[Resolved] {
+        parameter.layer().map_or(&self.masks, |layer| &self.of_layers[layer.index()])
     }
 
     fn find(&self, parameter: &Parameter) -> &Resolved {
-        let found = self.0.iter().find(|known| known.parameter == *parameter);
+        let found = self.like(parameter).iter().find(|known| known.parameter == *parameter);
         found.expect("every parameter of the plan was resolved")
     }
 

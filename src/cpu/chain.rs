@@ -57,6 +57,12 @@ impl Chain<'_> {
                 through(operand.activation, operand.part, Share { v, x, epsilon });
                 continue;
             }
+            if let (Op::Scale(factor), [Op::AddParameter(parameter), behind @ ..]) = (op, behind) {
+                rest = behind;
+                let (factor, period) = (*factor, self.parameters.period(parameter, row % self.plan.targets));
+                repeat(v, period, from, move |v: f32, p: f32| v * factor + p);
+                continue;
+            }
             match op {
                 Op::Scale(factor) => scale(v, *factor),
                 Op::AddParameter(parameter) => {

@@ -74,6 +74,8 @@ const FEW_ROWS: usize = 2;
 /// Bytes that it may take for that.
 const MOST_BYTES: usize = 768 << 20;
 
+/// Numbers that stand beside rows, at least, before they begin again: loops over fewer spend themselves on beginnings and ends.
+const PERIOD: usize = 512;
 /// Blocks of rows of relevance that a chunk of a thread's own holds at most.
 const MOST_BLOCKS: usize = 4;
 
@@ -157,7 +159,7 @@ impl Cpu {
     /// # Errors
     /// If a parameter does not fit its layer.
     pub fn prepare(&self, network: &Network, rules: &Assignment, plan: Plan) -> Result<Prepared> {
-        let parameters = Parameters::new(network, rules, &plan)?;
+        let parameters = Parameters::new(network, rules, &plan)?.repeated(PERIOD);
         let has_windows = has_windows(network);
         let sharing = has_windows.then(|| self.threads());
         let mut tools: Vec<Result<Tool>> = plan.steps.iter().map(|_| Ok(Tool::Nothing)).collect();

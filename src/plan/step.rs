@@ -97,6 +97,19 @@ pub enum Parameter {
     },
 }
 
+impl Parameter {
+    /// The layer that the numbers come from; none for a mask.
+    pub fn layer(&self) -> Option<LayerId> {
+        match self {
+            Parameter::Bias { layer, .. } | Parameter::Scale { layer, .. } | Parameter::Constant { layer, .. } => {
+                Some(*layer)
+            }
+            Parameter::Low(layer) | Parameter::High(layer) | Parameter::Evenly(layer) => Some(*layer),
+            Parameter::Mask(_) => None,
+        }
+    }
+}
+
 /// What the data-dependent part of a denominator already holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beside {
