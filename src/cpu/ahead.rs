@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::chain::{self, Chain};
+use super::gemm::LINE;
 use super::simd::{self, Level};
 use crate::plan::BufferId;
 
@@ -48,6 +49,41 @@ impl<'a> Coming<'a> {
         let within = |run: &&'a [f32]| &run[of_next.start.min(run.len())..of_next.end.min(run.len())];
         let beside = self.beside.iter().map(|run| &run[beside.clone()]);
         Soon::within(room(), beside.chain(self.sources.iter().map(within)), self.panels)
+    }
+
+    /// What stands beside elements `beside` of the targets, and other runs, brought in so many shares.
+    pub(super) fn trickle<'r>(
+        &'r self,
+        beside: Range<usize>,
+        others: impl Iterator<Item = &'r [f32]>,
+        shares: usize,
+    ) -> Trickle<'r> {
+        let beside = self.beside.iter().map(|run| &run[beside.clone()]);
+        let Soon { runs, .. } = Soon::within(room(), beside.chain(others), 1);
+        let of_runs = |run: &&[f32]| run.len().div_ceil(LINE);
+        Trickle { lines: runs.iter().map(of_runs).sum::<usize>().div_ceil(shares.max(1)), runs }
+    }
+}
+
+/// Runs of elements that are read soon, which work other than products of panels brings closer a little at a time.
+#[derive(Debug, Default)]
+pub(super) struct Trickle<'a> {
+    /// The last is the first to be brought.
+    runs: Vec<&'a [f32]>,
+    /// Cache lines that come at a time.
+    lines: usize,
+}
+
+impl Trickle<'_> {
+    /// Brings a share; as many in all as were agreed upon bring everything.
+    #[inline(always)]
+    pub(super) fn bring(&mut self) {
+        let Some(run) = self.runs.last_mut() else { return };
+        (0..self.lines).for_each(|line| simd::prefetch_row::<LINE>(run, line * LINE));
+        *run = run.get(self.lines * LINE..).unwrap_or_default();
+        if run.is_empty() {
+            self.runs.pop();
+        }
     }
 }
 

@@ -150,7 +150,8 @@ fn products(
     match &conv.reads {
         Reads::Planar(planar) => return narrow::run(chain, factors, (conv, planar), first, targets, room),
         Reads::Grouped(layout) => {
-            return of_sources().for_each(|factors| grouped::run(chain, factors, (conv, layout), first, targets, room));
+            let run = |factors| grouped::run(chain, factors, (conv, layout), first, targets, (room, coming));
+            return of_sources().for_each(run);
         }
         Reads::Gathered => {}
     }

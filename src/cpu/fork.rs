@@ -28,7 +28,14 @@ impl Fork {
         match (one, other) {
             (
                 [Op::MultiplyQuotients { by, of_sum, factors, stabilizer }],
-                [Op::MultiplyQuotients { by: by_other, of_sum: of_other, factors: factors_of_other, stabilizer: other }],
+                [
+                    Op::MultiplyQuotients {
+                        by: by_other,
+                        of_sum: of_other,
+                        factors: factors_of_other,
+                        stabilizer: other,
+                    },
+                ],
             ) if (by, of_sum, stabilizer) == (by_other, of_other, other) && is_plain(*stabilizer) => {
                 let factors = [*factors, *factors_of_other];
                 Some(Fork { by: *by, of_sum: *of_sum, epsilon: stabilizer.epsilon(), factors, is_signed: true })

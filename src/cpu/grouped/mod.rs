@@ -9,6 +9,7 @@ mod multiply;
 
 use std::ops::Range;
 
+use super::ahead::{Coming, Trickle};
 use super::chain::Chain;
 use super::convolve::{Convolution, Factor};
 use super::filters::{Channels, Filters, Phase};
@@ -167,11 +168,12 @@ pub(super) fn run<'a>(
     (conv, layout): (&'a Convolution, &'a Layout),
     first: usize,
     targets: &mut [&mut [f32]],
-    room: &mut Vec<f32>,
+    (room, coming): (&mut Vec<f32>, &Coming<'_>),
 ) {
     let (source, channels) = (factors[0].source, conv.channels.target);
     for (stretch, range) in conv.lattice.stretches(first, targets[0].len() / channels) {
         let elements = chain.row(source.buffer, stretch.row);
+        let beside = (first + range.start) * channels;
         let range = range.start * channels..range.end * channels;
         let mut targets: Vec<_> = targets.iter_mut().map(|of| &mut of[range.clone()]).collect();
         // A plan sums no two products of groups in a step.
@@ -180,7 +182,8 @@ pub(super) fn run<'a>(
             _ => unreachable!("one product of groups a step"),
         };
         let weights = factors.iter().map(weight).collect();
-        Part::new(conv, layout, weights, stretch).run(source, elements, &mut targets, room);
+        let part = Part::new(conv, layout, weights, stretch);
+        part.run(source, elements, &mut targets, (&mut *room, coming, beside));
     }
 }
 
@@ -211,11 +214,17 @@ impl<'a> Part<'a> {
     }
 
     /// `elements` are the row's.
-    fn run(&self, source: Operand, elements: &[f32], targets: &mut [&mut [f32]], room: &mut Vec<f32>) {
+    fn run(
+        &self,
+        source: Operand,
+        elements: &[f32],
+        targets: &mut [&mut [f32]],
+        (room, coming, beside): (&mut Vec<f32>, &Coming<'_>, usize),
+    ) {
         let channels = self.conv.channels;
         for first in (0..channels.target).step_by(self.layout.slice) {
             let slice = first..channels.target.min(first + self.layout.slice);
-            self.slice(slice, source, elements, targets, room);
+            self.slice(slice, source, elements, targets, (&mut *room, coming, beside));
         }
     }
 
@@ -226,7 +235,7 @@ impl<'a> Part<'a> {
         source: Operand,
         elements: &[f32],
         targets: &mut [&mut [f32]],
-        room: &mut Vec<f32>,
+        (room, coming, beside): (&mut Vec<f32>, &Coming<'_>, usize),
     ) {
         let Part { conv, layout, weights, stretch, .. } = self;
         let (channels, lattice, [planes, lines]) = (conv.channels, &conv.lattice, layout.held);
@@ -257,6 +266,13 @@ impl<'a> Part<'a> {
                 let position = (of_plane * lattice.kernel[1] + of_line_tap) * lattice.kernel[2];
                 read_lines.push((place * of_line, position));
             }
+            let mut trickle = Trickle::default();
+            if slice.start == 0 {
+                let beside = beside + position * line_of_targets;
+                let shares = stretch.positions.len() * across * weights.len();
+                let sources = self.to_come(line + 1, &held, elements);
+                trickle = coming.trickle(beside..beside + line_of_targets, sources, shares);
+            }
             for (reach, made) in &self.reaches {
                 taps.clear();
                 for (place, tap) in read_lines.iter().flat_map(|of| (0..reach.taps).map(move |tap| (*of, tap))) {
@@ -286,11 +302,31 @@ impl<'a> Part<'a> {
                         channels: slice.len(),
                         targets: to,
                         targets_apart,
+                        trickle: &mut trickle,
                     };
                     simd::run(Level::widest(), multiply);
                 }
             }
         }
+    }
+
+    /// The lines of sources that a line of targets of the part lays out, beside those that are held.
+    fn to_come<'e>(
+        &'e self,
+        line: usize,
+        held: &'e [Option<(usize, usize)>],
+        elements: &'e [f32],
+    ) -> impl Iterator<Item = &'e [f32]> {
+        let (Lattice { sources: [_, middles, inners], .. }, [planes, lines]) = (&self.conv.lattice, self.layout.held);
+        let (lattice, length) = (&self.conv.lattice, inners * self.conv.channels.source);
+        let of_planes = if line < self.stretch.lines.end { lattice.taps(0, self.stretch.outer) } else { &[] };
+        let of_lines = move |plane: usize| lattice.taps(1, line).iter().map(move |(line, _)| (plane, *line));
+        let both = of_planes.iter().flat_map(move |(plane, _)| of_lines(*plane));
+        let is_held = move |place: &(usize, usize)| {
+            held[planes.place(place.0) * lines.count + lines.place(place.1)] == Some(*place)
+        };
+        let to_come = both.filter(move |place| !is_held(place));
+        to_come.map(move |(plane, line)| &elements[(plane * middles + line) * length..][..length])
     }
 
     /// The positions of a line of sources that are laid out and lie inside.

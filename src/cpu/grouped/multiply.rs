@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
+use super::super::ahead::Trickle;
 use super::super::gemm::LINE;
 use super::super::simd::Loop;
 use super::Grouped;
 
 /// Makes positions of a line of targets whose windows cover the same, each some positions farther behind.
-pub(super) struct Multiply<'a> {
+pub(super) struct Multiply<'a, 't> {
     pub(super) laid: &'a [[f32; LINE]],
     /// Lines from what one target reads to what the next does.
     pub(super) apart: usize,
@@ -19,9 +20,11 @@ pub(super) struct Multiply<'a> {
     pub(super) channels: usize,
     pub(super) targets: &'a mut [f32],
     pub(super) targets_apart: usize,
+    /// What comes closer with each line of channels of a position, once.
+    pub(super) trickle: &'a mut Trickle<'t>,
 }
 
-impl Loop for Multiply<'_> {
+impl Loop for Multiply<'_, '_> {
     #[inline(always)]
     fn run<const FUSED: bool, const LANES: usize>(self) {
         match LANES {
@@ -32,7 +35,7 @@ impl Loop for Multiply<'_> {
     }
 }
 
-impl Multiply<'_> {
+impl Multiply<'_, '_> {
     /// `MANY` positions of a line of channels, and of the line `NEXT` to it, fill registers.
     #[inline(always)]
     fn over<const FUSED: bool, const MANY: usize, const NEXT: usize>(mut self) {
@@ -126,6 +129,7 @@ impl Multiply<'_> {
         if count == LINE {
             for position in 0..POSITIONS {
                 let to = &mut targets[position * self.targets_apart..];
+                self.trickle.bring();
                 *to.first_chunk_mut().expect("a target of so many channels") = sums[position];
             }
         } else {
