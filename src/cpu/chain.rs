@@ -31,6 +31,7 @@ pub(super) struct Chain<'a> {
 }
 
 /// Elements of a buffer from one on, counted over all its rows.
+#[derive(Clone, Copy)]
 pub(super) struct Part<'a> {
     buffer: BufferId,
     first: usize,
@@ -154,23 +155,28 @@ impl Chain<'_> {
         }
     }
 
-    /// Applies the chains to elements `made` as [`finish`](Self::finish) does, and writes the targets past the caches; an empty one nowhere.
-    fn stream(&self, first: usize, width: usize, made: &mut [f32], written: &mut Written<'_>) {
+    /// Applies the chains to elements `made` as [`finish`](Self::finish) does, and writes the targets past the caches: an empty one nowhere, and
+    /// those that are `handed_on` as they are.
+    fn stream(&self, first: usize, width: usize, made: &mut [f32], written: &mut Written<'_>, handed_on: &[bool]) {
         let mut other = Aligned([0.0; STRETCH]);
         let fork = self.fork();
         for (stretch, v) in made.chunks_mut(STRETCH).enumerate() {
             let begin = stretch * STRETCH;
             let at = first + begin;
             self.apply_to(&self.step.chain, at, width, v);
-            for (of_step, also) in self.step.also.iter().zip(&mut written.also) {
-                let other = &mut other.0[..v.len()];
+            for ((of_step, also), is_handed_on) in self.step.also.iter().zip(&mut written.also).zip(handed_on) {
+                let also = &mut also[begin..][..v.len()];
+                let made = &mut other.0[..v.len()];
+                let other = if *is_handed_on { &mut *also } else { &mut *made };
                 if let Some(fork) = fork {
                     self.fork_to(fork, at, width, v, other);
                 } else {
                     copy(v, other);
                     self.apply_to(&of_step.chain, at, width, other);
                 }
-                simd::stream(other, &mut also[begin..][..v.len()]);
+                if !is_handed_on {
+                    simd::stream(made, also);
+                }
             }
             if fork.is_none() {
                 self.apply_to(&self.step.then, at, width, v);
@@ -210,7 +216,7 @@ impl Chain<'_> {
     }
 
     /// Elements of a target of the step, of the whole chunk.
-    fn elements(&self) -> usize {
+    pub(super) fn elements(&self) -> usize {
         self.memory.rows(self.rows) * self.plan.buffers[self.step.target.index()].width
     }
 
@@ -227,9 +233,14 @@ impl Chain<'_> {
             _ => row,
         };
         let at = row * known.width + from;
+        self.elements_of(buffer, at, length)
+    }
+
+    /// Elements of a buffer from one on, counted over all its rows: where they are made, or in memory.
+    pub(super) fn elements_of(&self, buffer: BufferId, first: usize, length: usize) -> &[f32] {
         match self.made.iter().find(|part| part.buffer == buffer) {
-            Some(part) => &part.elements[at - part.first..][..length],
-            None => &self.memory.read(buffer)[at..][..length],
+            Some(part) => &part.elements[first - part.first..][..length],
+            None => &self.memory.read(buffer)[first..][..length],
         }
     }
 
@@ -293,19 +304,21 @@ impl Chain<'_> {
     }
 }
 
-/// Makes a part of the targets of steps that run together, one or two: elements from `first` on, counted over rows of `width` elements; what `make`
-/// fills in for each step, then the chains of one step after another. Targets that will have left the caches before they are read again come to
-/// be in `room`, which stays there, and go past them.
-pub(super) fn make<'a>(
-    chains: &[Chain<'a>],
-    (first, width): (usize, usize),
-    mut written: Vec<Written<'_>>,
-    room: &mut Vec<f32>,
+/// Makes a part of the targets of steps that run together, one or two: elements from `first` on, `length` of them, counted over rows of `width`;
+/// what `make` fills in for each step, then the chains of one step after another. Targets that will have left the caches before they are read
+/// again come to be in `room`, which stays there, and go past them. Gives what the steps made.
+pub(super) fn make<'r>(
+    chains: &[Chain<'_>],
+    (first, length, width): (usize, usize, usize),
+    mut written: Vec<Written<'r>>,
+    room: &'r mut Vec<f32>,
     make: impl FnOnce(&mut [&mut [f32]]),
-) {
-    let length = written.iter().map(|of| of.target.len()).max().unwrap_or(0);
+) -> Vec<Part<'r>> {
     let is_streamed = chains.iter().any(|chain| chain.elements() * size_of::<f32>() > STREAMED);
-    let in_room = written.iter().filter(|of| is_streamed || of.target.is_empty()).count();
+    let handed_on: Vec<Vec<bool>> =
+        written.iter().map(|of| of.also.iter().map(|also| also.is_empty()).collect()).collect();
+    let in_room = written.iter().filter(|of| is_streamed || of.target.is_empty()).count()
+        + handed_on.iter().flatten().filter(|is_handed_on| **is_handed_on).count();
     room.resize(room.len().max(in_room * length + LINE), 0.0);
     let begin = beginning_of_line(room);
     let mut rooms = room[begin..].chunks_exact_mut(length.max(1));
@@ -315,14 +328,17 @@ pub(super) fn make<'a>(
         // What comes to be in place is taken from what is written: the chains then find nothing left to write there.
         let sum = if is_in_room { rooms.next().expect("room for it") } else { std::mem::take(&mut of.target) };
         sums.push(sum);
+        let empty = of.also.iter_mut().filter(|also| also.is_empty());
+        empty.for_each(|also| *also = rooms.next().expect("room for it"));
     }
     make(&mut sums);
-    let mut made: Vec<Part<'_>> = Vec::new();
-    for ((chain, mut of), v) in chains.iter().zip(written).zip(sums) {
+    let mut made: Vec<Part<'r>> = Vec::new();
+    for (((chain, mut of), v), handed_on) in chains.iter().zip(written).zip(sums).zip(handed_on) {
         let step = chain.step;
-        let chain = Chain { made: &made, ..*chain };
+        let known: Vec<Part<'_>> = chain.made.iter().chain(&made).copied().collect();
+        let chain = Chain { made: &known, ..*chain };
         if is_streamed {
-            chain.stream(first, width, v, &mut of);
+            chain.stream(first, width, v, &mut of, &handed_on);
         } else {
             chain.finish(
                 first,
@@ -333,6 +349,7 @@ pub(super) fn make<'a>(
         made.push(Part { buffer: step.target, first, elements: v });
         made.extend(step.also.iter().zip(of.also).map(|(of, also)| Part { buffer: of.target, first, elements: also }));
     }
+    made
 }
 
 /// The buffers that the chains of steps that run together read beside their targets: those with as many elements, and not what the steps make.

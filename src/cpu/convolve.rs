@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::ahead::{Coming, Soon};
-use super::chain::{self, Chain};
+use super::chain::{self, Chain, Part};
 use super::crew::{Crew, Room, Written};
 use super::filters::{Channels, Filters, Phase};
 use super::functions::{Function, WithFunction};
@@ -21,7 +21,7 @@ use super::planar::Planar;
 use super::simd::{self, Level, Loop};
 use crate::layers::Reach;
 use crate::layers::window::MOST_AXES;
-use crate::plan::Operand;
+use crate::plan::{BufferId, Operand, Step};
 
 /// Rows that are a multiple of this many floats apart lie in the same lines of a first-level cache.
 const CONFLICT: usize = 1024;
@@ -67,27 +67,44 @@ impl Convolution {
         if stretch < line { (1, stretch) } else { (line, lines) }
     }
 
-    /// Whether each target reads the source's channels at its own position, and no others.
-    fn is_pointwise(&self, chain: &Chain<'_>, source: Operand) -> bool {
+    /// Whether each target reads the channels at its own position, and no others.
+    fn has_single_positions(&self) -> bool {
         let is_whole = |axis: &Reach| axis.taps == 1 && axis.stride == 1 && axis.start == 0;
         let [phase] = &self.phases[..] else { return false };
+        phase.axes.iter().all(is_whole) && self.lattice.sources == self.lattice.targets
+    }
+
+    fn is_pointwise(&self, chain: &Chain<'_>, source: Operand) -> bool {
         let has_same_rows = chain.plan.targets == 1 || chain.plan.buffers[source.buffer.index()].rows == chain.rows;
-        phase.axes.iter().all(is_whole) && self.lattice.sources == self.lattice.targets && has_same_rows
+        self.has_single_positions() && has_same_rows
     }
 
     /// Whether rows of the source, one behind the other, are the rows of A; read in place, or all of a block at once.
     fn is_product(&self, chain: &Chain<'_>, source: Operand) -> bool {
+        self.is_pointwise(chain, source) && self.takes_rows(source)
+    }
+
+    /// Whether a product reads rows of the source as they lie one behind the other, where targets have single positions.
+    fn takes_rows(&self, source: Operand) -> bool {
         let channels = self.channels.source;
         // Rows such a distance apart would compete for a few lines of the first-level cache.
         let is_spread = !channels.is_multiple_of(CONFLICT);
         let is_near = source.is_whole() || channels <= NEAR;
-        self.is_pointwise(chain, source) && self.channels.groups == 1 && is_spread && is_near
+        matches!(self.reads, Reads::Gathered) && self.channels.groups == 1 && is_spread && is_near
     }
 
-    /// What is read once the sums of a part are made: by the chains, and by the next part's products.
-    fn coming<'a>(&self, chains: &'a [Chain<'a>], factors: &[Factor<'_>]) -> Coming<'a> {
-        let sources =
-            factors.iter().map(|factor| factor.source).filter(|source| self.is_pointwise(&chains[0], *source));
+    /// Whether a step by this convolution can be made of parts of its sources, as steps by another make them.
+    pub(super) fn takes_parts_of(&self, step: &Step, other: &Convolution) -> bool {
+        self.has_single_positions()
+            && self.lattice.count() == other.lattice.count()
+            && self.channels.source == other.channels.target
+            && step.products().all(|(source, _)| self.takes_rows(source))
+    }
+
+    /// What is read once the sums of a part are made: by the chains, and by the next part's products, unless that is `made` part by part.
+    fn coming<'a>(&self, chains: &'a [Chain<'a>], factors: &[Factor<'_>], made: &[BufferId]) -> Coming<'a> {
+        let sources = factors.iter().map(|factor| factor.source).filter(|source| !made.contains(&source.buffer));
+        let sources = sources.filter(|source| self.is_pointwise(&chains[0], *source));
         let panels = factors.iter().flat_map(|factor| factor.filters.packed()).map(PackedWeight::panels_read).sum();
         Coming::new(chains, sources.map(|source| source.buffer), panels)
     }
@@ -110,29 +127,73 @@ impl Factor<'_> {
     }
 }
 
-/// Makes the targets of steps that run together and applies their chains.
-pub(super) fn run(chains: &[Chain<'_>], convs: &[&Convolution], written: Vec<Written<'_>>, crew: Crew<'_>) {
-    let conv = convs[0];
-    let mut factors = Vec::new();
-    for (step, (chain, conv)) in chains.iter().zip(convs).enumerate() {
-        let products = chain.step.products().zip(&conv.filters).enumerate();
-        factors.extend(products.map(|(position, ((source, _), filters))| Factor {
-            source,
-            filters,
-            step,
-            goes_on: position > 0,
-        }));
+/// Steps of one convolution's products that run together.
+pub(super) struct Products<'a> {
+    chains: &'a [Chain<'a>],
+    conv: &'a Convolution,
+    factors: Vec<Factor<'a>>,
+    coming: Coming<'a>,
+}
+
+impl<'a> Products<'a> {
+    /// `made`: the buffers that steps before make part by part.
+    pub(super) fn new(chains: &'a [Chain<'a>], convs: &[&'a Convolution], made: &[BufferId]) -> Self {
+        let mut factors = Vec::new();
+        for (step, (chain, conv)) in chains.iter().zip(convs).enumerate() {
+            let products = chain.step.products().zip(&conv.filters).enumerate();
+            factors.extend(products.map(|(position, ((source, _), filters))| Factor {
+                source,
+                filters,
+                step,
+                goes_on: position > 0,
+            }));
+        }
+        // The first product of every step, then what is added to it: those of one source are made of one reading of it.
+        factors.sort_by_key(|factor| factor.goes_on);
+        let coming = convs[0].coming(chains, &factors, made);
+        Products { chains, conv: convs[0], factors, coming }
     }
-    // The first product of every step, then what is added to it: those of one source are made of one reading of it.
-    factors.sort_by_key(|factor| factor.goes_on);
-    let coming = conv.coming(chains, &factors);
-    let (unit, most) = conv.units();
-    let width = conv.lattice.count() * conv.channels.target;
-    crew.pieces_of_all(written, unit * conv.channels.target, most, |first, pieces, Room { rows, made }| {
-        let first = first * unit;
-        chain::make(chains, (first * conv.channels.target, width), pieces, made, |targets| {
-            products(&chains[0], conv, &factors, &coming, first, targets, rows);
-        });
+
+    /// Makes `count` positions from one on, counted over rows, and applies the chains.
+    fn part<'r>(
+        &self,
+        (first, count): (usize, usize),
+        written: Vec<Written<'r>>,
+        rows: &mut Vec<f32>,
+        room: &'r mut Vec<f32>,
+        given: &[Part<'_>],
+    ) -> Vec<Part<'r>> {
+        let Products { chains, conv, factors, coming } = self;
+        let chains: Vec<Chain<'_>> = chains.iter().map(|chain| Chain { made: given, ..*chain }).collect();
+        let (channels, width) = (conv.channels.target, conv.lattice.count() * conv.channels.target);
+        chain::make(&chains, (first * channels, count * channels, width), written, room, |targets| {
+            products(&chains[0], conv, factors, coming, first, targets, rows);
+        })
+    }
+}
+
+/// Makes the targets of steps that run together and applies their chains; part by part also those `behind`, which read single positions of
+/// what these make. `written` holds what all steps write, in their order.
+pub(super) fn run(of: &Products<'_>, behind: Option<&Products<'_>>, written: Vec<Written<'_>>, crew: Crew<'_>) {
+    let (unit, mut most) = of.conv.units();
+    if behind.is_some() && unit > 1 {
+        // What several steps make of a part stays in the second-level cache.
+        most = most.div_ceil(2);
+    }
+    let channels = |position| match behind.filter(|_| position >= of.chains.len()) {
+        Some(behind) => behind.conv.channels.target,
+        None => of.conv.channels.target,
+    };
+    let written = written.into_iter().enumerate().map(|(position, of)| (of, unit * channels(position))).collect();
+    let positions = of.chains[0].elements() / of.conv.channels.target;
+    crew.pieces_of_all(written, positions / unit, most, |units, mut pieces, room| {
+        let of_behind = pieces.split_off(of.chains.len());
+        let Room { rows, made, behind: room_behind } = room;
+        let part = (units.start * unit, units.len() * unit);
+        let made = of.part(part, pieces, rows, made, &[]);
+        if let Some(behind) = behind {
+            behind.part(part, of_behind, rows, room_behind, &made);
+        }
     });
 }
 
@@ -185,13 +246,13 @@ fn multiply(
 ) {
     let (source, stride) = (factors[0].source, conv.channels.source);
     let starts: Vec<usize> = (0..targets[0].len()).step_by(conv.channels.target).collect();
-    let in_place = &chain.memory.read(source.buffer)[first * stride..];
+    let length = starts.len() * stride;
+    let in_place = chain.elements_of(source.buffer, first * stride, length);
     let a = if source.is_whole() {
         in_place
     } else {
-        let length = starts.len() * stride;
         room.resize(room.len().max(length), 0.0);
-        loops::read(&source, &in_place[..length], &mut room[..length]);
+        loops::read(&source, in_place, &mut room[..length]);
         room
     };
     for factor in factors {

@@ -3,9 +3,8 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// What a step writes, or a part of it.
+/// What a step writes, or a part of it; a target is empty where no step reads it but those that run with this one.
 pub(super) struct Written<'a> {
-    /// Empty where no step reads it but one that runs with this one.
     pub(super) target: &'a mut [f32],
     /// As long each: the step's other targets.
     pub(super) also: Vec<&'a mut [f32]>,
@@ -16,19 +15,24 @@ impl<'a> Written<'a> {
     pub(super) fn cut(self, lengths: impl IntoIterator<Item = usize>) -> impl Iterator<Item = Written<'a>> {
         let Written { mut target, mut also } = self;
         lengths.into_iter().map(move |length| Written {
-            target: if target.is_empty() { &mut [] } else { target.split_off_mut(..length).expect("parts lie within") },
-            also: also.iter_mut().map(|also| also.split_off_mut(..length).expect("parts lie within")).collect(),
+            target: cut(&mut target, length),
+            also: also.iter_mut().map(|also| cut(also, length)).collect(),
         })
     }
 }
 
-/// Parts of these lengths of what several steps write.
+fn cut<'a>(elements: &mut &'a mut [f32], length: usize) -> &'a mut [f32] {
+    if elements.is_empty() { &mut [] } else { elements.split_off_mut(..length).expect("parts lie within") }
+}
+
+/// Parts of so many units of what several steps write, each with the elements of a unit.
 pub(super) fn cut_all<'a>(
-    written: Vec<Written<'a>>,
-    lengths: impl Iterator<Item = usize> + Clone,
+    written: impl IntoIterator<Item = (Written<'a>, usize)>,
+    units: impl Iterator<Item = usize> + Clone,
 ) -> impl Iterator<Item = Vec<Written<'a>>> {
-    let mut each: Vec<_> = written.into_iter().map(|written| written.cut(lengths.clone())).collect();
-    lengths.map(move |_| each.iter_mut().map(|parts| parts.next().expect("a part of each for every length")).collect())
+    let cut = |(written, unit): (Written<'a>, usize)| written.cut(units.clone().map(move |units| units * unit));
+    let mut each: Vec<_> = written.into_iter().map(cut).collect();
+    units.map(move |_| each.iter_mut().map(|parts| parts.next().expect("a part of each for every length")).collect())
 }
 
 /// Memory that parts of steps work in, one after another; each leaves it in any state.
@@ -38,6 +42,8 @@ pub(super) struct Room {
     pub(super) rows: Vec<f32>,
     /// What a part makes, if that does not come to be in the target itself.
     pub(super) made: Vec<f32>,
+    /// The same of steps that are made of the part.
+    pub(super) behind: Vec<f32>,
 }
 
 impl Room {
@@ -98,24 +104,24 @@ impl Crew<'_> {
         most: usize,
         work: impl Fn(usize, Written<'_>, &mut Room) + Sync,
     ) {
-        self.pieces_of_all(vec![written], unit, most, |first, mut piece, room| work(first, piece.remove(0), room));
+        let count = written.target.len() / unit.max(1);
+        let work = |units: Range<usize>, mut piece: Vec<Written<'_>>, room: &mut Room| {
+            work(units.start, piece.remove(0), room);
+        };
+        self.pieces_of_all(vec![(written, unit)], count, most, work);
     }
 
-    /// The same for what several steps write, which is cut alike.
+    /// The same for `count` units of what several steps write, each with the elements of a unit; `work` gets the piece's units.
     pub(super) fn pieces_of_all(
         &self,
-        written: Vec<Written<'_>>,
-        unit: usize,
+        written: Vec<(Written<'_>, usize)>,
+        count: usize,
         most: usize,
-        work: impl Fn(usize, Vec<Written<'_>>, &mut Room) + Sync,
+        work: impl Fn(Range<usize>, Vec<Written<'_>>, &mut Room) + Sync,
     ) {
-        let length = written.iter().map(|written| written.target.len()).max().unwrap_or(0);
-        if length == 0 {
-            return;
-        }
-        let shares = self.shares(length / unit, most);
-        let pieces = cut_all(written, shares.clone().map(|share| share.len() * unit));
-        self.each(shares.zip(pieces), |(share, piece), room| work(share.start, piece, room));
+        let shares = self.shares(count, most);
+        let pieces = cut_all(written, shares.clone().map(|share| share.len()));
+        self.each(shares.zip(pieces), |(share, piece), room| work(share, piece, room));
     }
 }
 

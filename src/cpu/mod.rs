@@ -173,7 +173,7 @@ impl Cpu {
             .zip(&plan.steps)
             .map(|(tool, step)| plan.buffers[step.target.index()].width / tool.columns().unwrap_or(usize::MAX));
         let rows_a_sample = rows.max().unwrap_or(1).max(1);
-        let groups = together::groups(&plan, &tools, sharing.unwrap_or(1));
+        let groups = together::groups(network, &plan, &tools, sharing.unwrap_or(1));
         Ok(Prepared { plan, parameters, tools, groups, rows_a_sample, has_windows })
     }
 

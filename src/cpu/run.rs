@@ -1,8 +1,9 @@
 //! Runs the steps of a plan on a chunk of samples.
 
 use super::chain::Chain;
+use super::convolve::Products;
 use super::crew::{Crew, Written};
-use super::memory::{Lines, Memory};
+use super::memory::{Lines, Memory, Taken};
 use super::together::Group;
 use super::tools::Tool;
 use super::{Chunk, Prepared, convolve, dense, moves, pools, tiled};
@@ -50,12 +51,12 @@ impl Run<'_> {
             if group.steps.start == plan.forward {
                 self.choose_targets(first, memory.read(plan.logits), targets);
             }
-            match group.steps.len() {
+            match group.all().len() {
                 1 => self.alone(group.steps.start, &mut memory, (first, targets), &mut sums, crew)?,
                 _ => self.together(group, &mut memory, crew),
             }
             let ended = stopwatch.seconds();
-            seconds.extend(group.steps.clone().map(|_| (ended - began) / group.steps.len() as f64));
+            seconds.extend(group.all().map(|_| (ended - began) / group.all().len() as f64));
             began = ended;
         }
         logits.copy_from_slice(memory.read(plan.logits));
@@ -109,28 +110,26 @@ impl Run<'_> {
         Chain { plan, memory, parameters, step, rows, made: &[] }
     }
 
-    /// Runs steps of a layer's products part by part.
+    /// Runs steps of a layer's products part by part, and those behind that are made of their parts.
     fn together(&self, group: &Group, memory: &mut Memory<'_>, crew: Crew<'_>) {
         let Prepared { plan, tools, .. } = self.prepared;
-        let steps = &plan.steps[group.steps.clone()];
-        // What the first passes on is nowhere but in its parts.
-        let is_kept = |position: usize| position > 0 || !group.passes;
+        let steps = &plan.steps[group.all()];
         let mut taken: Vec<Vec<_>> = Vec::new();
-        for (position, step) in steps.iter().enumerate() {
-            let kept = step.writes().skip(usize::from(!is_kept(position)));
-            taken.push(kept.map(|id| memory.take(id)).collect());
+        for step in steps {
+            // What is passed on is nowhere but in the parts.
+            let mut take = |id| if group.passes.contains(&id) { Taken::Nothing } else { memory.take(id) };
+            taken.push(step.writes().map(&mut take).collect());
         }
         let chains: Vec<_> = steps.iter().map(|step| self.chain_of(step, memory)).collect();
         let mut written = Vec::new();
-        for (position, (step, taken)) in steps.iter().zip(&mut taken).enumerate() {
+        for (step, taken) in steps.iter().zip(&mut taken) {
             let known = &plan.buffers[step.target.index()];
             let count = memory.rows(known.rows) * known.width;
-            let mut all = taken.iter_mut().map(|taken| &mut taken.elements()[..count]);
-            let target = if is_kept(position) { all.next() } else { None };
-            written.push(Written { target: target.unwrap_or_default(), also: all.collect() });
+            let mut all = taken.iter_mut().map(|taken| taken.elements().get_mut(..count).unwrap_or_default());
+            written.push(Written { target: all.next().unwrap_or_default(), also: all.collect() });
         }
         let (mut convolutions, mut tiles) = (Vec::new(), Vec::new());
-        for tool in &tools[group.steps.clone()] {
+        for tool in &tools[group.all()] {
             match tool {
                 Tool::Convolve(conv) => convolutions.push(&**conv),
                 Tool::Winograd(conv) => tiles.push(conv),
@@ -140,7 +139,10 @@ impl Run<'_> {
         if convolutions.is_empty() {
             tiled::run(&chains, &tiles, written, crew);
         } else {
-            convolve::run(&chains, &convolutions, written, crew);
+            let ((chains, chains_behind), (convs, convs_behind)) =
+                (chains.split_at(group.steps.len()), convolutions.split_at(group.steps.len()));
+            let behind = (!group.behind.is_empty()).then(|| Products::new(chains_behind, convs_behind, &group.passes));
+            convolve::run(&Products::new(chains, convs, &[]), behind.as_ref(), written, crew);
         }
         drop(chains);
         taken.into_iter().flatten().for_each(|taken| memory.put_back(taken));
@@ -216,7 +218,9 @@ fn work(chain: &Chain<'_>, step: &Step, tool: &Tool, written: Written<'_>, crew:
     let width = chain.plan.buffers[step.target.index()].width;
     match tool {
         Tool::Product(weight) => dense::run(chain, step, weight, written, crew),
-        Tool::Convolve(conv) => convolve::run(std::slice::from_ref(chain), &[conv], vec![written], crew),
+        Tool::Convolve(conv) => {
+            convolve::run(&Products::new(std::slice::from_ref(chain), &[conv], &[]), None, vec![written], crew);
+        }
         Tool::Winograd(conv) => tiled::run(std::slice::from_ref(chain), &[conv], vec![written], crew),
         Tool::Pool(pool) => crew.pieces(written, pool.channels, pools::BLOCK, |first, piece, _| {
             pools::run(chain, step, pool, first, piece);

@@ -48,6 +48,7 @@ pub(super) fn run(chains: &[Chain<'_>], convs: &[&Winograd], mut written: Vec<Wr
     } else {
         let at_once = (HELD / bytes_a_tile).max(ENOUGH_TILES);
         let shares = crew.shares(strips, (at_once / tiles_a_strip).max(1));
+        let written = written.into_iter().map(|written| (written, 1));
         let pieces = cut_all(written, shares.clone().map(|strips| all.part(strips).length()));
         let points = convs.iter().flat_map(|conv| &conv.weights).flat_map(|weight| weight.of_points());
         let sources = chains[0].step.source.filter(|_| conv.sources == conv.targets).map(|source| source.buffer);
@@ -98,12 +99,12 @@ impl<'a> Strips<'a> {
     /// Makes the targets by `make`, and applies the chains.
     fn make(&self, written: Vec<Written<'_>>, made: &mut Vec<f32>, make: impl FnOnce(&mut [&mut [f32]])) {
         let width = self.conv.targets[0] * self.conv.line();
-        chain::make(self.chains, (self.first(width), width), written, made, make);
+        chain::make(self.chains, (self.first(width), self.length(), width), written, made, make);
     }
 
     /// By one thread, `at_once` tiles at a time.
     fn run_alone(&self, at_once: usize, coming: &Coming<'a>, written: Vec<Written<'_>>, room: &mut Room) {
-        let Room { rows, made } = room;
+        let Room { rows, made, .. } = room;
         self.make(written, made, |targets| {
             let tiles = self.tiles();
             let at_once = tiles.div_ceil(tiles.div_ceil(at_once));

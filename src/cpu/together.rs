@@ -1,30 +1,67 @@
 //! Which steps run together, part by part.
 //!
 //! Two steps may make the same positions by products of one layer. Made part by part, a source that both read is read and laid out once, and what the first
-//! made is still near when the second reads it, or need never be in memory.
+//! made is still near when the second reads it, or need never be in memory. Steps behind them that read single positions of what they make, and which
+//! nobody else reads, take each part as it is made, so that this is in no memory either.
 
 use std::ops::Range;
 
 use super::tools::Tool;
+use crate::network::Network;
 use crate::plan::{BufferId, Plan, Role, Step, order};
 
-/// A step that runs by itself, or two that run together.
+/// Steps that run together: one by itself, or two of a layer's products; and those behind that are made of their parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Group {
     pub(super) steps: Range<usize>,
-    /// Whether no step reads the first one's own target but the second.
-    pub(super) passes: bool,
+    pub(super) behind: Range<usize>,
+    /// What they write that no step reads but these: it is kept nowhere. It has its slot all the same: who runs steps one by one stores it.
+    pub(super) passes: Vec<BufferId>,
+}
+
+impl Group {
+    fn new(plan: &Plan, steps: Range<usize>, behind: Range<usize>) -> Self {
+        let all = steps.start..behind.end;
+        let is_read = |id: BufferId| {
+            let outside = plan.steps[..all.start].iter().chain(&plan.steps[all.end..]);
+            outside.flat_map(Step::reads).any(|read| read == id)
+        };
+        let stays =
+            |id: &BufferId| plan.buffers[id.index()].role == Role::Scratch && *id != plan.logits && !is_read(*id);
+        let read = |id: &BufferId| plan.steps[all.clone()].iter().flat_map(Step::reads).any(|read| read == *id);
+        let written = || plan.steps[all.clone()].iter().flat_map(Step::writes);
+        let passes = if all.len() > 1 { written().filter(stays).filter(read).collect() } else { Vec::new() };
+        Group { steps, behind, passes }
+    }
+
+    /// All its steps, one after another.
+    pub(super) fn all(&self) -> Range<usize> {
+        self.steps.start..self.behind.end
+    }
 }
 
 /// The steps of a plan in their order, those that can run together as one group; `threads` share each step.
-pub(super) fn groups(plan: &Plan, tools: &[Tool], threads: usize) -> Vec<Group> {
+pub(super) fn groups(network: &Network, plan: &Plan, tools: &[Tool], threads: usize) -> Vec<Group> {
     let mut groups = Vec::new();
-    let mut position = 0;
-    while position < plan.steps.len() {
-        let is_pair = are_alike(plan, tools, position, threads) && are_apart(plan, position);
-        let steps = position..position + if is_pair { 2 } else { 1 };
-        position = steps.end;
-        groups.push(Group { passes: is_pair && passes(plan, steps.start), steps });
+    for order::Run { steps, behind } in order::runs(network, &plan.buffers, &plan.steps, plan.forward) {
+        let nothing = |at: usize| at..at;
+        let of_one_layer = |steps: Range<usize>| -> Vec<Group> {
+            if steps.len() < 2 || are_alike(plan, tools, steps.start, threads) && are_apart(plan, steps.clone(), 0) {
+                return vec![Group::new(plan, steps.clone(), nothing(steps.end))];
+            }
+            steps.map(|step| Group::new(plan, step..step + 1, nothing(step + 1))).collect()
+        };
+        let (before, after) = (of_one_layer(steps.clone()), of_one_layer(behind.clone()));
+        let takes_parts = behind.clone().all(|position| match (&tools[steps.start], &tools[position]) {
+            (Tool::Convolve(other), Tool::Convolve(conv)) => conv.takes_parts_of(&plan.steps[position], other),
+            _ => false,
+        });
+        let is_one = before.len() == 1 && after.len() == 1 && !behind.is_empty() && takes_parts;
+        if is_one && are_apart(plan, steps.start..behind.end, behind.len()) {
+            groups.push(Group::new(plan, steps, behind));
+        } else {
+            groups.extend(before.into_iter().chain(after.into_iter().filter(|group| !group.steps.is_empty())));
+        }
     }
     groups
 }
@@ -41,41 +78,32 @@ fn are_alike(plan: &Plan, tools: &[Tool], position: usize, threads: usize) -> bo
         }
         _ => false,
     };
-    is_shared && order::is_alike(first, second) && rows(first) == rows(second) && position + 1 != plan.forward
+    is_shared && rows(first) == rows(second)
 }
 
-/// Whether parts of a step and of the next can take turns: what one writes, the other neither reads nor writes anywhere else.
-fn are_apart(plan: &Plan, position: usize) -> bool {
-    let [first, second] = [&plan.steps[position], &plan.steps[position + 1]];
-    let made: Vec<BufferId> = first.writes().collect();
-    let width = |id: BufferId| (plan.buffers[id.index()].rows, plan.buffers[id.index()].width);
-    let reads_beside = second
-        .ops()
-        .flat_map(|op| op.reads())
-        .filter(|id| made.contains(id))
-        .all(|id| width(id) == width(second.target));
-    let mut reads = first.reads().chain(second.reads().filter(|id| !made.contains(id)));
-    let writes: Vec<BufferId> = made.iter().copied().chain(second.writes()).collect();
-    let is_rewritten = second.writes().any(|id| made.iter().any(|other| meet(plan, id, *other)));
-    reads_beside
-        && !is_rewritten
-        && !second.sources().any(|id| made.contains(&id))
-        && !reads.any(|read| writes.iter().any(|write| meet(plan, read, *write)))
+/// Whether parts of steps can take turns, of which the last `behind` have sources that the others make: what one writes, no other writes, and
+/// others read at the same positions alone.
+fn are_apart(plan: &Plan, steps: Range<usize>, behind: usize) -> bool {
+    let like = |id: BufferId| (plan.buffers[id.index()].rows, plan.buffers[id.index()].width);
+    let are_two_apart = |one: usize, other: usize| {
+        let [from, to] = [&plan.steps[one], &plan.steps[other]];
+        from.writes().all(|written| {
+            let meets = |id: &BufferId| meet(plan, *id, written);
+            let (is_made, is_behind) = (one < other, one < steps.end - behind && other >= steps.end - behind);
+            let mut beside = to.ops().flat_map(|op| op.reads()).filter(meets);
+            let mut sources = to.sources().filter(meets);
+            to.writes().all(|id| !meets(&id))
+                && beside.all(|id| is_made && id == written && like(id) == like(to.target))
+                && sources.all(|id| is_behind && id == written)
+        })
+    };
+    steps.clone().all(|one| steps.clone().filter(|other| *other != one).all(|other| are_two_apart(one, other)))
 }
 
 /// Whether two buffers are in the same memory.
 fn meet(plan: &Plan, one: BufferId, other: BufferId) -> bool {
     let slot = |id| plan.placements.slot(id);
     one == other || (slot(one).is_some() && slot(one) == slot(other))
-}
-
-/// Whether the step after one is the only one that reads its target. The target has its slot all the same: who runs the steps one by one stores it.
-fn passes(plan: &Plan, position: usize) -> bool {
-    let target = plan.steps[position].target;
-    let is_read = |(at, step): (usize, &Step)| at != position + 1 && step.reads().any(|id| id == target);
-    plan.buffers[target.index()].role == Role::Scratch
-        && target != plan.logits
-        && !plan.steps.iter().enumerate().any(is_read)
 }
 
 #[cfg(test)]

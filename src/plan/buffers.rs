@@ -4,7 +4,6 @@
 //! a buffer of its own on a device that forbids that. Where two products of a convolution may run together, so is what either reads
 //! and writes.
 
-use super::order::adds_to;
 use super::{Buffer, BufferId, Role, Rows, Step, Target};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -24,8 +23,9 @@ pub struct Placements {
 }
 
 impl Placements {
-    pub(super) fn new(buffers: &[Buffer], steps: &[Step], logits: BufferId, targets: usize, together: bool) -> Self {
-        let lives = lifetimes(buffers, steps, logits, together);
+    /// `ends`: for each step the last one that may run with it.
+    pub(super) fn new(buffers: &[Buffer], steps: &[Step], logits: BufferId, targets: usize, ends: &[usize]) -> Self {
+        let lives = lifetimes(buffers, steps, logits, ends);
         let mut order: Vec<usize> = (0..buffers.len()).filter(|&index| lives[index].is_some()).collect();
         order.sort_by_key(|&index| lives[index].expect("filtered").0);
         let mut slots: Vec<Slot> = Vec::new();
@@ -97,15 +97,14 @@ fn width_a_sample(buffer: &Buffer, targets: usize) -> usize {
 }
 
 /// For each scratch buffer that is used, the first step that writes it and the last that needs it: what a step reads that runs together
-/// with the next is needed as long as that runs.
-fn lifetimes(buffers: &[Buffer], steps: &[Step], logits: BufferId, together: bool) -> Vec<Option<(usize, usize)>> {
+/// with others is needed as long as these run.
+fn lifetimes(buffers: &[Buffer], steps: &[Step], logits: BufferId, ends: &[usize]) -> Vec<Option<(usize, usize)>> {
     let mut lives: Vec<Option<(usize, usize)>> = vec![None; buffers.len()];
     for (position, step) in steps.iter().enumerate() {
-        let is_first = together && steps.get(position + 1).is_some_and(|next| adds_to(next, step));
         for buffer in step.reads().chain(step.writes()) {
             if buffers[buffer.index()].role == Role::Scratch {
                 let life = lives[buffer.index()].get_or_insert((position, position));
-                life.1 = position + usize::from(is_first);
+                life.1 = ends[position];
             }
         }
     }

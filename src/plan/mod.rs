@@ -193,7 +193,13 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     order::order(&mut steps, forward);
     split::split(&mut buffers, &mut steps, &mut forward, target.operands);
     fuse::settle(&buffers, &mut steps, logits);
-    let placements = Placements::new(&buffers, &steps, logits, ask.targets, target.together);
+    let mut ends: Vec<usize> = (0..steps.len()).collect();
+    if target.together {
+        for run in order::runs(network, &buffers, &steps, forward) {
+            ends[run.steps.start..run.behind.end].fill(run.behind.end - 1);
+        }
+    }
+    let placements = Placements::new(&buffers, &steps, logits, ask.targets, &ends);
     let chunk = placements.samples_within(&buffers, ask.targets, target)?;
     let masks = ask.masks.clone();
     Ok(Plan { targets: ask.targets, buffers, steps, forward, logits, masks, layouts, results, placements, chunk })

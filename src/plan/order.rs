@@ -1,9 +1,13 @@
-//! The order of steps that wait for nothing.
+//! The order of steps that wait for nothing, and which of them executors may run together.
 //!
 //! Each buffer has one step that writes it (but for strips of one, and sums, which no product reads or writes), so that a step may move past any
 //! that do not read what it makes.
 
-use super::{Step, Work};
+use std::ops::Range;
+
+use super::{Buffer, BufferId, Role, Step, Work};
+use crate::layers::{Layer, WindowAxis};
+use crate::network::Network;
 
 /// A convolution's product moves right before the layer's next product that reads it: executors may then run both part by part.
 pub(super) fn order(steps: &mut [Step], forward: usize) {
@@ -19,9 +23,65 @@ pub(super) fn order(steps: &mut [Step], forward: usize) {
     }
 }
 
-/// Whether a convolution's product reads beside its source what another of the same layer and direction makes.
-pub(super) fn adds_to(step: &Step, first: &Step) -> bool {
-    is_alike(first, step) && step.ops().flat_map(|op| op.reads()).any(|read| first.writes().any(|write| write == read))
+/// Steps that executors may run together, part by part: a step, or two of a convolution's products; and then those of a layer behind it that
+/// read single positions of what these make, and nobody else does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) steps: Range<usize>,
+    pub(crate) behind: Range<usize>,
+}
+
+/// The runs of steps, of which the first `forward` are the forward pass, in their order.
+pub(crate) fn runs(network: &Network, buffers: &[Buffer], steps: &[Step], forward: usize) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    while let Some(first) = runs.last().map_or(Some(0), |run| Some(run.behind.end)).filter(|first| *first < steps.len())
+    {
+        let pass = &steps[..if first < forward { forward } else { steps.len() }];
+        let made = first..first + alike(&pass[first..]);
+        let behind = made.end..made.end + alike(&pass[made.end..]);
+        let is_run = matches!(steps[first].work, Work::Convolve { .. })
+            && pass[behind.clone()].iter().all(|step| is_pointwise(network, step) && has_rows_of_source(buffers, step))
+            && are_handed_on(buffers, steps, &made, &behind);
+        let behind = if is_run { behind } else { made.end..made.end };
+        runs.push(Run { steps: made, behind });
+    }
+    runs
+}
+
+/// How many of the steps at the beginning are products of one convolution: no more than two.
+fn alike(steps: &[Step]) -> usize {
+    match steps {
+        [one, next, ..] if is_alike(one, next) => 2,
+        _ => steps.len().min(1),
+    }
+}
+
+fn has_rows_of_source(buffers: &[Buffer], step: &Step) -> bool {
+    let rows = |buffer: BufferId| buffers[buffer.index()].rows;
+    step.sources().all(|source| rows(source) == rows(step.target))
+}
+
+/// Whether the steps behind others have no sources but what these make, and no other step reads that.
+fn are_handed_on(buffers: &[Buffer], steps: &[Step], made: &Range<usize>, behind: &Range<usize>) -> bool {
+    let sources = || steps[behind.clone()].iter().flat_map(Step::sources);
+    sources().all(|source| {
+        let is_source = |buffer: &BufferId| *buffer == source;
+        let reads = steps.iter().flat_map(Step::reads).filter(is_source).count();
+        buffers[source.index()].role == Role::Scratch
+            && steps[made.clone()].iter().flat_map(Step::writes).any(|made| made == source)
+            && reads == sources().filter(is_source).count()
+    })
+}
+
+/// Whether a step is a product of a convolution whose windows are single positions.
+fn is_pointwise(network: &Network, step: &Step) -> bool {
+    match (&step.work, step.layer.map(|layer| &network.layer(layer).layer)) {
+        (Work::Convolve { .. }, Some(Layer::Conv(conv))) => {
+            let is_whole = |axis: &WindowAxis| (axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0);
+            conv.groups() == 1 && !conv.is_transposed() && conv.window().axes().iter().all(is_whole)
+        }
+        _ => false,
+    }
 }
 
 /// Whether two steps are a convolution's products in one direction.
