@@ -253,6 +253,25 @@ mod tests {
     }
 
     #[test]
+    fn as_many_shares_as_were_agreed_upon_bring_everything() {
+        let elements: Vec<f32> = vec![0.0; 3000];
+        for (runs, shares) in [(vec![0..1000, 1000..1010, 1500..3000], 7), (vec![5..40], 100), (vec![16..2016], 1)] {
+            let of_runs: Vec<&[f32]> = runs.iter().rev().map(|run| &elements[run.clone()]).collect();
+            let lines: usize = runs.iter().map(|run| run.len().div_ceil(LINE)).sum();
+            let mut trickle = Trickle { runs: of_runs, lines: lines.div_ceil(shares) };
+            let left = |trickle: &Trickle<'_>| trickle.runs.iter().map(|run| run.len()).sum::<usize>();
+            let mut before = left(&trickle);
+            // A run ends within a share, whose rest the next run does not get.
+            for _ in 0..shares + runs.len() {
+                trickle.bring();
+                assert!(left(&trickle) < before || before == 0, "each brings some");
+                before = left(&trickle);
+            }
+            assert_eq!(before, 0, "{runs:?}, {shares} shares");
+        }
+    }
+
+    #[test]
     fn the_panel_that_follows_comes_before_the_share_of_the_runs() {
         let elements: Vec<f32> = vec![0.0; 1000];
         let mut soon = Soon::within(ROOM, [&elements[500..600]], 2);

@@ -125,3 +125,96 @@ impl Divided {
         Some(Divided { by: *by, stabilizer: *stabilizer, factor })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::loops::{divide, divide_by_rest, multiply_quotients, scale};
+    use super::*;
+
+    const STABILIZER: Stabilizer = Stabilizer::Absolute(1e-6);
+    const D: BufferId = BufferId(0);
+    const E: BufferId = BufferId(1);
+
+    fn divided(by: Denominator, factor: f32) -> Vec<Op> {
+        let divide = Op::Divide { by, stabilizer: STABILIZER, rms: None };
+        [divide].into_iter().chain((factor != 1.0).then_some(Op::Scale(factor))).collect()
+    }
+
+    fn quotients(of_sum: bool, factors: [f32; 2]) -> Vec<Op> {
+        vec![Op::MultiplyQuotients { by: [D, E], of_sum, factors, stabilizer: STABILIZER }]
+    }
+
+    /// What a chain makes of v by itself.
+    fn by_itself(ops: &[Op], v: &[f32], first: &[f32], second: &[f32]) -> Vec<f32> {
+        let mut v = v.to_vec();
+        for op in ops {
+            match *op {
+                Op::Scale(factor) => scale(&mut v, factor),
+                Op::Divide { by: Denominator::Buffer(id), .. } => {
+                    divide(&mut v, if id == D { first } else { second }, STABILIZER, STABILIZER.epsilon());
+                }
+                Op::Divide { .. } => divide_by_rest(&mut v, first, second, STABILIZER, STABILIZER.epsilon()),
+                Op::MultiplyQuotients { of_sum, factors, .. } => match of_sum {
+                    true => multiply_quotients::<true>(&mut v, [first, second], factors, STABILIZER),
+                    false => multiply_quotients::<false>(&mut v, [first, second], factors, STABILIZER),
+                },
+                _ => unreachable!("no other operation here"),
+            }
+        }
+        v
+    }
+
+    #[test]
+    fn two_ways_at_once_are_each_by_itself_within_rounding() {
+        let [buffer_d, buffer_e] = [D, E].map(Denominator::Buffer);
+        let rest = Denominator::Rest { of: D, without: E };
+        let ways = [
+            (quotients(true, [2.0, 1.0]), quotients(true, [2.0, -1.0])),
+            (quotients(false, [1.7, 0.7]), quotients(false, [1.7, -0.7])),
+            (divided(buffer_d, 2.0), divided(buffer_e, -1.0)),
+            (divided(rest, 1.7), divided(buffer_e, 1.0)),
+            (divided(buffer_e, -1.0), divided(rest, 2.0)),
+        ];
+        for length in [1, 15, 16, 77, 300] {
+            let number = |seed: usize| move |index: usize| ((index * 37 + seed * 11) % 101) as f32 / 25.0 - 2.0;
+            let [v, second] = [3, 5].map(|seed| (0..length).map(number(seed)).collect::<Vec<_>>());
+            let mut first: Vec<f32> = (0..length).map(number(8)).collect();
+            first[length / 2] = 0.0;
+            for (one, other) in &ways {
+                let fork = Fork::of(one, other).unwrap();
+                let (mut found, mut found_other) = (v.clone(), vec![f32::NAN; length]);
+                let beside = fork.by.map(|id| if id == D { &first[..] } else { &second[..] });
+                fork.run(&mut found, &mut found_other, beside);
+                for (found, ops) in [(found, one), (found_other, other)] {
+                    for (found, expected) in found.iter().zip(by_itself(ops, &v, &first, &second)) {
+                        // Two quotients of either sign may cancel.
+                        assert!(
+                            (found - expected).abs() <= 4e-7 * (expected.abs() + 100.0),
+                            "{found}, not {expected}: {ops:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ways_by_other_denominators_or_operations_are_no_fork() {
+        let [d, e] = [D, E].map(Denominator::Buffer);
+        let other = |by| vec![Op::Divide { by, stabilizer: Stabilizer::Absolute(1e-3), rms: None }];
+        let exact = |by| vec![Op::Divide { by, stabilizer: Stabilizer::Absolute(0.0), rms: None }];
+        let rest_of = Denominator::Rest { of: E, without: D };
+        for (one, two) in [
+            (divided(d, 2.0), other(e)),
+            (exact(d), exact(e)),
+            (divided(Denominator::Rest { of: D, without: E }, 1.0), divided(d, 1.0)),
+            (divided(rest_of, 1.0), divided(rest_of, 1.0)),
+            (quotients(true, [2.0, 1.0]), quotients(false, [2.0, 1.0])),
+            (quotients(true, [2.0, 1.0]), divided(e, 1.0)),
+            (divided(d, 1.0), Vec::new()),
+            (divided(d, 1.0), [divided(e, 2.0), divided(e, 2.0)].concat()),
+        ] {
+            assert_eq!(Fork::of(&one, &two), None, "{one:?}, {two:?}");
+        }
+    }
+}

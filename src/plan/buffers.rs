@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_chain_needs_two_slots_and_no_step_reads_the_slot_it_writes() {
         let (buffers, steps) = chain_of(&[4, 8, 4, 8, 4]);
-        let placements = Placements::new(&buffers, &steps, BufferId(4), 1, false);
+        let placements = Placements::new(&buffers, &steps, BufferId(4), 1, &[0, 1, 2, 3, 4]);
         assert_eq!(placements.slots, [Slot { width: 4 }, Slot { width: 8 }]);
         for step in &steps {
             for read in step.reads() {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_step_reads_stays_until_the_next_has_run_that_runs_with_it() {
+    fn what_a_step_reads_stays_until_the_last_has_run_that_runs_with_it() {
         let (buffers, _) = chain_of(&[4; 5]);
         let product = |layer, reads: &[usize], target| {
             let add = |&read: &usize| Op::Add { operand: Operand::whole(BufferId(read)), factor: 1.0 };
@@ -156,21 +156,20 @@ mod tests {
             let source = reads.first().map(|&read| Operand::whole(BufferId(read)));
             Step::new(Some(LayerId(layer)), work, source, reads.iter().skip(1).map(add).collect(), BufferId(target))
         };
-        let meet = |second_layer, together| {
+        let meet = |ends: [usize; 4]| {
             // 2 sums 1 and products of 3, which is made first.
-            let steps =
-                [product(0, &[], 3), product(0, &[3], 0), product(1, &[0], 1), product(second_layer, &[3, 1], 2)];
-            let placements = Placements::new(&buffers, &steps, BufferId(4), 1, together);
+            let steps = [product(0, &[], 3), product(0, &[3], 0), product(1, &[0], 1), product(1, &[3, 1], 2)];
+            let placements = Placements::new(&buffers, &steps, BufferId(4), 1, &ends);
             placements.slot(BufferId(0)) == placements.slot(BufferId(2))
         };
-        assert!(!meet(1, true));
-        assert!(meet(2, true) && meet(1, false));
+        assert!(!meet([0, 1, 3, 3]) && !meet([0, 3, 3, 3]));
+        assert!(meet([0, 1, 2, 3]));
     }
 
     #[test]
     fn a_target_too_small_for_one_sample_is_an_error() {
         let (buffers, steps) = chain_of(&[4, 8]);
-        let placements = Placements::new(&buffers, &steps, BufferId(1), 1, false);
+        let placements = Placements::new(&buffers, &steps, BufferId(1), 1, &[0, 1]);
         let fits = |budget, binding| {
             placements.samples_within(&buffers, 1, &Target { budget, binding, samples: 100, ..Target::UNLIMITED })
         };

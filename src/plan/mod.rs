@@ -191,6 +191,9 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
         fuse::forget(buffers.known, &mut steps, logits);
     }
     order::order(&mut steps, forward);
+    if target.together {
+        order::gather(network, &mut steps, forward);
+    }
     split::split(&mut buffers, &mut steps, &mut forward, target.operands);
     fuse::settle(&buffers, &mut steps, logits);
     let mut ends: Vec<usize> = (0..steps.len()).collect();

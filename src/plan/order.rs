@@ -23,6 +23,27 @@ pub(super) fn order(steps: &mut [Step], forward: usize) {
     }
 }
 
+/// A convolution's products move right before those of single positions that read what they make: executors may then run these with them, as
+/// [`runs`] are.
+pub(super) fn gather(network: &Network, steps: &mut [Step], forward: usize) {
+    let (forward, relevance) = steps.split_at_mut(forward);
+    for steps in [forward, relevance] {
+        for position in 1..steps.len() {
+            if !is_pointwise(network, &steps[position]) || is_alike(&steps[position - 1], &steps[position]) {
+                continue;
+            }
+            let makes = |step: &Step| matches!(step.work, Work::Convolve { .. }) && reads(&steps[position], step);
+            let Some(last) = steps[..position].iter().rposition(makes) else { continue };
+            let is_pair = last > 0 && is_alike(&steps[last - 1], &steps[last]);
+            let made = if is_pair { last - 1..last + 1 } else { last..last + 1 };
+            let mut between = steps[made.end..position].iter();
+            if between.all(|step| steps[made.clone()].iter().all(|maker| !reads(step, maker))) {
+                steps[made.start..position].rotate_left(made.len());
+            }
+        }
+    }
+}
+
 /// Steps that executors may run together, part by part: a step, or two of a convolution's products; and then those of a layer behind it that
 /// read single positions of what these make, and nobody else does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,5 +180,53 @@ mod tests {
         ] {
             assert_eq!(ordered(vec![first, between(), last], length), [1, 2, 3], "{length}");
         }
+    }
+
+    #[test]
+    fn steps_of_single_positions_run_with_those_that_hand_them_all_that_they_read() {
+        use crate::layers::Window;
+        use crate::plan::Rows;
+        use crate::tensor::Tensor;
+
+        // Layers 0 and 2 read windows of three, layer 1 single positions.
+        let mut builder = Network::builder();
+        let mut value = builder.input("x", [2, 9]);
+        for (name, kernel) in [("before", 3), ("single", 1), ("after", 3)] {
+            let window = Window::new(vec![WindowAxis::new(kernel)]).unwrap();
+            value = builder.conv(name, value, Tensor::from_fn(&[2, 2, kernel], |_| 1.0), None, window, 1).unwrap();
+        }
+        let network = builder.build(value).unwrap();
+        let buffer = |rows, role| Buffer { name: String::new(), rows, width: 2, role };
+        let scratch = || buffer(Rows::Sample, Role::Scratch);
+        let of =
+            |layer: usize, reads: &[usize], target: usize| step(product(Direction::Backward), layer, reads, target);
+        let runs_of = |buffers: &[Buffer], steps: &[Step]| -> Vec<(Range<usize>, Range<usize>)> {
+            runs(&network, buffers, steps, 0).into_iter().map(|run| (run.steps, run.behind)).collect()
+        };
+        let buffers: Vec<Buffer> = (0..6).map(|_| scratch()).collect();
+        // Two of layer 2 make 1 and 2; two of layer 1 read 2; one of layer 0 what these make.
+        let steps = [of(2, &[0], 1), of(2, &[0, 1], 2), of(1, &[2], 3), of(1, &[2, 3], 4), of(0, &[4], 5)];
+        assert_eq!(runs_of(&buffers, &steps), [(0..2, 2..4), (4..5, 5..5)]);
+        // Windows of several positions take no parts, and those behind single ones are not single themselves.
+        let wide: Vec<Step> = [of(1, &[0], 1), of(2, &[1], 2)].to_vec();
+        assert_eq!(runs_of(&buffers, &wide), [(0..1, 1..1), (1..2, 2..2)]);
+        // Somebody else reads what is made, at the end or beside.
+        let mut read = steps.to_vec();
+        read.push(step(Work::Elementwise, 0, &[2], 5));
+        assert_eq!(runs_of(&buffers, &read)[0], (0..2, 2..2));
+        let mut beside = steps.to_vec();
+        beside[3].chain.push(Op::Multiply(Operand::whole(BufferId(2))));
+        assert_eq!(runs_of(&buffers, &beside)[0], (0..2, 2..2));
+        // A source of another step; a result; rows of another kind.
+        let mut other = steps.to_vec();
+        other[3].source = Some(Operand::whole(BufferId(0)));
+        assert_eq!(runs_of(&buffers, &other)[0], (0..2, 2..2));
+        for changed in [buffer(Rows::Sample, Role::Result(0)), buffer(Rows::Target, Role::Scratch)] {
+            let mut buffers = buffers.clone();
+            buffers[2] = changed;
+            assert_eq!(runs_of(&buffers, &steps)[0], (0..2, 2..2));
+        }
+        // Relevance takes no parts of the forward pass.
+        assert_eq!(runs(&network, &buffers, &steps, 2)[0], Run { steps: 0..2, behind: 2..2 });
     }
 }

@@ -6,7 +6,7 @@ use crate::rules::{BiasPart, WeightPart};
 
 /// A buffer of a [`Plan`](super::Plan).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BufferId(pub(super) usize);
+pub struct BufferId(pub(crate) usize);
 
 impl BufferId {
     /// The buffer's position in [`Plan::buffers`](super::Plan::buffers).
