@@ -4,6 +4,9 @@ use super::{Buffer, BufferId, Plan, Role, Rows, Step, Work};
 use crate::layers::Layer;
 use crate::network::{LayerNode, Network};
 
+/// Multiply-adds in the time in which an element is written to memory and read again.
+pub(super) const BUFFER: usize = 64;
+
 /// What one step does for a number of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StepCost {

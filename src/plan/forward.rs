@@ -1,11 +1,12 @@
 //! The forward pass: one step a layer that computes, none for layers that only name elements anew.
 
+use super::cost::{BUFFER, multiply_adds};
 use super::layout::{Layout, turned};
 use super::terms::has_bias;
 use super::{Builder, Denominator, Direction, Op, Operand, Parameter, Role, Rows, Work};
 use crate::layers::{AxisMap, Layer, Transpose};
 use crate::network::{LayerId, LayerNode, ValueId};
-use crate::rules::{BiasPart, Rule, WeightPart};
+use crate::rules::{BiasPart, Quotient, Rule, WeightPart};
 
 impl Builder<'_> {
     pub(super) fn forward(&mut self) {
@@ -13,6 +14,7 @@ impl Builder<'_> {
             let read = self.forward_layer(id, node);
             self.values[node.output.index()] = Some(read);
             self.leave_rest(id, node);
+            self.leave_denominator(id, node);
         }
         self.store_output();
     }
@@ -103,6 +105,22 @@ impl Builder<'_> {
         if let Some(Denominator::Buffer(without)) = self.part(id, lowering) {
             let of = self.operand(node.output).buffer;
             self.parts[id.index()][raising] = Some(Denominator::Rest { of, without });
+        }
+    }
+
+    /// Makes the denominator of a convolution's only group beside its output, where the two products run together and take less than reading
+    /// their source again: depthwise ones.
+    fn leave_denominator(&mut self, id: LayerId, node: &LayerNode) {
+        let Some(Rule::Linear(rule)) = self.rules.rule(id) else { return };
+        let is_asked = self.target.together && !self.ask.forward_only && self.is_needed(node.output);
+        let mut live = rule.groups.iter().enumerate().filter(|(_, group)| self.is_live(node, group));
+        let (Some((position, group)), None) = (live.next(), live.next()) else { return };
+        let is_left = self.part(id, position).is_some() || !matches!(group.quotient, Quotient::Divided(_));
+        let is_small = multiply_adds(self.network, node).0 < BUFFER * self.width(node.output);
+        if is_asked && !is_left && is_small && matches!(node.layer, Layer::Conv(_)) {
+            let d = self.denominator(id, node, position, group);
+            self.parts[id.index()].resize(rule.groups.len(), None);
+            self.parts[id.index()][position] = Some(d);
         }
     }
 

@@ -20,7 +20,7 @@
 //! exactly 0. Its quotient R / stab(0) stands before no contribution and is made 0, for it would multiply the roundings of the two
 //! products that send back.
 
-use super::cost::multiply_adds;
+use super::cost::{BUFFER, multiply_adds};
 use super::linear::Sent;
 use super::relevance::Backward;
 use super::terms::{has_bias, through_weight};
@@ -29,9 +29,6 @@ use crate::layers::Layer;
 use crate::network::{LayerId, LayerNode};
 use crate::rules::{BiasPart, Group, InputPart, LinearRule, Mask, Quotient, Rule, Share, Term, TermSign, WeightPart};
 
-/// Multiply-adds in the time in which an element is written to memory and read again, which halves do once more where their products do not
-/// run together.
-const BUFFER: usize = 64;
 /// Inputs that an output sums, at least, where they do: of fewer, all but one agree so often that a faint one alone is often what they
 /// disagree with.
 const LEAST_INPUTS: usize = 8;
@@ -92,6 +89,7 @@ impl Builder<'_> {
         let (multiply_adds, _) = multiply_adds(self.network, node);
         let run_together = self.target.together && matches!(node.layer, Layer::Conv(_));
         let outputs = self.width(node.output);
+        // Where their products do not run together, one more element is written and read.
         let pays = if run_together {
             multiply_adds >= LEAST_INPUTS * outputs
         } else {
