@@ -76,8 +76,9 @@ impl Parameters {
         found.expect("every parameter of the plan was resolved")
     }
 
-    /// What stands beside column c of a row is element c modulo the length, which divides the row's width: one number
-    /// for each channel, where rows hold many positions of each. `target` is the row's among those of its sample.
+    /// What stands beside column c of a row is element c modulo the length, which divides the row's width unless it was
+    /// [`repeated`](Self::repeated): one number for each channel, where rows hold many positions of each. `target` is the row's among those
+    /// of its sample.
     pub(crate) fn period(&self, parameter: &Parameter, target: usize) -> &[f32] {
         let Resolved { columns, periods, .. } = self.find(parameter);
         let length = columns.len() / periods;
@@ -317,4 +318,29 @@ fn add_product(network: &Network, layer: LayerId, x: &[f32], part: WeightPart, s
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_periods_hold_the_same_numbers_for_every_target() {
+        let mask = |length: usize, periods: usize| {
+            let columns: Vec<f32> = (0..length * periods).map(|column| column as f32).collect();
+            let resolved = Resolved { parameter: Parameter::Mask(0), columns, periods, rms: 2.0 };
+            Parameters { of_layers: Vec::new(), masks: vec![resolved] }
+        };
+        for (length, periods) in [(1, 1), (24, 3), (512, 2), (700, 1)] {
+            let (plain, repeated) = (mask(length, periods), mask(length, periods).repeated(512));
+            for target in 0..2 * periods {
+                let [of_plain, of_repeated] =
+                    [&plain, &repeated].map(|parameters| parameters.period(&Parameter::Mask(0), target));
+                assert!(of_repeated.len() >= 512 && of_repeated.len().is_multiple_of(length));
+                let again = of_plain.iter().cycle().take(of_repeated.len());
+                assert!(of_repeated.iter().eq(again), "{length}, {periods}, {target}");
+            }
+            assert_eq!(repeated.rms(&Parameter::Mask(0)), 2.0);
+        }
+    }
 }

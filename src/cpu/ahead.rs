@@ -1,6 +1,6 @@
 //! What is brought closer while products are made.
 //!
-//! Tiles compute on what lies in the caches, and then their step reads from memory: the next panel of a weight too large for the caches, what
+//! Tiles, and products of groups, compute on what lies in the caches, and then their step reads from memory: the next panel of a weight too large for the caches, what
 //! its chains read beside the targets, the sources of the targets to come. Asked for a line at a time between multiply-adds, that is there by
 //! then, and memory does not rest while the product is made nor the product while memory is read.
 
@@ -34,14 +34,24 @@ pub(super) struct Coming<'a> {
 impl<'a> Coming<'a> {
     /// `sources`: the buffers whose elements the parts' products read in the order of their targets.
     pub(super) fn new(chains: &'a [Chain<'a>], sources: impl IntoIterator<Item = BufferId>, panels: usize) -> Self {
+        Coming::behind(chains, sources, panels, &[])
+    }
+
+    /// The same where steps before them make buffers `made` part by part, which are in no memory.
+    pub(super) fn behind(
+        chains: &'a [Chain<'a>],
+        sources: impl IntoIterator<Item = BufferId>,
+        panels: usize,
+        made: &[BufferId],
+    ) -> Self {
         if room() == 0 {
             return Coming::default();
         }
         let memory = chains[0].memory;
-        let mut buffers: Vec<BufferId> = sources.into_iter().collect();
+        let mut buffers: Vec<BufferId> = sources.into_iter().filter(|buffer| !made.contains(buffer)).collect();
         buffers.dedup();
         let sources = buffers.into_iter().map(|buffer| memory.read(buffer)).collect();
-        Coming { beside: chain::read_beside(chains), sources, panels }
+        Coming { beside: chain::read_beside(chains, made), sources, panels }
     }
 
     /// What a part reads of it: elements `beside` the targets, and elements `of_next` of the sources, as far as there are any.
@@ -75,7 +85,7 @@ pub(super) struct Trickle<'a> {
 }
 
 impl Trickle<'_> {
-    /// Brings a share; as many in all as were agreed upon bring everything.
+    /// Brings a share: as many in all as were agreed upon, and one for each run that ends within one, bring everything.
     #[inline(always)]
     pub(super) fn bring(&mut self) {
         let Some(run) = self.runs.last_mut() else { return };
@@ -255,7 +265,9 @@ mod tests {
     #[test]
     fn as_many_shares_as_were_agreed_upon_bring_everything() {
         let elements: Vec<f32> = vec![0.0; 3000];
-        for (runs, shares) in [(vec![0..1000, 1000..1010, 1500..3000], 7), (vec![5..40], 100), (vec![16..2016], 1)] {
+        for (runs, shares) in
+            [(vec![0..1000, 1000..1010, 1500..3000], 7), (vec![5..40, 50..60], 100), (vec![16..2016, 2020..2021], 1)]
+        {
             let of_runs: Vec<&[f32]> = runs.iter().rev().map(|run| &elements[run.clone()]).collect();
             let lines: usize = runs.iter().map(|run| run.len().div_ceil(LINE)).sum();
             let mut trickle = Trickle { runs: of_runs, lines: lines.div_ceil(shares) };

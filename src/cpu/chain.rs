@@ -352,13 +352,15 @@ pub(super) fn make<'r>(
     made
 }
 
-/// The buffers that the chains of steps that run together read beside their targets: those with as many elements, and not what the steps make.
-pub(super) fn read_beside<'a>(chains: &'a [Chain<'a>]) -> Vec<&'a [f32]> {
+/// The buffers that the chains of steps that run together read beside their targets: those with as many elements, and not what the steps or those
+/// before them make part by part, `made`.
+pub(super) fn read_beside<'a>(chains: &'a [Chain<'a>], made: &[BufferId]) -> Vec<&'a [f32]> {
     let of = &chains[0];
     let targets = || chains.iter().flat_map(|chain| chain.step.writes());
     let is_alike = |id: &BufferId| {
         let buffer = &of.plan.buffers[id.index()];
-        of.memory.rows(buffer.rows) * buffer.width == of.elements() && targets().all(|target| target != *id)
+        let is_made = made.contains(id) || targets().any(|target| target == *id);
+        of.memory.rows(buffer.rows) * buffer.width == of.elements() && !is_made
     };
     let reads = chains.iter().flat_map(|chain| chain.step.ops().flat_map(Op::reads));
     let buffers: BTreeSet<BufferId> = reads.filter(is_alike).collect();

@@ -103,10 +103,10 @@ impl Convolution {
 
     /// What is read once the sums of a part are made: by the chains, and by the next part's products, unless that is `made` part by part.
     fn coming<'a>(&self, chains: &'a [Chain<'a>], factors: &[Factor<'_>], made: &[BufferId]) -> Coming<'a> {
-        let sources = factors.iter().map(|factor| factor.source).filter(|source| !made.contains(&source.buffer));
-        let sources = sources.filter(|source| self.is_pointwise(&chains[0], *source));
+        let sources =
+            factors.iter().map(|factor| factor.source).filter(|source| self.is_pointwise(&chains[0], *source));
         let panels = factors.iter().flat_map(|factor| factor.filters.packed()).map(PackedWeight::panels_read).sum();
-        Coming::new(chains, sources.map(|source| source.buffer), panels)
+        Coming::behind(chains, sources.map(|source| source.buffer), panels, made)
     }
 }
 
@@ -136,7 +136,7 @@ pub(super) struct Products<'a> {
 }
 
 impl<'a> Products<'a> {
-    /// `made`: the buffers that steps before make part by part.
+    /// `made`: the buffers that steps before them make part by part.
     pub(super) fn new(chains: &'a [Chain<'a>], convs: &[&'a Convolution], made: &[BufferId]) -> Self {
         let mut factors = Vec::new();
         for (step, (chain, conv)) in chains.iter().zip(convs).enumerate() {
@@ -176,9 +176,9 @@ impl<'a> Products<'a> {
 /// what these make. `written` holds what all steps write, in their order.
 pub(super) fn run(of: &Products<'_>, behind: Option<&Products<'_>>, written: Vec<Written<'_>>, crew: Crew<'_>) {
     let (unit, mut most) = of.conv.units();
-    if behind.is_some() && unit > 1 {
+    if behind.is_some() {
         // What several steps make of a part stays in the second-level cache.
-        most = most.div_ceil(2);
+        most = if unit > 1 { most.div_ceil(2) } else { most.min(gemm::row_block()) };
     }
     let channels = |position| match behind.filter(|_| position >= of.chains.len()) {
         Some(behind) => behind.conv.channels.target,

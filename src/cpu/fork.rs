@@ -16,10 +16,20 @@ pub(super) struct Fork {
     /// Whether the first buffer holds d + e in place of d.
     of_sum: bool,
     epsilon: f32,
-    /// For each way, what the quotients of d and of e are multiplied by before they are added.
+    ways: Ways,
+    /// For sums of quotients, what those of d and of e are multiplied by on each way. Else the factors of d's quotient and of e's stand on the
+    /// diagonal.
     factors: [[f32; 2]; 2],
-    /// Whether a quotient of a denominator with the wrong sign counts for nothing.
-    is_signed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Ways {
+    /// By both quotients, each of which counts for nothing where its denominator has the wrong sign.
+    Sums,
+    /// The first by d, the second by e.
+    Apart,
+    /// The first by e, the second by d.
+    Crossed,
 }
 
 impl Fork {
@@ -36,26 +46,27 @@ impl Fork {
                         stabilizer: other,
                     },
                 ],
-            ) if (by, of_sum, stabilizer) == (by_other, of_other, other) && is_plain(*stabilizer) => {
+            ) if (by, of_sum, stabilizer) == (by_other, of_other, other) && is_held(*stabilizer) => {
                 let factors = [*factors, *factors_of_other];
-                Some(Fork { by: *by, of_sum: *of_sum, epsilon: stabilizer.epsilon(), factors, is_signed: true })
+                Some(Fork { by: *by, of_sum: *of_sum, epsilon: stabilizer.epsilon(), ways: Ways::Sums, factors })
             }
             _ => {
                 let (one, other) = (Divided::of(one)?, Divided::of(other)?);
-                if one.stabilizer != other.stabilizer || !is_plain(one.stabilizer) {
+                if one.stabilizer != other.stabilizer || !is_held(one.stabilizer) {
                     return None;
                 }
                 let epsilon = one.stabilizer.epsilon();
-                let fork = |by, of_sum, factors| Some(Fork { by, of_sum, epsilon, factors, is_signed: false });
+                let fork = |by, of_sum, ways, [of_d, of_e]: [f32; 2]| {
+                    Some(Fork { by, of_sum, epsilon, ways, factors: [[of_d, 0.0], [0.0, of_e]] })
+                };
+                let factors = [one.factor, other.factor];
                 match (one.by, other.by) {
-                    (Denominator::Buffer(d), Denominator::Buffer(e)) => {
-                        fork([d, e], false, [[one.factor, 0.0], [0.0, other.factor]])
-                    }
+                    (Denominator::Buffer(d), Denominator::Buffer(e)) => fork([d, e], false, Ways::Apart, factors),
                     (Denominator::Rest { of, without }, Denominator::Buffer(e)) if without == e => {
-                        fork([of, e], true, [[one.factor, 0.0], [0.0, other.factor]])
+                        fork([of, e], true, Ways::Apart, factors)
                     }
                     (Denominator::Buffer(e), Denominator::Rest { of, without }) if without == e => {
-                        fork([of, e], true, [[0.0, one.factor], [other.factor, 0.0]])
+                        fork([of, e], true, Ways::Crossed, [other.factor, one.factor])
                     }
                     _ => None,
                 }
@@ -65,46 +76,71 @@ impl Fork {
 
     /// Sends `v` the two ways: the first in place, the second to `other`. `first` and `second` hold what [`by`](Self::by) does beside it.
     pub(super) fn run(&self, v: &mut [f32], other: &mut [f32], [first, second]: [&[f32]; 2]) {
-        match (self.is_signed, self.of_sum) {
-            (true, true) => self.send::<true, true>(v, other, first, second),
-            (true, false) => self.send::<true, false>(v, other, first, second),
-            (false, true) => self.send::<false, true>(v, other, first, second),
-            (false, false) => self.send::<false, false>(v, other, first, second),
+        let body = Body { fork: *self, v, other, first, second };
+        match (self.ways, self.of_sum) {
+            (Ways::Sums, true) => simd::run(Level::widest(), Sums::<true>(body)),
+            (Ways::Sums, false) => simd::run(Level::widest(), Sums::<false>(body)),
+            (Ways::Apart, true) => simd::run(Level::widest(), Apart::<true, false>(body)),
+            (Ways::Apart, false) => simd::run(Level::widest(), Apart::<false, false>(body)),
+            (Ways::Crossed, true) => simd::run(Level::widest(), Apart::<true, true>(body)),
+            (Ways::Crossed, false) => simd::run(Level::widest(), Apart::<false, true>(body)),
         }
     }
+}
 
-    fn send<const SIGNED: bool, const OF_SUM: bool>(
-        &self,
-        v: &mut [f32],
-        other: &mut [f32],
-        first: &[f32],
-        second: &[f32],
-    ) {
-        struct Body<'a, const SIGNED: bool, const OF_SUM: bool> {
-            fork: Fork,
-            v: &'a mut [f32],
-            other: &'a mut [f32],
-            first: &'a [f32],
-            second: &'a [f32],
+struct Body<'a> {
+    fork: Fork,
+    v: &'a mut [f32],
+    other: &'a mut [f32],
+    first: &'a [f32],
+    second: &'a [f32],
+}
+
+impl Body<'_> {
+    /// Both ways from each element, by d and e.
+    #[inline(always)]
+    fn each<const OF_SUM: bool>(self, ways: impl Fn(f32, f32, f32) -> (f32, f32)) {
+        let Body { v, other, first, second, .. } = self;
+        let length = v.len();
+        let beside = first[..length].iter().zip(&second[..length]);
+        for ((v, other), (&first, &e)) in v.iter_mut().zip(&mut other[..length]).zip(beside) {
+            let d = if OF_SUM { first - e } else { first };
+            (*v, *other) = ways(*v, d, e);
         }
-        impl<const SIGNED: bool, const OF_SUM: bool> Loop for Body<'_, SIGNED, OF_SUM> {
-            #[inline(always)]
-            fn run<const FUSED: bool, const LANES: usize>(self) {
-                let Body { fork: Fork { epsilon, factors: [[a, b], [c, d]], .. }, v, other, first, second } = self;
-                let length = v.len();
-                let beside = first[..length].iter().zip(&second[..length]);
-                for ((v, other), (&first, &e)) in v.iter_mut().zip(&mut other[..length]).zip(beside) {
-                    let raising = if OF_SUM { first - e } else { first };
-                    let lowering = 1.0 / plainly_stabilized(epsilon, e);
-                    let lowering = if SIGNED && e >= 0.0 { 0.0 } else { lowering };
-                    let of_raising = 1.0 / plainly_stabilized(epsilon, raising);
-                    let raising = if SIGNED && raising <= 0.0 { 0.0 } else { of_raising };
-                    (*v, *other) = (*v * (a * raising + b * lowering), *v * (c * raising + d * lowering));
-                }
-            }
-        }
-        simd::run(Level::widest(), Body::<SIGNED, OF_SUM> { fork: *self, v, other, first, second });
     }
+}
+
+struct Sums<'a, const OF_SUM: bool>(Body<'a>);
+
+impl<const OF_SUM: bool> Loop for Sums<'_, OF_SUM> {
+    #[inline(always)]
+    fn run<const FUSED: bool, const LANES: usize>(self) {
+        let Fork { epsilon, factors: [[a, b], [c, d]], .. } = self.0.fork;
+        self.0.each::<OF_SUM>(|v, raising, lowering| {
+            let raised = if raising <= 0.0 { 0.0 } else { 1.0 / (raising + epsilon) };
+            let lowered = if lowering >= 0.0 { 0.0 } else { 1.0 / (lowering - epsilon) };
+            (v * (a * raised + b * lowered), v * (c * raised + d * lowered))
+        });
+    }
+}
+
+struct Apart<'a, const OF_SUM: bool, const CROSSED: bool>(Body<'a>);
+
+impl<const OF_SUM: bool, const CROSSED: bool> Loop for Apart<'_, OF_SUM, CROSSED> {
+    #[inline(always)]
+    fn run<const FUSED: bool, const LANES: usize>(self) {
+        let Fork { epsilon, factors: [[of_d, _], [_, of_e]], .. } = self.0.fork;
+        self.0.each::<OF_SUM>(|v, d, e| {
+            let by_d = v / plainly_stabilized(epsilon, d) * of_d;
+            let by_e = v / plainly_stabilized(epsilon, e) * of_e;
+            if CROSSED { (by_e, by_d) } else { (by_d, by_e) }
+        });
+    }
+}
+
+/// Whether stab(d) is d and an ε of its sign, by which 1 can be divided.
+fn is_held(stabilizer: Stabilizer) -> bool {
+    is_plain(stabilizer) && stabilizer.epsilon() >= f32::MIN_POSITIVE
 }
 
 /// v / stab(d), times a factor.
@@ -132,8 +168,8 @@ mod tests {
     use super::*;
 
     const STABILIZER: Stabilizer = Stabilizer::Absolute(1e-6);
-    const D: BufferId = BufferId(0);
-    const E: BufferId = BufferId(1);
+    const D: BufferId = BufferId::of(0);
+    const E: BufferId = BufferId::of(1);
 
     fn divided(by: Denominator, factor: f32) -> Vec<Op> {
         let divide = Op::Divide { by, stabilizer: STABILIZER, rms: None };

@@ -141,7 +141,8 @@ impl Run<'_> {
         } else {
             let ((chains, chains_behind), (convs, convs_behind)) =
                 (chains.split_at(group.steps.len()), convolutions.split_at(group.steps.len()));
-            let behind = (!group.behind.is_empty()).then(|| Products::new(chains_behind, convs_behind, &group.passes));
+            let made: Vec<_> = plan.steps[group.steps.clone()].iter().flat_map(Step::writes).collect();
+            let behind = (!group.behind.is_empty()).then(|| Products::new(chains_behind, convs_behind, &made));
             convolve::run(&Products::new(chains, convs, &[]), behind.as_ref(), written, crew);
         }
         drop(chains);

@@ -284,6 +284,28 @@ mod tests {
     }
 
     #[test]
+    fn parts_that_are_handed_on_are_those_of_their_targets_and_samples() {
+        let network = network();
+        let x = Tensor::from_fn(&[5, 3, 96, 128], |index| number(index * 7));
+        let request = Request::new(Targets::Top(3));
+        for preset in ["epsilon", "epsilon-plus", "epsilon-alpha2-beta1"] {
+            let (_, prepared) = prepared(&network, preset, &request);
+            assert!(prepared.groups.iter().any(|group| !group.behind.is_empty()), "{preset}");
+            let composite = Composite::preset(preset).unwrap();
+            let by = |backend, x: &Tensor| {
+                let options = Options { backend, threads: Some(2), ..Options::default() };
+                let explainer = Explainer::with_options(network.clone(), &composite, options).unwrap();
+                explainer.explain_with(&[x.into()], &request).unwrap()
+            };
+            let one = Tensor::new([1, 3, 96, 128], x.row(4).to_vec()).unwrap();
+            let (among, alone, exact) = (by(Backend::Cpu, &x), by(Backend::Cpu, &one), by(Backend::Reference, &one));
+            let of_one = 3 * one.data().len();
+            assert_eq!(&among.input().data()[4 * of_one..], alone.input().data(), "{preset}");
+            assert_close(alone.input(), exact.input(), preset);
+        }
+    }
+
+    #[test]
     fn steps_behind_stay_apart_where_they_write_what_those_before_them_read() {
         let network = network();
         let (_, prepared) = prepared(&network, "epsilon-alpha2-beta1", &Request::new(Targets::ArgMax));
@@ -323,5 +345,6 @@ mod tests {
         };
         let (found, exact) = (by(Backend::Cpu), by(Backend::Reference));
         assert_close(found.input(), exact.input(), "two targets");
+        assert_close(&found.kept[0].relevance, &exact.kept[0].relevance, "two targets, inside");
     }
 }

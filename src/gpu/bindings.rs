@@ -126,7 +126,7 @@ impl<'a> Bindings<'a> {
             }
             Denominator::Rest { of, without } => {
                 let [of, without] = [of, without].map(|buffer| self.slot(buffer, false));
-                (chain::Denominator::Rest { of, without }, stabilizer, rms.map(|rms| self.slot(rms, true)))
+                (chain::Denominator::Rest { of, without }, stabilizer, None)
             }
             Denominator::Parameter(parameter) => {
                 // The rms of what is the same for every sample is a number already.

@@ -1,8 +1,7 @@
 //! Where buffers lie: buffers that are never needed together share a slot.
 //!
 //! A step's target and everything it reads are needed together, so no step reads and writes one slot: each slot can be
-//! a buffer of its own on a device that forbids that. Where two products of a convolution may run together, so is what either reads
-//! and writes.
+//! a buffer of its own on a device that forbids that. Where steps may run together, part by part, so is all that any of them reads and writes.
 
 use super::{Buffer, BufferId, Role, Rows, Step, Target};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,7 +22,7 @@ pub struct Placements {
 }
 
 impl Placements {
-    /// `ends`: for each step the last one that may run with it.
+    /// `ends`: for each step the last one that may run with it, the same for all of a run.
     pub(super) fn new(buffers: &[Buffer], steps: &[Step], logits: BufferId, targets: usize, ends: &[usize]) -> Self {
         let lives = lifetimes(buffers, steps, logits, ends);
         let mut order: Vec<usize> = (0..buffers.len()).filter(|&index| lives[index].is_some()).collect();

@@ -3,8 +3,8 @@
 //! With P what agrees in sign (x⁺W⁺ + x⁻W⁻ + b⁺) and N what does not (−x⁺W⁻ − x⁻W⁺ − b⁻), z is P − N, and αβ's and γ's denominators are
 //! p P − n N with numbers p and n of their own. Two that differ give a third.
 //!
-//! Where R vanishes below zero, z and −N are enough for αβ: P = z − (−N) is a sum of two numbers of one sign wherever it counts, which
-//! loses no digits, as −N from z and P would.
+//! Where R vanishes below zero, z and −N are enough for αβ: P = z − (−N) is a sum of two numbers of one sign wherever z is positive, which
+//! loses no digits, as −N from z and P would. That takes b by its signs too: P holds b⁺ and N holds −b⁻.
 
 use super::terms::has_bias;
 use super::{BufferId, Builder, Op, Operand, Work};
@@ -74,7 +74,7 @@ impl Builder<'_> {
         // A relative stabiliser measures all of a denominator, where z < 0 too.
         let is_relative = |group: &Group| matches!(group.quotient, Quotient::Divided(Stabilizer::Rms(_)));
         let of = |weighing: [f32; 2]| {
-            let is_weighed = |group: &Group| self.weighing(node, group) == Some(weighing) && !is_relative(group);
+            let is_weighed = |group: &Group| self.agreement(node, group) == Some(weighing) && !is_relative(group);
             rule.groups.iter().position(is_weighed)
         };
         Some([of([1.0, 0.0])?, of([0.0, 1.0])?])

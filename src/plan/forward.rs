@@ -6,7 +6,7 @@ use super::terms::has_bias;
 use super::{Builder, Denominator, Direction, Op, Operand, Parameter, Role, Rows, Work};
 use crate::layers::{AxisMap, Layer, Transpose};
 use crate::network::{LayerId, LayerNode, ValueId};
-use crate::rules::{BiasPart, Quotient, Rule, WeightPart};
+use crate::rules::{BiasPart, Quotient, Rule, Term, WeightPart};
 
 impl Builder<'_> {
     pub(super) fn forward(&mut self) {
@@ -108,8 +108,8 @@ impl Builder<'_> {
         }
     }
 
-    /// Makes the denominator of a convolution's only group beside its output, where the two products run together and take less than reading
-    /// their source again: depthwise ones.
+    /// Makes the denominator of a rule's only group beside a depthwise convolution's output, where the two products run together: they take less
+    /// than reading their source again would.
     fn leave_denominator(&mut self, id: LayerId, node: &LayerNode) {
         let Some(Rule::Linear(rule)) = self.rules.rule(id) else { return };
         let is_asked = self.target.together && !self.ask.forward_only && self.is_needed(node.output);
@@ -117,7 +117,10 @@ impl Builder<'_> {
         let (Some((position, group)), None) = (live.next(), live.next()) else { return };
         let is_left = self.part(id, position).is_some() || !matches!(group.quotient, Quotient::Divided(_));
         let is_small = multiply_adds(self.network, node).0 < BUFFER * self.width(node.output);
-        if is_asked && !is_left && is_small && matches!(node.layer, Layer::Conv(_)) {
+        let has_groups = matches!(&node.layer, Layer::Conv(conv) if conv.groups() > 1);
+        let is_product = |term: &Term| term.input.vanishes_with_input() && term.weight != WeightPart::WHOLE;
+        let takes_product = self.live_terms(node, group, 0).iter().any(is_product);
+        if is_asked && !is_left && is_small && has_groups && takes_product {
             let d = self.denominator(id, node, position, group);
             self.parts[id.index()].resize(rule.groups.len(), None);
             self.parts[id.index()][position] = Some(d);

@@ -96,8 +96,9 @@ pub struct Target {
     pub operands: usize,
     /// Whether each kind of step is compiled by itself, so that kinds of a few steps do not pay.
     pub compiles: bool,
-    /// Whether two products of one convolution, the second of which adds what the first makes, may run together, part by part, so that
-    /// the first one's part is near when the second reads it. It has its slot all the same: the executor may run them one by one.
+    /// Whether two products of one convolution may run together, part by part, so that the first one's part is near when the second reads it,
+    /// and with them those of the next one, where it reads single positions. What is passed on has its slot all the same: the executor may
+    /// run them one by one.
     pub together: bool,
 }
 
@@ -139,7 +140,7 @@ pub struct Plan {
     pub chunk: usize,
 }
 
-/// Buffers that one operation and its source may read: the source, a denominator and its rms.
+/// Buffers that one operation and its source may read: the source, and a denominator and its rms, or the two that it is the rest of.
 const LEAST_OPERANDS: usize = 3;
 
 /// Plans the explanation of a network under the rules of its layers.
@@ -192,7 +193,7 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     }
     order::order(&mut steps, forward);
     if target.together {
-        order::gather(network, &mut steps, forward);
+        order::gather(network, &buffers, &mut steps, forward);
     }
     split::split(&mut buffers, &mut steps, &mut forward, target.operands);
     fuse::settle(&buffers, &mut steps, logits);

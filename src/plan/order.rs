@@ -23,21 +23,23 @@ pub(super) fn order(steps: &mut [Step], forward: usize) {
     }
 }
 
-/// A convolution's products move right before those of single positions that read what they make: executors may then run these with them, as
-/// [`runs`] are.
-pub(super) fn gather(network: &Network, steps: &mut [Step], forward: usize) {
-    let (forward, relevance) = steps.split_at_mut(forward);
-    for steps in [forward, relevance] {
-        for position in 1..steps.len() {
+/// A convolution's products move right before those of single positions that alone read what they make: executors may then run these with
+/// them, as [`runs`] are.
+pub(super) fn gather(network: &Network, buffers: &[Buffer], steps: &mut [Step], forward: usize) {
+    for pass in [0..forward, forward..steps.len()] {
+        for position in pass.start + 1..pass.end {
             if !is_pointwise(network, &steps[position]) || is_alike(&steps[position - 1], &steps[position]) {
                 continue;
             }
-            let makes = |step: &Step| matches!(step.work, Work::Convolve { .. }) && reads(&steps[position], step);
-            let Some(last) = steps[..position].iter().rposition(makes) else { continue };
-            let is_pair = last > 0 && is_alike(&steps[last - 1], &steps[last]);
-            let made = if is_pair { last - 1..last + 1 } else { last..last + 1 };
-            let mut between = steps[made.end..position].iter();
-            if between.all(|step| steps[made.clone()].iter().all(|maker| !reads(step, maker))) {
+            let behind = position..position + alike(&steps[position..pass.end]);
+            let makes = |step: &Step| steps[position].sources().any(|source| step.writes().any(|made| made == source));
+            let Some(last) = (pass.start..position).rfind(|&maker| makes(&steps[maker])) else { continue };
+            let is_pair = last > pass.start && is_alike(&steps[last - 1], &steps[last]);
+            let made = if is_pair { last - 1 } else { last };
+            let made = made..made + alike(&steps[made..position]);
+            let between = &steps[made.end..position];
+            let waits = between.iter().any(|step| steps[made.clone()].iter().any(|maker| reads(step, maker)));
+            if !waits && are_handed_on(buffers, steps, &made, &behind) {
                 steps[made.start..position].rotate_left(made.len());
             }
         }
@@ -122,10 +124,12 @@ fn reads(step: &Step, other: &Step) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Also, BufferId, Direction, Measure, Op, Operand};
+    use super::super::{Also, BufferId, Direction, Measure, Op, Operand, Rows};
     use super::*;
+    use crate::layers::Window;
     use crate::network::LayerId;
     use crate::rules::WeightPart;
+    use crate::tensor::Tensor;
 
     const SOURCE: usize = 0;
 
@@ -182,22 +186,54 @@ mod tests {
         }
     }
 
-    #[test]
-    fn steps_of_single_positions_run_with_those_that_hand_them_all_that_they_read() {
-        use crate::layers::Window;
-        use crate::plan::Rows;
-        use crate::tensor::Tensor;
-
-        // Layers 0 and 2 read windows of three, layer 1 single positions.
+    /// Layers 0 and 2 read windows of three, layer 1 single positions.
+    fn windows_of_one_and_three() -> Network {
         let mut builder = Network::builder();
         let mut value = builder.input("x", [2, 9]);
         for (name, kernel) in [("before", 3), ("single", 1), ("after", 3)] {
             let window = Window::new(vec![WindowAxis::new(kernel)]).unwrap();
             value = builder.conv(name, value, Tensor::from_fn(&[2, 2, kernel], |_| 1.0), None, window, 1).unwrap();
         }
-        let network = builder.build(value).unwrap();
-        let buffer = |rows, role| Buffer { name: String::new(), rows, width: 2, role };
-        let scratch = || buffer(Rows::Sample, Role::Scratch);
+        builder.build(value).unwrap()
+    }
+
+    fn buffer(rows: Rows, role: Role) -> Buffer {
+        Buffer { name: String::new(), rows, width: 2, role }
+    }
+
+    fn scratch() -> Buffer {
+        buffer(Rows::Sample, Role::Scratch)
+    }
+
+    #[test]
+    fn products_move_to_those_of_single_positions_that_alone_read_them() {
+        let network = windows_of_one_and_three();
+        let of =
+            |layer: usize, reads: &[usize], target: usize| step(product(Direction::Backward), layer, reads, target);
+        let between = |reads: &[usize], target: usize| step(Work::Elementwise, 0, reads, target);
+        let gathered = |mut steps: Vec<Step>| -> Vec<usize> {
+            let buffers: Vec<Buffer> = (0..8).map(|_| scratch()).collect();
+            gather(&network, &buffers, &mut steps, 0);
+            steps.iter().map(|step| step.target.index()).collect()
+        };
+        let two = || vec![of(2, &[0], 1), of(2, &[0], 2)];
+        let single = || vec![of(1, &[2], 3), of(1, &[2, 3], 4)];
+        // Both of two products move, whichever is read, past what reads neither.
+        assert_eq!(gathered([two(), vec![between(&[0], 5)], single()].concat()), [5, 1, 2, 3, 4]);
+        let first_is_read = vec![of(1, &[1], 3)];
+        assert_eq!(gathered([two(), vec![between(&[0], 5)], first_is_read].concat()), [5, 1, 2, 3]);
+        assert_eq!(gathered([two(), vec![between(&[1], 5)], single()].concat()), [1, 2, 5, 3, 4]);
+        // Somebody else reads it, or windows cover several positions.
+        assert_eq!(
+            gathered([two(), vec![between(&[0], 5)], single(), vec![between(&[2], 6)]].concat()),
+            [1, 2, 5, 3, 4, 6]
+        );
+        assert_eq!(gathered(vec![of(2, &[0], 1), between(&[0], 5), of(0, &[1], 3)]), [1, 5, 3]);
+    }
+
+    #[test]
+    fn steps_of_single_positions_run_with_those_that_hand_them_all_that_they_read() {
+        let network = windows_of_one_and_three();
         let of =
             |layer: usize, reads: &[usize], target: usize| step(product(Direction::Backward), layer, reads, target);
         let runs_of = |buffers: &[Buffer], steps: &[Step]| -> Vec<(Range<usize>, Range<usize>)> {

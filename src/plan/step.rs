@@ -6,9 +6,15 @@ use crate::rules::{BiasPart, WeightPart};
 
 /// A buffer of a [`Plan`](super::Plan).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BufferId(pub(crate) usize);
+pub struct BufferId(pub(super) usize);
 
 impl BufferId {
+    /// The buffer at a position.
+    #[cfg(test)]
+    pub(crate) const fn of(position: usize) -> Self {
+        BufferId(position)
+    }
+
     /// The buffer's position in [`Plan::buffers`](super::Plan::buffers).
     pub fn index(self) -> usize {
         self.0

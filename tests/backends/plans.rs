@@ -139,6 +139,43 @@ fn alpha_beta_costs_two_products_forward_and_two_back() {
 }
 
 #[test]
+fn what_is_left_of_z_divides_and_is_reported_as_a_denominator_that_is_kept() {
+    let rests = |plan: &plan::Plan| {
+        let is_rest = |op: &&plan::Op| {
+            let by = |by: &plan::Denominator| matches!(by, plan::Denominator::Rest { .. });
+            match op {
+                plan::Op::Divide { by: d, .. } | plan::Op::MultiplyDamping { by: d, .. } => by(d),
+                plan::Op::MultiplyQuotients { of_sum, .. } => *of_sum,
+                _ => false,
+            }
+        };
+        plan.steps.iter().flat_map(Step::ops).filter(is_rest).count()
+    };
+    let rule = |stabilizer| composite_of(LinearRule::alpha_beta(2.0, stabilizer));
+    let reported = Ask { report: true, ..Ask::default() };
+    for stabilizer in [damped(), Stabilizer::Clip(0.05), Stabilizer::Rms(0.1)] {
+        for network in [mlp(20, &[9, 14, 8, 4], Activation::Relu, true), residual_convnet(20)] {
+            let is_relative = matches!(stabilizer, Stabilizer::Rms(_));
+            for ask in [&Ask::default(), &reported] {
+                let plan = plan_of(&network, &rule(stabilizer), ask);
+                // A relative stabiliser measures a denominator where z is below zero too.
+                assert_eq!(rests(&plan) == 0, is_relative, "{}", plan.describe(&network));
+            }
+            let ask = Request::new(Targets::Top(2)).report(true);
+            assert_backends_agree(network, &rule(stabilizer), 5, &ask, &format!("αβ, {stabilizer}"));
+        }
+    }
+    // Relevance lives below zero behind tanh.
+    let signed = mlp(20, &[9, 14, 8, 4], Activation::Tanh, true);
+    assert_eq!(rests(&plan_of(&signed, &rule(damped()), &Ask::default())), 0);
+    // z less what lowers it is no sum of one sign where only that counts the bias.
+    let mut unlike = LinearRule::alpha_beta(2.0, damped());
+    (unlike.groups[0].bias, unlike.groups[1].bias) = (BiasPart::Absent, BiasPart::WHOLE);
+    let network = mlp(20, &[9, 14, 8, 4], Activation::Relu, true);
+    assert_eq!(rests(&plan_of(&network, &composite_of(unlike), &Ask::default())), 0);
+}
+
+#[test]
 fn alpha_beta_on_inputs_of_both_signs_sums_all_its_products_but_z_two_at_a_time() {
     let network = mlp(23, &[9, 14, 8, 4], Activation::Relu, true);
     let first = network.layer_ids().next().unwrap().0;
