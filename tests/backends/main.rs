@@ -20,7 +20,7 @@ use relprop::explain::Options;
 use relprop::layers::{Activation, Family, GeluForm, Window, WindowAxis};
 use relprop::network::{LayerId, Network};
 use relprop::plan::{self, Ask, Facts, Step, Target};
-use relprop::rules::{Bounds, LinearRule, PointwiseRule, Rule, Share, Stabilizer};
+use relprop::rules::{BiasPart, Bounds, LinearRule, PointwiseRule, Rule, Share, Stabilizer};
 use relprop::{Backend, Explainer, Input, Relevance, Request, Start, Targets, Tensor};
 use zoo::*;
 
