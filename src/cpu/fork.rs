@@ -235,6 +235,16 @@ mod tests {
     }
 
     #[test]
+    fn a_denominator_that_is_no_number_spoils_its_own_way_alone() {
+        let [d, e] = [D, E].map(Denominator::Buffer);
+        let fork = Fork::of(&divided(d, 2.0), &divided(e, -1.0)).unwrap();
+        let (mut v, mut other) = ([3.0; 20], [0.0; 20]);
+        fork.run(&mut v, &mut other, [&[1.5; 20], &[f32::NAN; 20]]);
+        assert!(v.iter().all(|v| (v - 4.0).abs() < 1e-4), "{v:?}");
+        assert!(other.iter().all(|v| v.is_nan()), "{other:?}");
+    }
+
+    #[test]
     fn ways_by_other_denominators_or_operations_are_no_fork() {
         let [d, e] = [D, E].map(Denominator::Buffer);
         let other = |by| vec![Op::Divide { by, stabilizer: Stabilizer::Absolute(1e-3), rms: None }];
