@@ -1,8 +1,8 @@
 //! What is brought closer while products are made.
 //!
-//! Tiles, and products of groups, compute on what lies in the caches, and then their step reads from memory: the next panel of a weight too large for the caches, what
-//! its chains read beside the targets, the sources of the targets to come. Asked for a line at a time between multiply-adds, that is there by
-//! then, and memory does not rest while the product is made nor the product while memory is read.
+//! Tiles, and products of groups, compute on what lies in the caches, and then their step reads from memory: the next panel of a weight too
+//! large for the caches, what its chains read beside the targets, the sources of the targets to come. Asked for a line at a time between
+//! multiply-adds, that is there by then, and memory does not rest while the product is made nor the product while memory is read.
 
 use std::ops::Range;
 
