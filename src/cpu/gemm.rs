@@ -129,7 +129,6 @@ impl PackedWeight {
     }
 
     /// Elements of the summed axis of a chain, at most.
-    #[cfg(test)]
     pub(super) fn chain(&self) -> usize {
         self.chain
     }
@@ -163,7 +162,7 @@ impl PackedWeight {
     }
 
     /// Rows of a panel, in `room` if they are made.
-    fn rows<'a>(&'a self, panel: usize, rows: Range<usize>, room: &'a mut Vec<f32>) -> &'a [f32] {
+    pub(super) fn rows<'a>(&'a self, panel: usize, rows: Range<usize>, room: &'a mut Vec<f32>) -> &'a [f32] {
         match &self.elements {
             Elements::Packed(panels) => panels.rows(panel, rows),
             Elements::Made(made) => made.rows(panel, rows, room),
@@ -223,6 +222,17 @@ pub(super) struct Slice<'a> {
     pub(super) goes_on: bool,
 }
 
+impl Slice<'_> {
+    /// Elements of the summed axis of a chain; the last may have fewer.
+    pub(super) fn chain_length(&self) -> usize {
+        self.chain_length_at(Level::widest())
+    }
+
+    fn chain_length_at(&self, level: Level) -> usize {
+        chain_length(self.to - self.from, self.b.chain, Blocking::of_level(level).steps)
+    }
+}
+
 /// Adds a slice of A B, one of [`slices`], to C, whose rows begin at `starts`.
 pub(super) fn multiply_slice(slice: Slice<'_>, c: &mut [f32], starts: &[usize], soon: &mut Soon<'_>) {
     multiply_slice_at(Level::widest(), slice, c, starts, soon);
@@ -230,18 +240,32 @@ pub(super) fn multiply_slice(slice: Slice<'_>, c: &mut [f32], starts: &[usize], 
 
 fn multiply_slice_at(level: Level, slice: Slice<'_>, c: &mut [f32], starts: &[usize], soon: &mut Soon<'_>) {
     let Slice { a, stride, b, from, to, goes_on } = slice;
+    let mut room = Vec::new();
+    let chain = slice.chain_length_at(level);
+    each_panel(level, slice, c, starts, |position, width, next, c, starts| {
+        let panel = b.rows(position, from..to, &mut room);
+        multiply_columns(level, OfPanel { a, stride, panel, width, chain, goes_on, next }, c, starts, soon);
+    });
+}
+
+/// Calls `multiply` for every panel of a slice's weight: with its position, its width and what is brought closer meanwhile; with where its columns
+/// of C are, from which column on, and where their rows begin.
+pub(super) fn each_panel(
+    level: Level,
+    slice: Slice<'_>,
+    c: &mut [f32],
+    starts: &[usize],
+    mut multiply: impl FnMut(usize, usize, Ahead<'_>, (&mut [f32], usize), &[usize]),
+) {
+    let Slice { b, from, to, goes_on, .. } = slice;
     let panels = b.in_memory();
     let full = panels.full_width();
     assert_eq!(full, Blocking::of_level(level).panel, "the weight was packed for this level");
     // Every tile brings its share of the next panel closer, where the weight lies beyond the caches.
     let is_far = b.depth * b.columns > FAR || b.is_made();
-    let mut room = Vec::new();
-    let chain = chain_length(to - from, b.chain, Blocking::of_level(level).steps);
     let mut multiply = |position: usize, c: (&mut [f32], usize), starts: &[usize]| {
-        let width = panels.width(position);
         let next = if is_far { panels.ahead(position + 1, from..to) } else { Ahead::default() };
-        let panel = b.rows(position, from..to, &mut room);
-        multiply_columns(level, OfPanel { a, stride, panel, width, chain, goes_on, next }, c, starts, soon);
+        multiply(position, panels.width(position), next, c, starts);
     };
     let whole = b.columns / full;
     for position in 0..whole {

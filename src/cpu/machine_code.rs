@@ -6,6 +6,7 @@ mod tests {
     use std::process::Command;
     use std::sync::OnceLock;
 
+    use super::super::chosen;
     use super::super::filters::FEW;
     use super::super::narrow;
     use super::super::simd::Level;
@@ -27,6 +28,8 @@ mod tests {
         spills: bool,
         /// Instructions that move elements between lanes.
         moves: usize,
+        /// Those that choose between lanes as a mask says.
+        choices: usize,
     }
 
     /// Names and what they are made of.
@@ -70,6 +73,7 @@ mod tests {
                 code.packed += usize::from(multiplies);
                 code.wide += usize::from(multiplies && is_wide);
                 code.spills |= is_wide && line.contains("(%rsp)");
+                code.choices += usize::from(line.contains("vpblendm") || line.contains("vblendm"));
                 code.moves += usize::from(MOVES.iter().any(|moves| line.contains(moves)));
             }
         }
@@ -122,6 +126,19 @@ mod tests {
                 let least = narrow.iter().filter(|other| *other == multiplications).count();
                 assert!(count >= least, "{level:?}: {multiplications} multiply-adds in {count} functions; {ADVICE}");
             }
+        }
+    }
+
+    #[test]
+    fn the_compiler_makes_one_multiply_add_of_every_row_that_chooses() {
+        let functions = functions_of(Level::Avx512);
+        // Of panels of both widths, with and without what is brought closer; tiles of few rows may be written out several times. The last row's
+        // choice may be a masked move.
+        for rows in chosen::TILE / 2 + 1..=chosen::TILE {
+            let is_tile =
+                |code: &Code| (code.packed, code.wide) == (rows, rows) && (rows - 1..=rows).contains(&code.choices);
+            let count = functions.iter().filter(|(_, code)| is_tile(code)).count();
+            assert!(functions.is_empty() || count >= 4, "{rows} rows: {count} functions; {ADVICE}");
         }
     }
 

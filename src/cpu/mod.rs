@@ -9,6 +9,7 @@
 
 mod ahead;
 mod chain;
+mod chosen;
 mod convolve;
 mod crew;
 mod dense;
@@ -16,6 +17,7 @@ mod few_rows;
 mod filters;
 mod fork;
 mod functions;
+mod gathered;
 mod gemm;
 mod grouped;
 mod lattice;

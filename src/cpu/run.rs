@@ -142,8 +142,9 @@ impl Run<'_> {
             let ((chains, chains_behind), (convs, convs_behind)) =
                 (chains.split_at(group.steps.len()), convolutions.split_at(group.steps.len()));
             let made: Vec<_> = plan.steps[group.steps.clone()].iter().flat_map(Step::writes).collect();
-            let behind = (!group.behind.is_empty()).then(|| Products::new(chains_behind, convs_behind, &made));
-            convolve::run(&Products::new(chains, convs, &[]), behind.as_ref(), written, crew);
+            let behind =
+                (!group.behind.is_empty()).then(|| Products::new(chains_behind, convs_behind, &made, &group.passes));
+            convolve::run(&Products::new(chains, convs, &[], &group.passes), behind.as_ref(), written, crew);
         }
         drop(chains);
         taken.into_iter().flatten().for_each(|taken| memory.put_back(taken));
@@ -220,7 +221,7 @@ fn work(chain: &Chain<'_>, step: &Step, tool: &Tool, written: Written<'_>, crew:
     match tool {
         Tool::Product(weight) => dense::run(chain, step, weight, written, crew),
         Tool::Convolve(conv) => {
-            convolve::run(&Products::new(std::slice::from_ref(chain), &[conv], &[]), None, vec![written], crew);
+            convolve::run(&Products::new(std::slice::from_ref(chain), &[conv], &[], &[]), None, vec![written], crew);
         }
         Tool::Winograd(conv) => tiled::run(std::slice::from_ref(chain), &[conv], vec![written], crew),
         Tool::Pool(pool) => crew.pieces(written, pool.channels, pools::BLOCK, |first, piece, _| {

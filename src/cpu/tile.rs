@@ -181,17 +181,17 @@ fn multiply_tile<K: Kind, const ROWS: usize, const PANEL: usize, const STEPS: us
 }
 
 #[inline(always)]
-fn load<const PANEL: usize>(c: &[f32], at: usize) -> [f32; PANEL] {
+pub(super) fn load<const PANEL: usize>(c: &[f32], at: usize) -> [f32; PANEL] {
     *c[at..].first_chunk().expect("a row of C is whole panels")
 }
 
 #[inline(always)]
-fn store<const PANEL: usize>(sums: [f32; PANEL], c: &mut [f32], at: usize) {
+pub(super) fn store<const PANEL: usize>(sums: [f32; PANEL], c: &mut [f32], at: usize) {
     *c[at..].first_chunk_mut().expect("a row of C is whole panels") = sums;
 }
 
 #[inline(always)]
-fn plus<const PANEL: usize>(mut sums: [f32; PANEL], before: [f32; PANEL]) -> [f32; PANEL] {
+pub(super) fn plus<const PANEL: usize>(mut sums: [f32; PANEL], before: [f32; PANEL]) -> [f32; PANEL] {
     for lane in 0..PANEL {
         sums[lane] += before[lane];
     }

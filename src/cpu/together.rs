@@ -110,14 +110,17 @@ fn meet(plan: &Plan, one: BufferId, other: BufferId) -> bool {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::convolve::Reads;
+    use super::super::chosen::Chosen;
+    use super::super::convolve::{self, Reads};
+    use super::super::simd::Level;
     use super::super::tests::assert_close;
     use super::super::{Cpu, Prepared};
     use super::*;
     use crate::batch::{Batch, Source};
     use crate::layers::{Window, WindowAxis};
     use crate::network::Network;
-    use crate::plan::{Operand, Rows};
+    use crate::plan::{Op, Operand, Rows};
+    use crate::rules::InputPart;
     use crate::start::Start;
     use crate::{Backend, Composite, Condition, Explainer, Options, Request, Targets, Tensor};
 
@@ -329,6 +332,62 @@ mod tests {
         let handed_on = plan.steps[behind.start].source.unwrap();
         assert!(!is_one(&|plan| plan.steps[behind.end].source = Some(handed_on)));
         assert!(!is_one(&|plan| plan.steps[behind.start].source = Some(source)));
+    }
+
+    #[test]
+    fn two_steps_come_to_one_where_each_counts_by_the_sign_of_the_same_input() {
+        let network = network();
+        let (_, prepared) = prepared(&network, "epsilon-plus", &Request::new(Targets::ArgMax));
+        let chosen = |plan: &Plan, group: &Group, steps: &Range<usize>| {
+            let of_step = |step: usize| match &prepared.tools[step] {
+                Tool::Convolve(conv) => Some(&**conv),
+                _ => None,
+            };
+            let convs: Vec<_> = steps.clone().filter_map(of_step).collect();
+            let steps: Vec<_> = plan.steps[steps.clone()].iter().collect();
+            Chosen::of(plan, &steps, &convolve::factors(&steps, &convs), &group.passes)
+        };
+        let all = prepared.groups.iter().flat_map(|group| [(group, &group.steps), (group, &group.behind)]);
+        let found: Vec<_> = all.filter(|(group, steps)| chosen(&prepared.plan, group, steps).is_some()).collect();
+        if Level::widest().lanes() < 16 {
+            assert!(found.is_empty(), "without masks");
+            return;
+        }
+        let name = |steps: &Range<usize>| network.layer(prepared.plan.steps[steps.start].layer.unwrap()).name.as_str();
+        assert_eq!(found.iter().map(|(_, steps)| name(steps)).collect::<Vec<_>>(), ["wide", "expanded", "first"]);
+        let (group, steps) = found[0];
+        let step = chosen(&prepared.plan, group, steps).unwrap().step;
+        let last = &prepared.plan.steps[steps.end - 1];
+        assert_eq!((step.target, step.chain.len() + 1), (last.target, last.chain.len()));
+        let is_chosen = |change: &dyn Fn(&mut Plan)| {
+            let mut changed = prepared.plan.clone();
+            change(&mut changed);
+            chosen(&changed, group, steps).is_some()
+        };
+        let (first, last) = (steps.start, steps.end - 1);
+        let made = prepared.plan.steps[first].target;
+        let x = prepared.plan.steps[first].chain[0].reads().next().unwrap();
+        assert!(is_chosen(&|_| ()));
+        // Other parts, or another value's; another factor; more on the way; the first's read again, or with rows of another kind.
+        let multiply = |buffer, part| Op::Multiply(Operand { part, ..Operand::whole(buffer) });
+        let changes: [&dyn Fn(&mut Plan); 7] = [
+            &|plan| plan.steps[first].chain[0] = multiply(x, InputPart::Whole),
+            &|plan| plan.steps[last].chain[0] = multiply(x, InputPart::Positive),
+            &|plan| plan.steps[last].chain[0] = multiply(made, InputPart::Negative),
+            &|plan| plan.steps[last].chain[1] = Op::Add { operand: Operand::whole(made), factor: 2.0 },
+            &|plan| plan.steps[first].chain.push(Op::Scale(2.0)),
+            &|plan| plan.steps[last].chain.push(Op::Multiply(Operand::whole(made))),
+            &|plan| {
+                plan.targets = 2;
+                plan.buffers[x.index()].rows = Rows::Sample;
+                plan.buffers[made.index()].rows = Rows::Target;
+            },
+        ];
+        for (position, change) in changes.into_iter().enumerate() {
+            assert!(!is_chosen(change), "change {position}");
+        }
+        let others = Group { passes: Vec::new(), ..group.clone() };
+        assert!(chosen(&prepared.plan, &others, steps).is_none(), "others read it");
     }
 
     #[test]
