@@ -51,16 +51,23 @@ fn readers_to_repeat_in(buffers: &Buffers<'_>, steps: &[Step], position: usize) 
 
 /// Joins elementwise steps to the steps before them; `forward` stays the length of the forward pass.
 ///
-/// `may_join` says of a step whether others may join it that go on from anything else than their source.
+/// `may_join` says of a step whether others may join it that go on from anything else than their source, `comes_first` whether a quotient joins
+/// it, that makes its denominator, before the step that makes its numerator.
 pub(super) fn fuse(
     buffers: &Buffers<'_>,
     steps: &mut Vec<Step>,
     forward: &mut usize,
     may_join: &dyn Fn(&Step) -> bool,
+    comes_first: &dyn Fn(&Step) -> bool,
 ) {
     let mut position = 0;
     while position < steps.len() {
-        match joined(steps, position, may_join, |view| maker_to_join(buffers, steps, position, view)) {
+        let maker = |view: &View| maker_to_join(buffers, steps, position, view);
+        let first = |view: &View| {
+            maker(view).filter(|&maker| !view.is_plain && maker >= *forward && comes_first(&steps[maker]))
+        };
+        let joined = joined(steps, position, may_join, first).or_else(|| joined(steps, position, may_join, maker));
+        match joined {
             None => position += 1,
             Some((maker, (_, chain))) => {
                 // The maker moves to the later place, where everything that either chain reads is there.

@@ -176,7 +176,9 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     if ask.facts.fuse {
         let buffers = fuse::Buffers { known: &buffers, targets: ask.targets };
         fuse::repeat_factors(&buffers, &mut steps, &mut forward);
-        fuse::fuse(&buffers, &mut steps, &mut forward, &may_join);
+        // Products back that read single positions then take the quotients as they are made, and what both read is read once.
+        let comes_first = |step: &Step| target.together && order::is_pointwise(network, step);
+        fuse::fuse(&buffers, &mut steps, &mut forward, &may_join, &comes_first);
     }
     if ask.facts.factor {
         factor::factor(&buffers, &mut steps, &mut forward);

@@ -97,7 +97,7 @@ fn are_handed_on(buffers: &[Buffer], steps: &[Step], made: &Range<usize>, behind
 }
 
 /// Whether a step is a product of a convolution whose windows are single positions.
-fn is_pointwise(network: &Network, step: &Step) -> bool {
+pub(super) fn is_pointwise(network: &Network, step: &Step) -> bool {
     match (&step.work, step.layer.map(|layer| &network.layer(layer).layer)) {
         (Work::Convolve { .. }, Some(Layer::Conv(conv))) => {
             let is_whole = |axis: &WindowAxis| (axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0);
