@@ -265,13 +265,18 @@ fn bound_as_read(
     Ok(laid_out(Runs::of_each(bound.into_data()), &shape, plan.layout_read(network.layer(layer))))
 }
 
-/// Σ σ W̃ x̃ over the terms that hold no x, with b̃, less the b that the forward pass's z holds already.
+/// Σ σ W̃ x̃ over the terms that hold no x, with b̃, less what the forward pass's z, or half of it, holds of b already.
 fn constant(network: &Network, rules: &Assignment, layer: LayerId, group: usize, beside: Beside) -> Result<Runs<f64>> {
     let group: &Group = &linear_rule(rules, layer)?.groups[group];
     let mut d = bias(network, layer, group.bias)?;
-    if beside == Beside::ForwardOutput {
+    let held = match beside {
+        Beside::Products => 0.0,
+        Beside::ForwardOutput => 1.0,
+        Beside::HalfOutput => 0.5,
+    };
+    if held != 0.0 {
         let own = bias(network, layer, BiasPart::WHOLE)?;
-        d.numbers.iter_mut().zip(own.numbers).for_each(|(d, b)| *d -= b);
+        d.numbers.iter_mut().zip(own.numbers).for_each(|(d, b)| *d -= held * b);
     }
     for term in &group.terms {
         let x = match term.input {

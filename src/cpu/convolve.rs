@@ -91,9 +91,18 @@ impl Convolution {
 
     /// Whether a step by this convolution can be made of parts of its sources, as steps by another make them.
     pub(super) fn takes_parts_of(&self, step: &Step, other: &Convolution) -> bool {
+        self.channels.source == other.channels.target && self.makes_positions_of(step, other)
+    }
+
+    /// Whether a step by this convolution can make the parts that chains of steps by another read.
+    pub(super) fn gives_parts_to(&self, step: &Step, other: &Convolution) -> bool {
+        self.channels.target == other.channels.target && self.makes_positions_of(step, other)
+    }
+
+    /// Whether a step makes any positions of another convolution's, of its own sources' alone.
+    fn makes_positions_of(&self, step: &Step, other: &Convolution) -> bool {
         self.has_single_positions()
             && self.lattice.count() == other.lattice.count()
-            && self.channels.source == other.channels.target
             && step.products().all(|(source, _)| self.takes_rows(source))
     }
 
@@ -222,27 +231,26 @@ impl<'a> Products<'a> {
     }
 }
 
-/// Makes the targets of steps that run together and applies their chains; part by part also those `behind`, which read single positions of
-/// what these make. `written` holds what all steps write, in their order.
-pub(super) fn run(of: &Products<'_>, behind: Option<&Products<'_>>, written: Vec<Written<'_>>, crew: Crew<'_>) {
-    let (unit, mut most) = of.conv.units();
-    if behind.is_some() {
+/// Makes the targets of steps that run together and applies their chains; part by part, one stage of steps after another, of which the one at
+/// `lead` says how large parts are, and the others make and read single positions. `written` holds what all steps write, in their order.
+pub(super) fn run(stages: &[Products<'_>], lead: usize, written: Vec<Written<'_>>, crew: Crew<'_>) {
+    let Products { chains, conv, .. } = &stages[lead];
+    let (unit, mut most) = conv.units();
+    if stages.len() > 1 {
         // What several steps make of a part stays in the second-level cache.
         most = if unit > 1 { most.div_ceil(2) } else { most.min(gemm::row_block()) };
     }
-    let channels = |position| match behind.filter(|_| position >= of.chains.len()) {
-        Some(behind) => behind.conv.channels.target,
-        None => of.conv.channels.target,
-    };
-    let written = written.into_iter().enumerate().map(|(position, of)| (of, unit * channels(position))).collect();
-    let positions = of.chains[0].elements() / of.conv.channels.target;
-    crew.pieces_of_all(written, positions / unit, most, |units, mut pieces, room| {
-        let of_behind = pieces.split_off(of.chains.len());
-        let Room { rows, made, behind: room_behind } = room;
+    let channels = stages.iter().flat_map(|stage| stage.chains.iter().map(|_| stage.conv.channels.target));
+    let written = written.into_iter().zip(channels).map(|(of, channels)| (of, unit * channels)).collect();
+    let positions = chains[0].elements() / conv.channels.target;
+    crew.pieces_of_all(written, positions / unit, most, |units, pieces, room| {
+        let Room { rows, made } = room;
         let part = (units.start * unit, units.len() * unit);
-        let made = of.part(part, pieces, rows, made, &[]);
-        if let Some(behind) = behind {
-            behind.part(part, of_behind, rows, room_behind, &made);
+        let (mut pieces, mut given) = (pieces.into_iter(), Vec::new());
+        for (stage, room) in stages.iter().zip(made) {
+            let pieces = pieces.by_ref().take(stage.chains.len()).collect();
+            let made = stage.part(part, pieces, rows, room, &given);
+            given.extend(made);
         }
     });
 }

@@ -14,6 +14,7 @@ use crate::plan::{Measure, Rows, Step, Work};
 use crate::relevance::LayerSums;
 use crate::start::{Start, Targets};
 use crate::stopwatch::Stopwatch;
+use std::ops::Range;
 
 /// What a chunk tells beside its results.
 pub(super) struct Told {
@@ -139,12 +140,14 @@ impl Run<'_> {
         if convolutions.is_empty() {
             tiled::run(&chains, &tiles, written, crew);
         } else {
-            let ((chains, chains_behind), (convs, convs_behind)) =
-                (chains.split_at(group.steps.len()), convolutions.split_at(group.steps.len()));
-            let made: Vec<_> = plan.steps[group.steps.clone()].iter().flat_map(Step::writes).collect();
-            let behind =
-                (!group.behind.is_empty()).then(|| Products::new(chains_behind, convs_behind, &made, &group.passes));
-            convolve::run(&Products::new(chains, convs, &[], &group.passes), behind.as_ref(), written, crew);
+            let first = group.all().start;
+            let of_stage = |stage: &Range<usize>| {
+                let made: Vec<_> = plan.steps[first..stage.start].iter().flat_map(Step::writes).collect();
+                let stage = stage.start - first..stage.end - first;
+                Products::new(&chains[stage.clone()], &convolutions[stage], &made, &group.passes)
+            };
+            let stages: Vec<_> = group.stages().iter().map(of_stage).collect();
+            convolve::run(&stages, usize::from(!group.before.is_empty()), written, crew);
         }
         drop(chains);
         taken.into_iter().flatten().for_each(|taken| memory.put_back(taken));
@@ -221,7 +224,8 @@ fn work(chain: &Chain<'_>, step: &Step, tool: &Tool, written: Written<'_>, crew:
     match tool {
         Tool::Product(weight) => dense::run(chain, step, weight, written, crew),
         Tool::Convolve(conv) => {
-            convolve::run(&Products::new(std::slice::from_ref(chain), &[conv], &[], &[]), None, vec![written], crew);
+            let products = Products::new(std::slice::from_ref(chain), &[conv], &[], &[]);
+            convolve::run(&[products], 0, vec![written], crew);
         }
         Tool::Winograd(conv) => tiled::run(std::slice::from_ref(chain), &[conv], vec![written], crew),
         Tool::Pool(pool) => crew.pieces(written, pool.channels, pools::BLOCK, |first, piece, _| {

@@ -104,7 +104,7 @@ impl<'a> Strips<'a> {
 
     /// By one thread, `at_once` tiles at a time.
     fn run_alone(&self, at_once: usize, coming: &Coming<'a>, written: Vec<Written<'_>>, room: &mut Room) {
-        let Room { rows, made, .. } = room;
+        let Room { rows, made: [made, ..] } = room;
         self.make(written, made, |targets| {
             let tiles = self.tiles();
             let at_once = tiles.div_ceil(tiles.div_ceil(at_once));
@@ -176,7 +176,7 @@ impl<'a> Strips<'a> {
             let products = &*products;
             crew.each(strips.zip(pieces), |(strips, piece), room| {
                 let first = (strips.strips.start - self.strips.start) * tiles_a_strip;
-                strips.make(vec![piece], &mut room.made, |targets| {
+                strips.make(vec![piece], &mut room.made[0], |targets| {
                     let batch = Batch { of: &strips, tiles: 0..strips.tiles() };
                     batch.turn_products(&products[first * planes.products.stride..], &planes, targets[0]);
                 });

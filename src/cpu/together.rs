@@ -2,17 +2,19 @@
 //!
 //! Two steps may make the same positions by products of one layer. Made part by part, a source that both read is read and laid out once, and what the first
 //! made is still near when the second reads it, or need never be in memory. Steps behind them that read single positions of what they make, and which
-//! nobody else reads, take each part as it is made, so that this is in no memory either.
+//! nobody else reads, take each part as it is made, so that this is in no memory either; nor is what one before them makes for their chains alone.
 
 use std::ops::Range;
 
 use super::tools::Tool;
 use crate::network::Network;
-use crate::plan::{BufferId, Plan, Role, Step, order};
+use crate::plan::{BufferId, Buffers, Plan, Role, Step, order};
 
-/// Steps that run together: one by itself, or two of a layer's products; and those behind that are made of their parts.
+/// Steps that run together: one by itself, or two of a layer's products; one before them that makes what their chains read; and those behind that
+/// are made of their parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Group {
+    pub(super) before: Range<usize>,
     pub(super) steps: Range<usize>,
     pub(super) behind: Range<usize>,
     /// What they write that no step reads but these: it is kept nowhere. It has its slot all the same: who runs steps one by one stores it.
@@ -20,8 +22,8 @@ pub(super) struct Group {
 }
 
 impl Group {
-    fn new(plan: &Plan, steps: Range<usize>, behind: Range<usize>) -> Self {
-        let all = steps.start..behind.end;
+    fn new(plan: &Plan, order::Run { before, steps, behind }: order::Run) -> Self {
+        let all = before.start..behind.end;
         let is_read = |id: BufferId| {
             let outside = plan.steps[..all.start].iter().chain(&plan.steps[all.end..]);
             outside.flat_map(Step::reads).any(|read| read == id)
@@ -31,36 +33,57 @@ impl Group {
         let read = |id: &BufferId| plan.steps[all.clone()].iter().flat_map(Step::reads).any(|read| read == *id);
         let written = || plan.steps[all.clone()].iter().flat_map(Step::writes);
         let passes = if all.len() > 1 { written().filter(stays).filter(read).collect() } else { Vec::new() };
-        Group { steps, behind, passes }
+        Group { before, steps, behind, passes }
+    }
+
+    /// Steps of one layer's products.
+    fn of_one_layer(plan: &Plan, steps: Range<usize>) -> Self {
+        let nothing = |at: usize| at..at;
+        Group::new(plan, order::Run { before: nothing(steps.start), behind: nothing(steps.end), steps })
+    }
+
+    /// Those that go on from what others made of a part, one after another.
+    pub(super) fn stages(&self) -> Vec<Range<usize>> {
+        let all = [&self.before, &self.steps, &self.behind].map(Range::clone);
+        all.into_iter().filter(|stage| !stage.is_empty()).collect()
     }
 
     /// All its steps, one after another.
     pub(super) fn all(&self) -> Range<usize> {
-        self.steps.start..self.behind.end
+        self.before.start..self.behind.end
     }
 }
 
 /// The steps of a plan in their order, those that can run together as one group; `threads` share each step.
 pub(super) fn groups(network: &Network, plan: &Plan, tools: &[Tool], threads: usize) -> Vec<Group> {
     let mut groups = Vec::new();
-    for order::Run { steps, behind } in order::runs(network, &plan.buffers, &plan.steps, plan.forward) {
-        let nothing = |at: usize| at..at;
+    let buffers = buffers_of(plan);
+    for run in order::runs(network, &buffers, &plan.steps, plan.forward) {
         let of_one_layer = |steps: Range<usize>| -> Vec<Group> {
             if steps.len() < 2 || are_alike(plan, tools, steps.start, threads) && are_apart(plan, steps.clone(), 0) {
-                return vec![Group::new(plan, steps.clone(), nothing(steps.end))];
+                return vec![Group::of_one_layer(plan, steps)];
             }
-            steps.map(|step| Group::new(plan, step..step + 1, nothing(step + 1))).collect()
+            steps.map(|step| Group::of_one_layer(plan, step..step + 1)).collect()
         };
-        let (before, after) = (of_one_layer(steps.clone()), of_one_layer(behind.clone()));
-        let takes_parts = behind.clone().all(|position| match (&tools[steps.start], &tools[position]) {
-            (Tool::Convolve(other), Tool::Convolve(conv)) => conv.takes_parts_of(&plan.steps[position], other),
-            _ => false,
+        let order::Run { before, steps, behind } = &run;
+        let each: Vec<Vec<Group>> =
+            [before, steps, behind].into_iter().filter(|steps| !steps.is_empty()).cloned().map(of_one_layer).collect();
+        let of = |position: usize| match &tools[position] {
+            Tool::Convolve(conv) => Some(&**conv),
+            _ => None,
+        };
+        let lead = of(steps.start);
+        let gives_parts = before.clone().all(|position| {
+            lead.zip(of(position)).is_some_and(|(lead, conv)| conv.gives_parts_to(&plan.steps[position], lead))
         });
-        let is_one = before.len() == 1 && after.len() == 1 && !behind.is_empty() && takes_parts;
-        if is_one && are_apart(plan, steps.start..behind.end, behind.len()) {
-            groups.push(Group::new(plan, steps, behind));
+        let takes_parts = behind.clone().all(|position| {
+            lead.zip(of(position)).is_some_and(|(lead, conv)| conv.takes_parts_of(&plan.steps[position], lead))
+        });
+        let is_one = each.len() > 1 && each.iter().all(|groups| groups.len() == 1) && gives_parts && takes_parts;
+        if is_one && are_apart(plan, run.all(), behind.len()) {
+            groups.push(Group::new(plan, run));
         } else {
-            groups.extend(before.into_iter().chain(after.into_iter().filter(|group| !group.steps.is_empty())));
+            groups.extend(each.into_iter().flatten());
         }
     }
     groups
@@ -84,7 +107,7 @@ fn are_alike(plan: &Plan, tools: &[Tool], position: usize, threads: usize) -> bo
 /// Whether parts of steps can take turns, of which the last `behind` have sources that the others make: what one writes, no other writes, and
 /// others read at the same positions alone.
 fn are_apart(plan: &Plan, steps: Range<usize>, behind: usize) -> bool {
-    let like = |id: BufferId| (plan.buffers[id.index()].rows, plan.buffers[id.index()].width);
+    let buffers = buffers_of(plan);
     let are_two_apart = |one: usize, other: usize| {
         let [from, to] = [&plan.steps[one], &plan.steps[other]];
         from.writes().all(|written| {
@@ -93,11 +116,15 @@ fn are_apart(plan: &Plan, steps: Range<usize>, behind: usize) -> bool {
             let mut beside = to.ops().flat_map(|op| op.reads()).filter(meets);
             let mut sources = to.sources().filter(meets);
             to.writes().all(|id| !meets(&id))
-                && beside.all(|id| is_made && id == written && like(id) == like(to.target))
+                && beside.all(|id| is_made && id == written && buffers.are_like(id, to.target))
                 && sources.all(|id| is_behind && id == written)
         })
     };
     steps.clone().all(|one| steps.clone().filter(|other| *other != one).all(|other| are_two_apart(one, other)))
+}
+
+fn buffers_of(plan: &Plan) -> Buffers<'_> {
+    Buffers { known: &plan.buffers, targets: plan.targets }
 }
 
 /// Whether two buffers are in the same memory.
@@ -215,9 +242,9 @@ mod tests {
                 steps.clone().map(name).collect::<Vec<_>>().join(" + ")
             };
             let several: Vec<_> = prepared.groups.iter().filter(|group| group.all().len() > 1).cloned().collect();
-            let found = several.iter().map(|Group { steps, behind, passes }| match behind.len() {
-                0 => format!("{}: {}", names(steps), passes.len()),
-                _ => format!("{} > {}: {}", names(steps), names(behind), passes.len()),
+            let found = several.iter().map(|group| {
+                let stages: Vec<_> = group.stages().iter().map(names).collect();
+                format!("{}: {}", stages.join(" > "), group.passes.len())
             });
             assert_eq!(found.collect::<Vec<_>>(), expected, "{preset}");
             let tool = |pair: &Group| match &prepared.tools[pair.steps.start] {
@@ -248,7 +275,7 @@ mod tests {
                 relevance.iter().map(|r| r.to_bits()).collect::<Vec<_>>()
             };
             let together = run(&prepared);
-            let alone = |step: usize| Group { steps: step..step + 1, behind: step + 1..step + 1, passes: Vec::new() };
+            let alone = |step: usize| Group::of_one_layer(&prepared.plan, step..step + 1);
             prepared.groups = (0..prepared.plan.steps.len()).map(alone).collect();
             assert!(together.iter().any(|bits| *bits != 0), "{preset}");
             assert!(together == run(&prepared), "{preset}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::window::{Reach, Window};
+use super::window::{Reach, Window, WindowAxis};
 use crate::error::{Error, Result};
 use crate::tensor::{Shape, Tensor};
 
@@ -140,6 +140,12 @@ impl Conv {
     /// Whether it is a transposed convolution.
     pub fn is_transposed(&self) -> bool {
         self.way != ConvWay::Plain
+    }
+
+    /// Whether every output sums channels at its own position, and no others.
+    pub fn has_single_positions(&self) -> bool {
+        let is_single = |axis: &WindowAxis| (axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0);
+        !self.is_transposed() && self.window.axes().iter().all(is_single)
     }
 
     /// Channels of the coarse grid: the weight's first axis.

@@ -88,7 +88,7 @@ impl Builder<'_> {
     }
 
     /// The same, where they hold of the bias too.
-    fn agreement(&self, node: &LayerNode, group: &Group) -> Option<[f32; 2]> {
+    pub(super) fn agreement(&self, node: &LayerNode, group: &Group) -> Option<[f32; 2]> {
         let weighing = self.weighing(node, group)?;
         (!has_bias(node) || self.cells(node, group)?.bias == weighing).then_some(weighing)
     }

@@ -4,7 +4,7 @@
 //! what they read and what elementwise steps make of it, which spares reading it; and where only such steps read it, it is not
 //! stored either.
 
-use super::{Also, Buffer, BufferId, Denominator, Op, Operand, Role, Step, Work};
+use super::{Also, Buffer, BufferId, Buffers, Denominator, Op, Operand, Role, Step, Work};
 use crate::rules::InputPart;
 
 /// How many steps do the same again instead of reading it.
@@ -147,20 +147,6 @@ fn joined(
         let maker = maker(&view)?;
         (view.is_plain || may_join(&steps[maker])).then_some((maker, (view.from, view.chain)))
     })
-}
-
-/// A plan's buffers, for K targets a sample.
-pub(super) struct Buffers<'a> {
-    pub(super) known: &'a [Buffer],
-    pub(super) targets: usize,
-}
-
-impl Buffers<'_> {
-    /// Whether two buffers have as many rows as each other, as wide.
-    fn are_like(&self, one: BufferId, other: BufferId) -> bool {
-        let (one, other) = (&self.known[one.index()], &self.known[other.index()]);
-        one.width == other.width && (one.rows == other.rows || self.targets == 1)
-    }
 }
 
 /// How an elementwise step goes on from one of the buffers that it reads.

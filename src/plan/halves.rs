@@ -72,7 +72,7 @@ impl Builder<'_> {
     }
 
     /// The position of every live group with its p and n, if halves pay.
-    fn weighings(&self, node: &LayerNode, rule: &LinearRule) -> Option<Vec<(usize, Weighing)>> {
+    pub(super) fn weighings(&self, node: &LayerNode, rule: &LinearRule) -> Option<Vec<(usize, Weighing)>> {
         if !self.ask.facts.halve || self.known.is_nonnegative(node.inputs[0]) {
             return None;
         }
@@ -105,6 +105,9 @@ impl Builder<'_> {
             return None;
         }
         let weighings = self.weighings(node, rule)?;
+        if self.deferred(node, rule).is_some() {
+            return None;
+        }
         let [magnitudes, signed] = [MAGNITUDES, SIGNED].map(|half| {
             let read = self.operand_in(node.inputs[0], self.layout_read(node, 0));
             let source = Operand { part: half.term.input, ..read };
@@ -127,6 +130,19 @@ impl Builder<'_> {
         }
         self.leave(id, rule, left);
         Some(signed)
+    }
+
+    /// P + b⁺ from ½|W| |x| and the forward pass's z: ½|W| |x| + ½z + ½|b|.
+    pub(super) fn raising_beside_output(&mut self, id: LayerId, node: &LayerNode, position: usize) -> BufferId {
+        let read = self.operand_in(node.inputs[0], self.layout_read(node, 0));
+        let source = Operand { part: MAGNITUDES.term.input, ..read };
+        let (work, mut chain) = through_weight(id, node, Direction::Forward, 0, MAGNITUDES.term, 1.0);
+        chain.push(Op::Add { operand: self.operand(node.output), factor: 0.5 });
+        let constants = Parameter::Constant { layer: id, group: position, beside: Beside::HalfOutput };
+        chain.extend(has_bias(node).then_some(Op::AddParameter(constants)));
+        let d = self.denominator_buffer(node);
+        self.step(id, work, source, chain, d);
+        d
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) struct Sent {
 
 impl Backward<'_, '_> {
     pub(super) fn linear(&mut self, rule: &LinearRule) -> Vec<Option<BufferId>> {
+        self.make_deferred();
         let mut shares = vec![None; self.node.inputs.len()];
         let mut sent = vec![Vec::new(); self.node.inputs.len()];
         let mut made = None;

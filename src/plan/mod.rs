@@ -8,6 +8,7 @@
 mod buffers;
 mod cells;
 mod cost;
+mod deferred;
 mod factor;
 mod facts;
 mod forward;
@@ -33,6 +34,7 @@ pub use buffers::{Placements, Slot};
 pub use cost::{Cost, StepCost};
 pub use facts::Facts;
 pub use layout::Layout;
+pub(crate) use step::Buffers;
 pub use step::{
     Addend, Also, Beside, Buffer, BufferId, Denominator, Direction, Measure, Op, Operand, Parameter, Role, Rows, Step,
     Work,
@@ -174,10 +176,15 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     // A network has few layers that stride, and what they do with a chain of its own would be kernels of their own.
     let may_join = |step: &Step| !(target.compiles && strides(network, step));
     if ask.facts.fuse {
-        let buffers = fuse::Buffers { known: &buffers, targets: ask.targets };
+        let buffers = Buffers { known: &buffers, targets: ask.targets };
         fuse::repeat_factors(&buffers, &mut steps, &mut forward);
-        // Products back that read single positions then take the quotients as they are made, and what both read is read once.
-        let comes_first = |step: &Step| target.together && order::is_pointwise(network, step);
+        // Products back that read single positions then take the quotients as they are made, and what both read is read once: of a layer that
+        // narrows, that is more than what the quotients are made of.
+        let comes_first = |step: &Step| {
+            let width = |id: BufferId| buffers.known[id.index()].width;
+            let narrows = step.sources().any(|source| width(source) > width(step.target));
+            target.together && narrows && order::is_pointwise(network, step)
+        };
         fuse::fuse(&buffers, &mut steps, &mut forward, &may_join, &comes_first);
     }
     if ask.facts.factor {
@@ -187,7 +194,7 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
         pair::pair(network, &buffers, &mut steps, &mut forward);
     }
     if ask.facts.follow {
-        let buffers = fuse::Buffers { known: &buffers, targets: ask.targets };
+        let buffers = Buffers { known: &buffers, targets: ask.targets };
         // A step that does again what it has done is a kernel of its own.
         fuse::follow(&buffers, &mut steps, &mut forward, &may_join, !target.compiles);
         sums::add_up_again(buffers.known, &mut steps, logits);
@@ -195,14 +202,14 @@ pub fn build(network: &Network, rules: &Assignment, ask: &Ask, target: &Target) 
     }
     order::order(&mut steps, forward);
     if target.together {
-        order::gather(network, &buffers, &mut steps, forward);
+        order::gather(network, &Buffers { known: &buffers, targets: ask.targets }, &mut steps, forward);
     }
     split::split(&mut buffers, &mut steps, &mut forward, target.operands);
     fuse::settle(&buffers, &mut steps, logits);
     let mut ends: Vec<usize> = (0..steps.len()).collect();
     if target.together {
-        for run in order::runs(network, &buffers, &steps, forward) {
-            ends[run.steps.start..run.behind.end].fill(run.behind.end - 1);
+        for run in order::runs(network, &Buffers { known: &buffers, targets: ask.targets }, &steps, forward) {
+            ends[run.all()].fill(run.all().end - 1);
         }
     }
     let placements = Placements::new(&buffers, &steps, logits, ask.targets, &ends);

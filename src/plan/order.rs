@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
-use super::{Buffer, BufferId, Role, Step, Work};
-use crate::layers::{Layer, WindowAxis};
+use super::{Buffer, BufferId, Buffers, Op, Role, Step, Work};
+use crate::layers::Layer;
 use crate::network::Network;
 
 /// A convolution's product moves right before the layer's next product that reads it: executors may then run both part by part.
@@ -23,10 +23,11 @@ pub(super) fn order(steps: &mut [Step], forward: usize) {
     }
 }
 
-/// A convolution's products move right before those of single positions that alone read what they make: executors may then run these with
-/// them, as [`runs`] are.
-pub(super) fn gather(network: &Network, buffers: &[Buffer], steps: &mut [Step], forward: usize) {
+/// A convolution's products move right before those of single positions that alone read what they make, and one of single positions right before
+/// those whose chains alone do: executors may then run these with them, as [`runs`] are.
+pub(super) fn gather(network: &Network, buffers: &Buffers<'_>, steps: &mut [Step], forward: usize) {
     for pass in [0..forward, forward..steps.len()] {
+        precede(network, buffers, steps, pass.clone());
         for position in pass.start + 1..pass.end {
             if !is_pointwise(network, &steps[position]) || is_alike(&steps[position - 1], &steps[position]) {
                 continue;
@@ -39,34 +40,62 @@ pub(super) fn gather(network: &Network, buffers: &[Buffer], steps: &mut [Step], 
             let made = made..made + alike(&steps[made..position]);
             let between = &steps[made.end..position];
             let waits = between.iter().any(|step| steps[made.clone()].iter().any(|maker| reads(step, maker)));
-            if !waits && are_handed_on(buffers, steps, &made, &behind) {
+            if !waits && are_handed_on(buffers.known, steps, &made, &behind) {
                 steps[made.start..position].rotate_left(made.len());
             }
         }
     }
 }
 
-/// Steps that executors may run together, part by part: a step, or two of a convolution's products; and then those of a layer behind it that
-/// read single positions of what these make, and nobody else does.
+fn precede(network: &Network, buffers: &Buffers<'_>, steps: &mut [Step], pass: Range<usize>) {
+    for position in pass.clone().rev() {
+        let made = steps[position].target;
+        let reads = |step: &Step| step.reads().any(|read| read == made);
+        let Some(reader) = (position + 1..pass.end).find(|&reader| reads(&steps[reader])) else { continue };
+        let by = reader..reader + alike(&steps[reader..pass.end]);
+        if is_pointwise(network, &steps[position]) && is_read_beside(buffers, steps, position, &by) {
+            steps[position..reader].rotate_left(1);
+        }
+    }
+}
+
+/// Steps that executors may run together, part by part, one after another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Run {
+    /// A product of single positions that only the chains of those behind it read; or none.
+    pub(crate) before: Range<usize>,
+    /// A step, or two of a convolution's products.
     pub(crate) steps: Range<usize>,
+    /// Those of another layer, or of its other direction, that read single positions of what these make, and nobody else does; or none.
     pub(crate) behind: Range<usize>,
 }
 
+impl Run {
+    /// All its steps.
+    pub(crate) fn all(&self) -> Range<usize> {
+        self.before.start..self.behind.end
+    }
+}
+
 /// The runs of steps, of which the first `forward` are the forward pass, in their order.
-pub(crate) fn runs(network: &Network, buffers: &[Buffer], steps: &[Step], forward: usize) -> Vec<Run> {
+pub(crate) fn runs(network: &Network, buffers: &Buffers<'_>, steps: &[Step], forward: usize) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     while let Some(first) = runs.last().map_or(Some(0), |run| Some(run.behind.end)).filter(|first| *first < steps.len())
     {
         let pass = &steps[..if first < forward { forward } else { steps.len() }];
-        let made = first..first + alike(&pass[first..]);
+        let alone = first..first + 1;
+        let next = alone.end..alone.end + alike(&pass[alone.end..]);
+        let is_beside = is_pointwise(network, &steps[first]) && is_read_beside(buffers, steps, first, &next);
+        let before = if is_beside { alone } else { first..first };
+        let made = before.end..before.end + alike(&pass[before.end..]);
         let behind = made.end..made.end + alike(&pass[made.end..]);
-        let is_run = matches!(steps[first].work, Work::Convolve { .. })
-            && pass[behind.clone()].iter().all(|step| is_pointwise(network, step) && has_rows_of_source(buffers, step))
-            && are_handed_on(buffers, steps, &made, &behind);
+        let is_run = matches!(steps[made.start].work, Work::Convolve { .. })
+            && pass[behind.clone()]
+                .iter()
+                .all(|step| is_pointwise(network, step) && has_rows_of_source(buffers.known, step))
+            && are_handed_on(buffers.known, steps, &made, &behind);
         let behind = if is_run { behind } else { made.end..made.end };
-        runs.push(Run { steps: made, behind });
+        runs.push(Run { before, steps: made, behind });
     }
     runs
 }
@@ -96,13 +125,24 @@ fn are_handed_on(buffers: &[Buffer], steps: &[Step], made: &Range<usize>, behind
     })
 }
 
+/// Whether what a step makes is read only by the chains of convolutions' products, as those make as much.
+fn is_read_beside(buffers: &Buffers<'_>, steps: &[Step], made: usize, by: &Range<usize>) -> bool {
+    let target = steps[made].target;
+    let readers = |steps: &[Step]| steps.iter().flat_map(Step::reads).filter(|read| *read == target).count();
+    let beside = steps[by.clone()].iter().flat_map(Step::ops).flat_map(Op::reads).filter(|read| *read == target);
+    let are_products = steps[by.clone()].iter().all(|step| matches!(step.work, Work::Convolve { .. }));
+    are_products
+        && steps[made].also.is_empty()
+        && buffers.known[target.index()].role == Role::Scratch
+        && readers(steps) > 0
+        && readers(steps) == beside.count()
+        && steps[by.clone()].iter().all(|step| buffers.are_like(step.target, target))
+}
+
 /// Whether a step is a product of a convolution whose windows are single positions.
 pub(super) fn is_pointwise(network: &Network, step: &Step) -> bool {
     match (&step.work, step.layer.map(|layer| &network.layer(layer).layer)) {
-        (Work::Convolve { .. }, Some(Layer::Conv(conv))) => {
-            let is_whole = |axis: &WindowAxis| (axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0);
-            conv.groups() == 1 && !conv.is_transposed() && conv.window().axes().iter().all(is_whole)
-        }
+        (Work::Convolve { .. }, Some(Layer::Conv(conv))) => conv.groups() == 1 && conv.has_single_positions(),
         _ => false,
     }
 }
@@ -126,7 +166,7 @@ fn reads(step: &Step, other: &Step) -> bool {
 mod tests {
     use super::super::{Also, BufferId, Direction, Measure, Op, Operand, Rows};
     use super::*;
-    use crate::layers::Window;
+    use crate::layers::{Window, WindowAxis};
     use crate::network::LayerId;
     use crate::rules::WeightPart;
     use crate::tensor::Tensor;
@@ -213,7 +253,7 @@ mod tests {
         let between = |reads: &[usize], target: usize| step(Work::Elementwise, 0, reads, target);
         let gathered = |mut steps: Vec<Step>| -> Vec<usize> {
             let buffers: Vec<Buffer> = (0..8).map(|_| scratch()).collect();
-            gather(&network, &buffers, &mut steps, 0);
+            gather(&network, &Buffers { known: &buffers, targets: 1 }, &mut steps, 0);
             steps.iter().map(|step| step.target.index()).collect()
         };
         let two = || vec![of(2, &[0], 1), of(2, &[0], 2)];
@@ -237,7 +277,10 @@ mod tests {
         let of =
             |layer: usize, reads: &[usize], target: usize| step(product(Direction::Backward), layer, reads, target);
         let runs_of = |buffers: &[Buffer], steps: &[Step]| -> Vec<(Range<usize>, Range<usize>)> {
-            runs(&network, buffers, steps, 0).into_iter().map(|run| (run.steps, run.behind)).collect()
+            runs(&network, &Buffers { known: buffers, targets: 1 }, steps, 0)
+                .into_iter()
+                .map(|run| (run.steps, run.behind))
+                .collect()
         };
         let buffers: Vec<Buffer> = (0..6).map(|_| scratch()).collect();
         // Two of layer 2 make 1 and 2; two of layer 1 read 2; one of layer 0 what these make.
@@ -263,6 +306,9 @@ mod tests {
             assert_eq!(runs_of(&buffers, &steps)[0], (0..2, 2..2));
         }
         // Relevance takes no parts of the forward pass.
-        assert_eq!(runs(&network, &buffers, &steps, 2)[0], Run { steps: 0..2, behind: 2..2 });
+        assert_eq!(
+            runs(&network, &Buffers { known: &buffers, targets: 1 }, &steps, 2)[0],
+            Run { before: 0..0, steps: 0..2, behind: 2..2 }
+        );
     }
 }

@@ -137,6 +137,7 @@ fn parameter_name(parameter: &Parameter) -> String {
         Parameter::Evenly(_) => "1/N".to_owned(),
         Parameter::Constant { beside: Beside::Products, .. } => "const".to_owned(),
         Parameter::Constant { beside: Beside::ForwardOutput, .. } => "(const − b)".to_owned(),
+        Parameter::Constant { beside: Beside::HalfOutput, .. } => "(const − ½b)".to_owned(),
     }
 }
 

@@ -58,6 +58,21 @@ pub struct Buffer {
     pub role: Role,
 }
 
+/// A plan's buffers, for K targets a sample.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Buffers<'a> {
+    pub(crate) known: &'a [Buffer],
+    pub(crate) targets: usize,
+}
+
+impl Buffers<'_> {
+    /// Whether two buffers have as many rows as each other, as wide.
+    pub(crate) fn are_like(&self, one: BufferId, other: BufferId) -> bool {
+        let (one, other) = (&self.known[one.index()], &self.known[other.index()]);
+        one.width == other.width && (one.rows == other.rows || self.targets == 1)
+    }
+}
+
 /// A buffer of the plan as it is read.
 pub type Operand = chain::Operand<BufferId>;
 
@@ -123,6 +138,8 @@ pub enum Beside {
     Products,
     /// The forward pass's own z, and so b.
     ForwardOutput,
+    /// Half of that.
+    HalfOutput,
 }
 
 /// Which way a product goes through a layer's weight.
