@@ -7,8 +7,8 @@ use super::fork::Fork;
 use super::functions;
 use super::gemm::LINE;
 use super::loops::{
-    InPlace, Join, Share, Zip, copy, divide, divide_by_rest, held, is_plain, multiply_quotients, read_through, repeat,
-    scale, stabilize, take_part, through, zip, zip_two,
+    InPlace, Join, Share, Zip, add_and_repeat, copy, divide, divide_by_rest, held, is_plain, multiply_quotients,
+    read_through, repeat, scale, stabilize, take_part, through, zip, zip_two,
 };
 use super::memory::Memory;
 use super::panels::beginning_of_line;
@@ -48,14 +48,23 @@ impl Chain<'_> {
         let mut rest = ops;
         while let [op, behind @ ..] = rest {
             rest = behind;
-            if let (Op::Multiply(operand), [Op::Divide { by, stabilizer, .. }, behind @ ..]) = (op, behind)
-                && *by == Denominator::Buffer(operand.buffer)
+            // One pass in place of two, with the same roundings.
+            if let (Op::Multiply(operand), [Op::Divide { by: Denominator::Buffer(d), stabilizer, .. }, behind @ ..]) =
+                (op, behind)
                 && is_plain(*stabilizer)
             {
-                // The same element is factor and denominator: one pass in place of two, with the same two roundings.
                 rest = behind;
-                let (x, epsilon) = (self.beside(operand.buffer, row, from, v.len()), stabilizer.epsilon());
-                through(operand.activation, operand.part, Share { v, x, epsilon });
+                let [x, d] = [operand.buffer, *d].map(|buffer| self.beside(buffer, row, from, v.len()));
+                through(operand.activation, operand.part, Share { v, x, d, epsilon: stabilizer.epsilon() });
+                continue;
+            }
+            if let (Op::Add { operand, factor }, [Op::AddParameter(parameter), behind @ ..]) = (op, behind)
+                && operand.is_whole()
+            {
+                rest = behind;
+                let x = self.beside(operand.buffer, row, from, v.len());
+                let period = self.parameters.period(parameter, row % self.plan.targets);
+                add_and_repeat(v, (x, *factor), period, from);
                 continue;
             }
             if let (Op::Scale(factor), [Op::AddParameter(parameter), behind @ ..]) = (op, behind) {

@@ -65,10 +65,11 @@ impl<J: Join> WithFunction for Zip<'_, J> {
     }
 }
 
-/// v ← v · f(x) / stab(x) for each element, of a [plain](is_plain) stabiliser.
+/// v ← v · f(x) / stab(d) for each element, of a [plain](is_plain) stabiliser.
 pub(super) struct Share<'a> {
     pub(super) v: &'a mut [f32],
     pub(super) x: &'a [f32],
+    pub(super) d: &'a [f32],
     pub(super) epsilon: f32,
 }
 
@@ -78,8 +79,16 @@ impl WithFunction for Share<'_> {
         impl<F: Function> Loop for Body<'_, F> {
             #[inline(always)]
             fn run<const FUSED: bool, const LANES: usize>(self) {
-                let Body(Share { v, x, epsilon }, f) = self;
-                each(f, x, v, |v, x, share| v * share / plainly_stabilized(epsilon, x));
+                let Body(Share { v, x, d, epsilon }, f) = self;
+                let length = v.len();
+                if F::IS_INLINE {
+                    for ((v, &x), &d) in v.iter_mut().zip(&x[..length]).zip(&d[..length]) {
+                        *v = *v * f.of(x) / plainly_stabilized(epsilon, d);
+                    }
+                    return;
+                }
+                each(f, x, v, |v, _, share| v * share);
+                v.iter_mut().zip(d).for_each(|(v, &d)| *v /= plainly_stabilized(epsilon, d));
             }
         }
         simd::run(Level::widest(), Body(self, f));
@@ -150,6 +159,30 @@ pub(super) fn repeat(v: &mut [f32], period: &[f32], from: usize, join: impl Join
         }
     }
     simd::run(Level::widest(), Body(v, period, from % period.len(), join));
+}
+
+/// v ← v + factor · x + p for each element, with `period` as [`repeat`] has it.
+pub(super) fn add_and_repeat(v: &mut [f32], (x, factor): (&[f32], f32), period: &[f32], from: usize) {
+    struct Body<'a>(&'a mut [f32], &'a [f32], f32, &'a [f32], usize);
+    impl Loop for Body<'_> {
+        #[inline(always)]
+        fn run<const FUSED: bool, const LANES: usize>(self) {
+            let Body(v, x, factor, period, first) = self;
+            let add = |v: &mut [f32], x: &[f32], period: &[f32]| {
+                for ((v, &x), &p) in v.iter_mut().zip(x).zip(period) {
+                    *v = *v + factor * x + p;
+                }
+            };
+            let head = (period.len() - first).min(v.len());
+            let ((of_head, rest), (beside_head, beside_rest)) = (v.split_at_mut(head), x.split_at(head));
+            add(of_head, beside_head, &period[first..]);
+            for (v, x) in rest.chunks_mut(period.len()).zip(beside_rest.chunks(period.len())) {
+                add(v, x, period);
+            }
+        }
+    }
+    assert_eq!(v.len(), x.len(), "as many elements");
+    simd::run(Level::widest(), Body(v, x, factor, period, from % period.len()));
 }
 
 /// `work` with the function that reading through an activation and then a part is. The commonest are compiled into a copy
