@@ -54,7 +54,8 @@ impl Chain<'_> {
                 && is_plain(*stabilizer)
             {
                 rest = behind;
-                let [x, d] = [operand.buffer, *d].map(|buffer| self.beside(buffer, row, from, v.len()));
+                let x = self.beside(operand.buffer, row, from, v.len());
+                let d = if *d == operand.buffer { x } else { self.beside(*d, row, from, v.len()) };
                 through(operand.activation, operand.part, Share { v, x, d, epsilon: stabilizer.epsilon() });
                 continue;
             }
