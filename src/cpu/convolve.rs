@@ -295,17 +295,13 @@ impl Block<'_> {
         starts: &[usize],
         soon: &mut Soon<'_>,
     ) {
-        let mut add = |factor: &Factor<'_>| {
+        for factor in self.factors {
             let b = weight(factor.filters);
             let slice = Slice { a, stride, b, from, to, goes_on: factor.goes_on || from > 0 };
-            match (self.signs, self.factors) {
-                (Some(signs), [_, below]) => {
-                    chosen::multiply_slice(slice, weight(below.filters), signs, targets[factor.step], starts, soon);
-                }
-                _ => gemm::multiply_slice(slice, targets[factor.step], starts, soon),
+            if let (Some(signs), [_, below]) = (self.signs, self.factors) {
+                return chosen::multiply_slice(slice, weight(below.filters), signs, targets[0], starts, soon);
             }
-        };
-        let made = if self.signs.is_some() { 1 } else { self.factors.len() };
-        self.factors[..made].iter().for_each(|factor| add(factor));
+            gemm::multiply_slice(slice, targets[factor.step], starts, soon);
+        }
     }
 }

@@ -439,18 +439,32 @@ mod tests {
     }
 
     #[test]
+    fn a_sum_and_a_parameter_are_added_in_one_pass_with_the_bits_of_two() {
+        for (count, period, from) in [(0, 5, 3), (4, 16, 7), (75, 24, 0), (75, 24, 31), (100, 7, 6), (64, 64, 0)] {
+            let (x, v, period) = (numbers(count, 3), numbers(count, 4), numbers(period, 5));
+            let (mut apart, mut at_once) = (v.clone(), v);
+            zip(&mut apart, &x, |v: f32, x: f32| v + 0.3 * x);
+            repeat(&mut apart, &period, from, |v: f32, p: f32| v + p);
+            add_and_repeat(&mut at_once, (&x, 0.3), &period, from);
+            assert_eq!(bits(&at_once), bits(&apart), "{count} elements from {from} on");
+        }
+    }
+
+    #[test]
     fn a_share_has_the_bits_of_a_product_and_a_quotient() {
         let stabilizer = Stabilizer::Absolute(1e-6);
         assert!(is_plain(stabilizer));
         for (activation, count) in ACTIVATIONS.iter().flat_map(|f| (0..75).map(move |count| (*f, count))) {
-            let (x, v) = (numbers(count, 3), numbers(count, 4));
-            let (mut apart, mut at_once) = (v.clone(), v);
-            let multiply = |v: f32, x: f32| v * x;
-            through(activation, InputPart::Whole, Zip { v: &mut apart, x: &x, join: multiply });
-            divide(&mut apart, &x, stabilizer, stabilizer.epsilon());
-            let epsilon = stabilizer.epsilon();
-            through(activation, InputPart::Whole, Share { v: &mut at_once, x: &x, epsilon });
-            assert_eq!(bits(&at_once), bits(&apart), "{activation:?}, {count} elements");
+            let (x, v, other) = (numbers(count, 3), numbers(count, 4), numbers(count, 5));
+            for d in [&x, &other] {
+                let (mut apart, mut at_once) = (v.clone(), v.clone());
+                let multiply = |v: f32, x: f32| v * x;
+                through(activation, InputPart::Whole, Zip { v: &mut apart, x: &x, join: multiply });
+                divide(&mut apart, d, stabilizer, stabilizer.epsilon());
+                let epsilon = stabilizer.epsilon();
+                through(activation, InputPart::Whole, Share { v: &mut at_once, x: &x, d, epsilon });
+                assert_eq!(bits(&at_once), bits(&apart), "{activation:?}, {count} elements");
+            }
         }
         for other in [Stabilizer::Absolute(0.0), Stabilizer::Clip(1e-6), Stabilizer::Rms(1e-6)] {
             assert!(!is_plain(other), "{other:?}");

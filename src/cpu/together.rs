@@ -209,12 +209,11 @@ mod tests {
                 "epsilon-plus",
                 &[
                     "first + first: 1",
-                    "expanded + expanded: 1",
                     "depthwise + depthwise: 0",
                     "wide + wide: 1",
                     "wide + wide: 1",
                     "narrow > narrow: 1",
-                    "depthwise > expanded + expanded: 2",
+                    "expanded > depthwise > expanded + expanded: 3",
                     "thin > thin: 1",
                     "first + first: 1",
                 ],

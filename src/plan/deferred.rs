@@ -25,14 +25,17 @@ impl Builder<'_> {
         let Layer::Conv(conv) = &node.layer else { return None };
         let mut live = rule.groups.iter().enumerate().filter(|(_, group)| self.is_live(node, group));
         let (Some((position, group)), None) = (live.next(), live.next()) else { return None };
+        let is_asked = self.target.together && !self.ask.forward_only && self.is_needed(node.output);
+        let is_single = conv.groups() == 1 && conv.has_single_positions();
+        let widens = self.width(node.output) >= LEAST_WIDENING * self.width(node.inputs[0]);
+        if !is_asked || !is_single || !widens || self.ask.targets > 1 {
+            return None;
+        }
         let raises = self.weighings(node, rule).is_some() && self.agreement(node, group) == Some([1.0, 0.0]);
         // A relative stabiliser measures all of a denominator, where z < 0 too.
         let is_relative = matches!(group.quotient, Quotient::Divided(Stabilizer::Rms(_)));
-        let widens = self.width(node.output) >= LEAST_WIDENING * self.width(node.inputs[0]);
-        let is_read_once = self.target.together && self.ask.targets == 1 && self.is_read_by_groups(node.output);
-        let is_asked = !self.ask.forward_only && self.is_needed(node.output);
-        let waits = is_asked && raises && !is_relative && self.known.is_dead_below_zero(node.output);
-        (waits && widens && is_read_once && conv.groups() == 1 && conv.has_single_positions()).then_some(position)
+        let waits = raises && !is_relative && self.known.is_dead_below_zero(node.output);
+        (waits && self.is_read_by_groups(node.output)).then_some(position)
     }
 
     /// Whether all that is made of a value is read by one convolution of windows in groups.

@@ -128,10 +128,12 @@ fn are_handed_on(buffers: &[Buffer], steps: &[Step], made: &Range<usize>, behind
 /// Whether what a step makes is read only by the chains of convolutions' products, as those make as much.
 fn is_read_beside(buffers: &Buffers<'_>, steps: &[Step], made: usize, by: &Range<usize>) -> bool {
     let target = steps[made].target;
+    let are_one_layers = steps[by.clone()].iter().any(|step| is_alike(step, &steps[made]));
     let readers = |steps: &[Step]| steps.iter().flat_map(Step::reads).filter(|read| *read == target).count();
     let beside = steps[by.clone()].iter().flat_map(Step::ops).flat_map(Op::reads).filter(|read| *read == target);
     let are_products = steps[by.clone()].iter().all(|step| matches!(step.work, Work::Convolve { .. }));
     are_products
+        && !are_one_layers
         && steps[made].also.is_empty()
         && buffers.known[target.index()].role == Role::Scratch
         && readers(steps) > 0
@@ -269,6 +271,58 @@ mod tests {
             [1, 2, 5, 3, 4, 6]
         );
         assert_eq!(gathered(vec![of(2, &[0], 1), between(&[0], 5), of(0, &[1], 3)]), [1, 5, 3]);
+    }
+
+    #[test]
+    fn a_product_of_single_positions_runs_before_those_whose_chains_alone_read_it() {
+        let network = windows_of_one_and_three();
+        let of =
+            |layer: usize, reads: &[usize], target: usize| step(product(Direction::Backward), layer, reads, target);
+        let between = step(Work::Elementwise, 0, &[0], 5);
+        let all = |buffers: &[Buffer], targets: usize, mut steps: Vec<Step>, forward: usize| {
+            let buffers = Buffers { known: buffers, targets };
+            gather(&network, &buffers, &mut steps, forward);
+            let order: Vec<usize> = steps.iter().map(|step| step.target.index()).collect();
+            (order, runs(&network, &buffers, &steps, forward))
+        };
+        let buffers: Vec<Buffer> = (0..8).map(|_| scratch()).collect();
+        // 1 is made by single positions, and read beside 2 and 3, of which a layer of single positions reads the second.
+        let steps = || vec![of(1, &[0], 1), between.clone(), of(2, &[0, 1], 2), of(2, &[0, 1], 3), of(1, &[3], 4)];
+        let found = all(&buffers, 1, steps(), 0);
+        assert_eq!(
+            found,
+            (vec![5, 1, 2, 3, 4], {
+                let first = Run { before: 0..0, steps: 0..1, behind: 1..1 };
+                vec![first, Run { before: 1..2, steps: 2..4, behind: 4..5 }]
+            })
+        );
+        assert_eq!(found.1[1].all(), 1..5);
+        let stays = |buffers: &[Buffer], targets: usize, steps: Vec<Step>, forward: usize| {
+            all(buffers, targets, steps, forward).1.iter().all(|run| run.before.is_empty())
+        };
+        // It is read as a source, by another step, by one of its own layer, or by what is no product; it covers several positions.
+        for (position, changed) in [
+            (3, of(2, &[1, 1], 3)),
+            (1, step(Work::Elementwise, 0, &[1], 5)),
+            (2, of(1, &[0, 1], 2)),
+            (3, step(Work::Elementwise, 2, &[0, 1], 3)),
+            (0, of(2, &[0], 1)),
+        ] {
+            let mut steps = steps();
+            steps[position] = changed;
+            assert!(stays(&buffers, 1, steps, 0), "step {position}");
+        }
+        // In another pass; a result; rows of another kind, unless there are as many of them.
+        assert!(stays(&buffers, 1, steps(), 2));
+        for (changed, targets, expected) in [
+            (buffer(Rows::Sample, Role::Result(0)), 1, true),
+            (buffer(Rows::Target, Role::Scratch), 2, true),
+            (buffer(Rows::Target, Role::Scratch), 1, false),
+        ] {
+            let mut buffers = buffers.clone();
+            buffers[1] = changed.clone();
+            assert_eq!(stays(&buffers, targets, steps(), 0), expected, "{changed:?}, {targets} targets");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod agreement;
 mod bits;
 mod conditions;
 mod convolutional;
+mod deferred;
 #[cfg(feature = "gpu")]
 #[path = "../device/mod.rs"]
 mod device;
