@@ -2,11 +2,12 @@
 //!
 //! What a layer sends back whose inputs have both signs is x⁺ ⊙ W⁺ᵀq + x⁻ ⊙ W⁻ᵀq: every element of the one product counts where those of
 //! the other do not. A row of each weight's panel is loaded, and for each row of q every lane picks its own before it is multiplied: a
-//! multiply-add and a choice make what two multiply-adds would, of which one is for nothing. With 32 registers of 16 lanes the choices stay in
-//! mask registers, and the machines that have those choose beside a multiply-add, or as fast as they do another one; others have neither.
+//! multiply-add and a choice make what two multiply-adds would, of which one is for nothing. With AVX-512 the choices stay in mask registers, and
+//! a choice takes less than another multiply-add, or as long. Elsewhere there are no registers for them.
 
 use super::ahead::{Ahead, Next, Share, Soon};
 use super::convolve::Factor;
+use super::filters::Filters;
 use super::gemm::{self, PackedWeight, Slice};
 use super::simd::{self, Level, Loop};
 use super::tile::{load, plus, store};
@@ -40,12 +41,13 @@ impl Chosen {
         let of_part = |part: InputPart| Operand { part, ..x };
         let are_parts = (positive, negative) == (of_part(InputPart::Positive), of_part(InputPart::Negative));
         let is_all = first.writes().count() == 1 && first.then.is_empty();
-        let reads = || last.reads().filter(|read| *read == made);
-        let is_passed = operand == Operand::whole(made) && passes.contains(&made) && reads().count() == 1;
+        let reads = plan.steps.iter().flat_map(Step::reads).filter(|read| *read == made);
+        let is_passed = operand == Operand::whole(made) && passes.contains(&made) && reads.count() == 1;
         let rows = |buffer: BufferId| plan.buffers[buffer.index()].rows;
         let lies_alike = plan.targets == 1 || rows(x.buffer) == rows(made);
         let chains = |factor: &Factor<'_>| factor.filters.packed().map(PackedWeight::chain).collect::<Vec<_>>();
-        let is_alike = above.reads_with(below) && chains(above) == chains(below);
+        let are_rows = [above, below].iter().all(|factor| matches!(factor.filters, Filters::Panels(_)));
+        let is_alike = are_rows && above.reads_with(below) && chains(above) == chains(below);
         // Elsewhere a level has no masks, or registers of other than a tile's columns.
         let pays = Level::widest().lanes() == COLUMNS;
         (pays && are_parts && is_all && is_passed && lies_alike && is_alike).then(|| Chosen {
@@ -227,7 +229,7 @@ fn accumulate<const FAR: bool, const ROWS: usize, const PANEL: usize>(
     let mut local = *sums;
     for k in 0..depth {
         if FAR {
-            next.after(k).prefetch::<COLUMNS>(0);
+            next.after(k).prefetch::<PANEL>(0);
         }
         step(|row| rows[row][k], columns(&above[k], part), columns(&below[k], part), &masks, &mut local);
     }

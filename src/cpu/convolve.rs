@@ -168,8 +168,7 @@ impl<'a> Products<'a> {
     ) -> Self {
         let steps: Vec<&Step> = chains.iter().map(|chain| chain.step).collect();
         let factors = factors(&steps, convs);
-        let is_read_in_rows = matches!(convs[0].reads, Reads::Gathered);
-        let chosen = is_read_in_rows.then(|| Chosen::of(chains[0].plan, &steps, &factors, passes)).flatten();
+        let chosen = Chosen::of(chains[0].plan, &steps, &factors, passes);
         // Both products are made of one reading of their panels.
         let read = if chosen.is_some() { &factors[1..] } else { &factors[..] };
         let coming = convs[0].coming(chains, read, made);

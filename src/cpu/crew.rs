@@ -35,7 +35,7 @@ pub(super) fn cut_all<'a>(
     units.map(move |_| each.iter_mut().map(|parts| parts.next().expect("a part of each for every length")).collect())
 }
 
-/// How many times steps that run together go on from what they made of a part, and once more.
+/// Stages of steps that run together, at most: those before others, these, and those behind them.
 pub(super) const STAGES: usize = 3;
 
 /// Memory that parts of steps work in, one after another; each leaves it in any state.
@@ -43,8 +43,7 @@ pub(super) const STAGES: usize = 3;
 pub(super) struct Room {
     /// What a product reads, as it reads it, and sums that come to be there.
     pub(super) rows: Vec<f32>,
-    /// What a part makes, if that does not come to be in the target itself: of steps that run together, of those before others, of these, and of
-    /// those behind them.
+    /// What each stage makes of a part, if that does not come to be in the target itself.
     pub(super) made: [Vec<f32>; STAGES],
 }
 

@@ -57,8 +57,8 @@ impl InPhase<'_> {
         let panels = factors[0].filters.panels(self.index);
         if panels.is_empty() {
             let channels = conv.channels.target;
-            for factor in factors.iter().filter(|factor| !factor.goes_on) {
-                self.places.iter().for_each(|place| targets[factor.step][place.start..][..channels].fill(0.0));
+            for target in targets.iter_mut().filter(|_| !factors[0].goes_on) {
+                self.places.iter().for_each(|place| target[place.start..][..channels].fill(0.0));
             }
             return;
         }

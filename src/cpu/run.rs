@@ -48,8 +48,8 @@ impl Run<'_> {
         let mut seconds = Vec::with_capacity(steps);
         let stopwatch = Stopwatch::start();
         let mut began = 0.0;
-        for group in self.prepared.groups.iter().take_while(|group| group.steps.start < steps) {
-            if group.steps.start == plan.forward {
+        for group in self.prepared.groups.iter().take_while(|group| group.all().start < steps) {
+            if group.all().start == plan.forward {
                 self.choose_targets(first, memory.read(plan.logits), targets);
             }
             match group.all().len() {
@@ -111,7 +111,7 @@ impl Run<'_> {
         Chain { plan, memory, parameters, step, rows, made: &[] }
     }
 
-    /// Runs steps of a layer's products part by part, and those behind that are made of their parts.
+    /// Runs steps of a layer's products part by part, the one before them that their chains read, and those behind that are made of their parts.
     fn together(&self, group: &Group, memory: &mut Memory<'_>, crew: Crew<'_>) {
         let Prepared { plan, tools, .. } = self.prepared;
         let steps = &plan.steps[group.all()];

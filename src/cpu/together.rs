@@ -57,36 +57,50 @@ impl Group {
 /// The steps of a plan in their order, those that can run together as one group; `threads` share each step.
 pub(super) fn groups(network: &Network, plan: &Plan, tools: &[Tool], threads: usize) -> Vec<Group> {
     let mut groups = Vec::new();
-    let buffers = buffers_of(plan);
-    for run in order::runs(network, &buffers, &plan.steps, plan.forward) {
-        let of_one_layer = |steps: Range<usize>| -> Vec<Group> {
-            if steps.len() < 2 || are_alike(plan, tools, steps.start, threads) && are_apart(plan, steps.clone(), 0) {
-                return vec![Group::of_one_layer(plan, steps)];
-            }
-            steps.map(|step| Group::of_one_layer(plan, step..step + 1)).collect()
-        };
-        let order::Run { before, steps, behind } = &run;
-        let each: Vec<Vec<Group>> =
-            [before, steps, behind].into_iter().filter(|steps| !steps.is_empty()).cloned().map(of_one_layer).collect();
-        let of = |position: usize| match &tools[position] {
-            Tool::Convolve(conv) => Some(&**conv),
-            _ => None,
-        };
-        let lead = of(steps.start);
-        let gives_parts = before.clone().all(|position| {
-            lead.zip(of(position)).is_some_and(|(lead, conv)| conv.gives_parts_to(&plan.steps[position], lead))
-        });
-        let takes_parts = behind.clone().all(|position| {
-            lead.zip(of(position)).is_some_and(|(lead, conv)| conv.takes_parts_of(&plan.steps[position], lead))
-        });
-        let is_one = each.len() > 1 && each.iter().all(|groups| groups.len() == 1) && gives_parts && takes_parts;
-        if is_one && are_apart(plan, run.all(), behind.len()) {
-            groups.push(Group::new(plan, run));
-        } else {
-            groups.extend(each.into_iter().flatten());
+    let of_one_layer = |steps: Range<usize>| -> Vec<Group> {
+        if steps.len() < 2 || are_alike(plan, tools, steps.start, threads) && are_apart(plan, steps.clone(), 0) {
+            return vec![Group::of_one_layer(plan, steps)];
         }
+        steps.map(|step| Group::of_one_layer(plan, step..step + 1)).collect()
+    };
+    for order::Run { before, steps, behind } in order::runs(network, &buffers_of(plan), &plan.steps, plan.forward) {
+        let nothing = |at: usize| at..at;
+        // As many of them as can.
+        let ways = [
+            (before.clone(), behind.clone()),
+            (nothing(steps.start), behind.clone()),
+            (before.clone(), nothing(steps.end)),
+        ];
+        let runs = ways.into_iter().map(|(before, behind)| order::Run { before, steps: steps.clone(), behind });
+        let mut runs = runs.filter(|run| run.all().len() > run.steps.len());
+        let one = runs.find(|run| {
+            let stages = [&run.before, &run.steps, &run.behind];
+            stages.into_iter().all(|stage| of_one_layer(stage.clone()).len() == 1 || stage.is_empty())
+                && hand_on_parts(plan, tools, run)
+                && are_apart(plan, run.all(), run.behind.len())
+        });
+        let Some(run) = one else {
+            groups.extend([before, steps, behind].into_iter().filter(|stage| !stage.is_empty()).flat_map(of_one_layer));
+            continue;
+        };
+        let [alone_before, alone_behind] = [before.start..run.all().start, run.all().end..behind.end];
+        groups.extend(Some(alone_before).filter(|stage| !stage.is_empty()).into_iter().flat_map(of_one_layer));
+        groups.push(Group::new(plan, run));
+        groups.extend(Some(alone_behind).filter(|stage| !stage.is_empty()).into_iter().flat_map(of_one_layer));
     }
     groups
+}
+
+/// Whether the steps before others give these, and those behind take of them, parts as they make them.
+fn hand_on_parts(plan: &Plan, tools: &[Tool], run: &order::Run) -> bool {
+    let of = |position: usize| match &tools[position] {
+        Tool::Convolve(conv) => Some(&**conv),
+        _ => None,
+    };
+    let Some(lead) = of(run.steps.start) else { return false };
+    let gives = |position| of(position).is_some_and(|conv| conv.gives_parts_to(&plan.steps[position], lead));
+    let takes = |position| of(position).is_some_and(|conv| conv.takes_parts_of(&plan.steps[position], lead));
+    run.before.clone().all(gives) && run.behind.clone().all(takes)
 }
 
 /// Whether a step and the next make the same positions by the same kind of products.
@@ -138,7 +152,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::super::chosen::Chosen;
-    use super::super::convolve::{self, Reads};
+    use super::super::convolve::{self, Convolution, Reads};
     use super::super::simd::Level;
     use super::super::tests::assert_close;
     use super::super::{Cpu, Prepared};
@@ -382,7 +396,7 @@ mod tests {
             return;
         }
         let name = |steps: &Range<usize>| network.layer(prepared.plan.steps[steps.start].layer.unwrap()).name.as_str();
-        assert_eq!(found.iter().map(|(_, steps)| name(steps)).collect::<Vec<_>>(), ["wide", "expanded", "first"]);
+        assert_eq!(found.iter().map(|(_, steps)| name(steps)).collect::<Vec<_>>(), ["wide", "expanded"]);
         let (group, steps) = found[0];
         let step = chosen(&prepared.plan, group, steps).unwrap().step;
         let last = &prepared.plan.steps[steps.end - 1];
@@ -416,6 +430,33 @@ mod tests {
         }
         let others = Group { passes: Vec::new(), ..group.clone() };
         assert!(chosen(&prepared.plan, &others, steps).is_none(), "others read it");
+    }
+
+    #[test]
+    fn steps_run_together_without_those_that_cannot_hand_on_parts() {
+        let network = network();
+        let (_, mut prepared) = prepared(&network, "epsilon-plus", &Request::new(Targets::ArgMax));
+        let all = prepared.groups.iter().find(|group| group.stages().len() == 3).unwrap().clone();
+        let stages = |prepared: &Prepared| -> Vec<Vec<Range<usize>>> {
+            let groups = groups(&network, &prepared.plan, &prepared.tools, 2);
+            let of_run = groups.iter().filter(|group| all.all().contains(&group.all().start));
+            of_run.map(Group::stages).collect()
+        };
+        assert_eq!(stages(&prepared), [all.stages()]);
+        let change = |prepared: &mut Prepared, position: usize, by: &dyn Fn(&mut Convolution)| {
+            let Tool::Convolve(conv) = &mut prepared.tools[position] else { unreachable!("a convolution") };
+            by(conv);
+        };
+        // Rows so far apart that a product reads no rows as they lie.
+        let far = |conv: &mut Convolution| conv.channels.source = 1024;
+        change(&mut prepared, all.before.start, &far);
+        assert_eq!(stages(&prepared), [vec![all.before.clone()], vec![all.steps.clone(), all.behind.clone()]]);
+        change(&mut prepared, all.behind.start, &far);
+        let behind = |prepared: &Prepared| stages(prepared).last().unwrap()[0].clone();
+        assert_eq!(stages(&prepared)[..2], [vec![all.before.clone()], vec![all.steps.clone()]]);
+        assert_eq!(behind(&prepared), all.behind);
+        change(&mut prepared, all.before.start, &|conv| conv.channels.source = 24);
+        assert_eq!(stages(&prepared), [vec![all.before.clone(), all.steps.clone()], vec![all.behind.clone()]]);
     }
 
     #[test]

@@ -16,7 +16,8 @@ use crate::layers::Layer;
 use crate::network::{LayerId, LayerNode, ValueId};
 use crate::rules::{LinearRule, Quotient, Rule, Stabilizer};
 
-/// How many times as wide as its input a value is, at least, whose denominator is made again: reading and writing it costs more than the product.
+/// How many times as wide as its input a value is, at least, whose denominator waits: writing and reading that costs more than reading the input
+/// again.
 const LEAST_WIDENING: usize = 2;
 
 impl Builder<'_> {
@@ -25,10 +26,11 @@ impl Builder<'_> {
         let Layer::Conv(conv) = &node.layer else { return None };
         let mut live = rule.groups.iter().enumerate().filter(|(_, group)| self.is_live(node, group));
         let (Some((position, group)), None) = (live.next(), live.next()) else { return None };
-        let is_asked = self.target.together && !self.ask.forward_only && self.is_needed(node.output);
+        // What a report measures reads it too.
+        let is_asked = self.target.together && !self.ask.forward_only && !self.ask.report;
         let is_single = conv.groups() == 1 && conv.has_single_positions();
         let widens = self.width(node.output) >= LEAST_WIDENING * self.width(node.inputs[0]);
-        if !is_asked || !is_single || !widens || self.ask.targets > 1 {
+        if !is_asked || !self.is_needed(node.output) || !is_single || !widens || self.ask.targets > 1 {
             return None;
         }
         let raises = self.weighings(node, rule).is_some() && self.agreement(node, group) == Some([1.0, 0.0]);

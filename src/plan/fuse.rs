@@ -52,7 +52,7 @@ fn readers_to_repeat_in(buffers: &Buffers<'_>, steps: &[Step], position: usize) 
 /// Joins elementwise steps to the steps before them; `forward` stays the length of the forward pass.
 ///
 /// `may_join` says of a step whether others may join it that go on from anything else than their source, `comes_first` whether a quotient joins
-/// it, that makes its denominator, before the step that makes its numerator.
+/// the product that makes its denominator rather than the step that makes its numerator.
 pub(super) fn fuse(
     buffers: &Buffers<'_>,
     steps: &mut Vec<Step>,
@@ -64,7 +64,8 @@ pub(super) fn fuse(
     while position < steps.len() {
         let maker = |view: &View| maker_to_join(buffers, steps, position, view);
         let first = |view: &View| {
-            maker(view).filter(|&maker| !view.is_plain && maker >= *forward && comes_first(&steps[maker]))
+            let divides = matches!(view.chain.first(), Some(Op::DivideInto { .. }));
+            maker(view).filter(|&maker| divides && maker >= *forward && comes_first(&steps[maker]))
         };
         let joined = joined(steps, position, may_join, first).or_else(|| joined(steps, position, may_join, maker));
         match joined {

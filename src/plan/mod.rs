@@ -99,8 +99,8 @@ pub struct Target {
     /// Whether each kind of step is compiled by itself, so that kinds of a few steps do not pay.
     pub compiles: bool,
     /// Whether two products of one convolution may run together, part by part, so that the first one's part is near when the second reads it,
-    /// and with them those of the next one, where it reads single positions. What is passed on has its slot all the same: the executor may
-    /// run them one by one.
+    /// and with them those of the next one, where it reads single positions, and a product before them that their chains alone read. What is
+    /// passed on has its slot all the same: the executor may run them one by one.
     pub together: bool,
 }
 

@@ -27,7 +27,6 @@ pub(super) fn order(steps: &mut [Step], forward: usize) {
 /// those whose chains alone do: executors may then run these with them, as [`runs`] are.
 pub(super) fn gather(network: &Network, buffers: &Buffers<'_>, steps: &mut [Step], forward: usize) {
     for pass in [0..forward, forward..steps.len()] {
-        precede(network, buffers, steps, pass.clone());
         for position in pass.start + 1..pass.end {
             if !is_pointwise(network, &steps[position]) || is_alike(&steps[position - 1], &steps[position]) {
                 continue;
@@ -44,17 +43,27 @@ pub(super) fn gather(network: &Network, buffers: &Buffers<'_>, steps: &mut [Step
                 steps[made.start..position].rotate_left(made.len());
             }
         }
+        precede(network, buffers, steps, pass);
     }
 }
 
+/// A product of single positions, none of a pair, moves right before those whose chains alone read it.
 fn precede(network: &Network, buffers: &Buffers<'_>, steps: &mut [Step], pass: Range<usize>) {
     for position in pass.clone().rev() {
+        let is_paired = |other: usize| pass.contains(&other) && is_alike(&steps[other], &steps[position]);
+        if !is_pointwise(network, &steps[position])
+            || is_paired(position + 1)
+            || position > 0 && is_paired(position - 1)
+        {
+            continue;
+        }
         let made = steps[position].target;
         let reads = |step: &Step| step.reads().any(|read| read == made);
         let Some(reader) = (position + 1..pass.end).find(|&reader| reads(&steps[reader])) else { continue };
-        let by = reader..reader + alike(&steps[reader..pass.end]);
-        if is_pointwise(network, &steps[position]) && is_read_beside(buffers, steps, position, &by) {
-            steps[position..reader].rotate_left(1);
+        let first = if is_alike(&steps[reader - 1], &steps[reader]) { reader - 1 } else { reader };
+        let by = first..first + alike(&steps[first..pass.end]);
+        if is_read_beside(buffers, steps, position, &by) {
+            steps[position..first].rotate_left(1);
         }
     }
 }
@@ -312,6 +321,12 @@ mod tests {
             steps[position] = changed;
             assert!(stays(&buffers, 1, steps, 0), "step {position}");
         }
+        // One of a pair, before one of a pair, parts neither.
+        let twice = || vec![of(1, &[0], 6), of(1, &[0, 6], 1), between.clone(), of(2, &[0], 2), of(2, &[0, 1, 2], 3)];
+        assert_eq!(all(&buffers, 1, twice(), 0).0, [6, 1, 5, 2, 3]);
+        let once = || vec![of(1, &[0], 1), between.clone(), of(2, &[0], 2), of(2, &[0, 1, 2], 3)];
+        let (order, runs) = all(&buffers, 1, once(), 0);
+        assert_eq!((order, &runs[1]), (vec![5, 1, 2, 3], &Run { before: 1..2, steps: 2..4, behind: 4..4 }));
         // In another pass; a result; rows of another kind, unless there are as many of them.
         assert!(stays(&buffers, 1, steps(), 2));
         for (changed, targets, expected) in [

@@ -138,7 +138,7 @@ pub enum Beside {
     Products,
     /// The forward pass's own z, and so b.
     ForwardOutput,
-    /// Half of that.
+    /// Half of the forward pass's own z, and so half of b.
     HalfOutput,
 }
 

@@ -196,6 +196,47 @@ fn check(network: Network, what: &str) {
 }
 
 /// Where nothing raises z, R / ε would stand before the difference of two roundings.
+/// A convolution of pixels of both signs, a rectifier and a dense layer.
+fn of_pixels([sources, targets, kernel, groups]: [usize; 4], axis: WindowAxis) -> Network {
+    let mut numbers = Numbers(67);
+    let mut builder = Network::builder();
+    let x = builder.input("x", [sources, 14, 13]);
+    let shape = [targets, sources / groups, kernel, kernel];
+    let weight = numbers.weight(targets, sources / groups * kernel * kernel).reshape(shape).unwrap();
+    let conv = builder.conv("conv", x, weight, None, Window::new(vec![axis; 2]).unwrap(), groups).unwrap();
+    let relu = builder.relu("relu", conv).unwrap();
+    let pooled = builder.global_average_pool("average", relu).unwrap();
+    let flat = builder.reshape("flat", pooled, [targets]).unwrap();
+    let logits = builder.dense("head", flat, numbers.weight(4, targets), None).unwrap();
+    builder.build(logits).unwrap()
+}
+
+#[test]
+fn both_products_back_to_inputs_of_both_signs_agree_for_every_kind_of_window() {
+    let window = |kernel: usize, stride: usize, dilation: usize| {
+        let padding = (kernel - 1) * dilation / 2;
+        WindowAxis { before: padding, after: padding, stride, dilation, ..WindowAxis::new(kernel) }
+    };
+    // Some strides leave positions that no window covers.
+    for (channels, axis) in [
+        ([24, 40, 1, 1], window(1, 1, 1)),
+        ([24, 64, 1, 1], window(1, 2, 1)),
+        ([24, 40, 3, 1], window(3, 2, 2)),
+        ([33, 40, 3, 1], window(3, 1, 1)),
+        ([24, 40, 3, 1], window(3, 2, 1)),
+        ([24, 40, 5, 1], window(5, 3, 1)),
+        ([64, 64, 3, 2], window(3, 2, 1)),
+        ([520, 24, 1, 1], window(1, 1, 1)),
+    ] {
+        let what = format!("{channels:?}, stride {}, dilation {}", axis.stride, axis.dilation);
+        let composite = composite_of(LinearRule::z_plus(damped()));
+        for targets in [Targets::ArgMax, Targets::Top(2)] {
+            let ask = Request::new(targets);
+            assert_agree(vec![on(Backend::Cpu)], of_pixels(channels, axis), &composite, 5, &ask, &what);
+        }
+    }
+}
+
 #[test]
 fn outputs_that_nothing_raises_or_lowers_give_no_more_than_their_relevance() {
     let (mut numbers, outputs) = (Numbers(38), 16);
