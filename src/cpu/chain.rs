@@ -324,7 +324,7 @@ pub(super) fn make<'r>(
     room: &'r mut Vec<f32>,
     make: impl FnOnce(&mut [&mut [f32]]),
 ) -> Vec<Part<'r>> {
-    let is_streamed = chains.iter().any(|chain| chain.elements() * size_of::<f32>() > STREAMED);
+    let is_streamed = chains.iter().any(|chain| chain.elements() * size_of::<f32>() > most_in_caches());
     let handed_on: Vec<Vec<bool>> =
         written.iter().map(|of| of.also.iter().map(|also| also.is_empty()).collect()).collect();
     let in_room = written.iter().filter(|of| is_streamed || of.target.is_empty()).count()
@@ -381,8 +381,13 @@ pub(super) fn read_beside<'a>(chains: &'a [Chain<'a>], made: &[BufferId]) -> Vec
 #[repr(align(64))]
 struct Aligned([f32; STRETCH]);
 
-/// A target of more bytes, of a whole chunk, has left the caches before it is read again.
-const STREAMED: usize = 6 << 20;
+/// A target of more bytes, of a whole chunk, has left the caches before it is read again: of half a third-level cache, which holds what the step reads
+/// too and may be others' as well.
+fn most_in_caches() -> usize {
+    const UNKNOWN: usize = 12 << 20;
+    simd::third_level_cache().unwrap_or(UNKNOWN) / 2
+}
+
 /// Elements that one operation after another is applied to: with what stands beside them, they stay in the first-level cache.
 const STRETCH: usize = 2048;
 /// Derivatives, or denominators, that are computed at a time.

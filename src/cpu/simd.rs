@@ -69,6 +69,34 @@ impl Level {
     }
 }
 
+/// Bytes of the third-level cache of this machine, as it says; none where it does not, or has none.
+pub(super) fn third_level_cache() -> Option<usize> {
+    static CACHE: OnceLock<Option<usize>> = OnceLock::new();
+    *CACHE.get_or_init(detect_third_level_cache)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect_third_level_cache() -> Option<usize> {
+    // "Deterministic cache parameters": Intel's manual, volume 2A, CPUID, leaf 4; AMD's, volume 3, appendix E, leaf 8000_001D, which is alike.
+    const LEAVES: [u32; 2] = [4, 0x8000_001D];
+    const MOST_CACHES: u32 = 8;
+    // SAFETY: every processor of this architecture has the instruction; newer compilers know that.
+    #[allow(unused_unsafe, reason = "it is safe from some compiler on")]
+    let cpuid = |leaf: u32, cache: u32| unsafe { std::arch::x86_64::__cpuid_count(leaf, cache) };
+    let has = |leaf: u32| leaf <= cpuid(leaf & 0x8000_0000, 0).eax;
+    let bits = |register: u32, from: u32, count: u32| (register >> from & ((1 << count) - 1)) as usize;
+    let caches = LEAVES.into_iter().filter(|leaf| has(*leaf));
+    let mut caches = caches.flat_map(|leaf| (0..MOST_CACHES).map(move |cache| cpuid(leaf, cache)));
+    let third = caches.find(|cache| bits(cache.eax, 0, 5) != 0 && bits(cache.eax, 5, 3) == 3)?;
+    let [line, partitions, ways] = [(0, 12), (12, 10), (22, 10)].map(|(from, count)| bits(third.ebx, from, count) + 1);
+    Some(line * partitions * ways * (third.ecx as usize + 1))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect_third_level_cache() -> Option<usize> {
+    None
+}
+
 /// A loop to be compiled for every level. Implementations mark [`run`](Loop::run) `#[inline(always)]`, so that it is
 /// compiled into the function that has the instruction set.
 pub(super) trait Loop {
@@ -273,6 +301,16 @@ mod tests {
             let of =
                 |index: usize| if (begin..begin + length).contains(&index) { from[3 + index - begin] } else { -1.0 };
             assert!((0..100).all(|index| to[index] == of(index)), "{length} elements at {begin}");
+        }
+    }
+
+    #[test]
+    fn the_third_level_cache_is_as_large_as_the_system_says() {
+        let Some(size) = third_level_cache() else { return };
+        assert!((1 << 18..1 << 32).contains(&size), "{size} bytes");
+        let told = std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cache/index3/size");
+        if let Some(kib) = told.ok().and_then(|told| told.trim().strip_suffix('K')?.parse::<usize>().ok()) {
+            assert_eq!(size, kib << 10);
         }
     }
 
