@@ -381,8 +381,8 @@ pub(super) fn read_beside<'a>(chains: &'a [Chain<'a>], made: &[BufferId]) -> Vec
 #[repr(align(64))]
 struct Aligned([f32; STRETCH]);
 
-/// A target of more bytes, of a whole chunk, has left the caches before it is read again: of half a third-level cache, which holds what the step reads
-/// too and may be others' as well.
+/// Bytes of a target, of a whole chunk, that are still in the caches when it is read again: half a third-level cache, which holds what the step reads
+/// too, and where others may have their share.
 fn most_in_caches() -> usize {
     const UNKNOWN: usize = 12 << 20;
     simd::third_level_cache().unwrap_or(UNKNOWN) / 2
