@@ -382,10 +382,11 @@ pub(super) fn read_beside<'a>(chains: &'a [Chain<'a>], made: &[BufferId]) -> Vec
 struct Aligned([f32; STRETCH]);
 
 /// Bytes of a target, of a whole chunk, that are still in the caches when it is read again: half a third-level cache, which holds what the step reads
-/// too, and where others may have their share.
+/// too. Of a larger one than was tried, others have their share.
 fn most_in_caches() -> usize {
     const UNKNOWN: usize = 12 << 20;
-    simd::third_level_cache().unwrap_or(UNKNOWN) / 2
+    const MOST: usize = 16 << 20;
+    (simd::third_level_cache().unwrap_or(UNKNOWN) / 2).min(MOST)
 }
 
 /// Elements that one operation after another is applied to: with what stands beside them, they stay in the first-level cache.

@@ -266,12 +266,9 @@ fn step<const ROWS: usize>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::numbers::number;
     use super::super::tile::CHAIN;
     use super::*;
-
-    fn number(index: usize) -> f32 {
-        (index.wrapping_mul(2_654_435_761) % 1009) as f32 / 504.5 - 1.0
-    }
 
     #[test]
     fn every_element_has_the_bits_of_the_product_that_its_sign_chooses() {

@@ -185,12 +185,14 @@ impl<'a> Products<'a> {
         given: &[Part<'_>],
     ) -> Vec<Part<'r>> {
         let Products { conv, chosen, .. } = self;
-        let mut chains: Vec<Chain<'_>> = self.chains.iter().map(|chain| Chain { made: given, ..*chain }).collect();
-        if let Some(Chosen { step, .. }) = chosen {
-            chains.iter_mut().for_each(|chain| chain.step = step);
-            chains.truncate(1);
-            written.drain(..written.len() - 1);
-        }
+        let chains: Vec<Chain<'_>> = match chosen {
+            Some(Chosen { step, .. }) => {
+                // The first of the two steps writes nothing that is kept.
+                written.drain(..written.len() - 1);
+                vec![Chain { made: given, step, ..self.chains[0] }]
+            }
+            None => self.chains.iter().map(|chain| Chain { made: given, ..*chain }).collect(),
+        };
         let (channels, width) = (conv.channels.target, conv.lattice.count() * conv.channels.target);
         chain::make(&chains, (first * channels, count * channels, width), written, room, |targets| {
             self.sum(&chains[0], first, targets, rows);

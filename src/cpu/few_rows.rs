@@ -250,11 +250,8 @@ fn multiply(weight: &FewRows, a: &[Vec<f32>], stride: usize, target: &mut [f32],
 #[cfg(test)]
 mod tests {
     use super::super::crew::Shelf;
+    use super::super::numbers::number;
     use super::*;
-
-    fn number(index: usize) -> f32 {
-        (index.wrapping_mul(2_654_435_761) % 1009) as f32 / 504.5 - 1.0
-    }
 
     #[test]
     fn any_number_of_rows_gives_the_bits_of_a_packed_weight() {

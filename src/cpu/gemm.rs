@@ -333,12 +333,9 @@ fn multiply_columns(
 
 #[cfg(test)]
 mod tests {
+    use super::super::numbers::number;
     use super::super::simd;
     use super::*;
-
-    fn number(index: usize) -> f32 {
-        (index.wrapping_mul(2_654_435_761) % 1009) as f32 / 504.5 - 1.0
-    }
 
     fn product(level: Level, rows: usize, depth: usize, columns: usize) -> Vec<f32> {
         let weight = PackedWeight::for_level(level, depth, columns, |k, n| number(k * columns + n + 7));

@@ -27,6 +27,8 @@ mod machine_code;
 mod memory;
 mod moves;
 mod narrow;
+#[cfg(test)]
+mod numbers;
 mod panels;
 mod planar;
 mod planes;

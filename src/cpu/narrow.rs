@@ -334,11 +334,8 @@ fn accumulate<const FUSED: bool, const CHANNELS: usize, const TILE: usize>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::numbers::number;
     use super::*;
-
-    fn number(index: usize) -> f32 {
-        (index.wrapping_mul(2_654_435_761) % 1009) as f32 / 504.5 - 1.0
-    }
 
     #[test]
     fn every_level_sums_the_same_chains_for_every_number_of_target_channels() {

@@ -58,7 +58,9 @@ impl Group {
 pub(super) fn groups(network: &Network, plan: &Plan, tools: &[Tool], threads: usize) -> Vec<Group> {
     let mut groups = Vec::new();
     let of_one_layer = |steps: Range<usize>| -> Vec<Group> {
-        if steps.len() < 2 || are_alike(plan, tools, steps.start, threads) && are_apart(plan, steps.clone(), 0) {
+        let is_pair =
+            steps.len() > 1 && are_alike(plan, tools, steps.start, threads) && are_apart(plan, steps.clone(), 0);
+        if is_pair {
             return vec![Group::of_one_layer(plan, steps)];
         }
         steps.map(|step| Group::of_one_layer(plan, step..step + 1)).collect()
@@ -74,19 +76,20 @@ pub(super) fn groups(network: &Network, plan: &Plan, tools: &[Tool], threads: us
         let runs = ways.into_iter().map(|(before, behind)| order::Run { before, steps: steps.clone(), behind });
         let mut runs = runs.filter(|run| run.all().len() > run.steps.len());
         let one = runs.find(|run| {
-            let stages = [&run.before, &run.steps, &run.behind];
-            stages.into_iter().all(|stage| of_one_layer(stage.clone()).len() == 1 || stage.is_empty())
+            let mut stages = [&run.before, &run.steps, &run.behind].into_iter();
+            stages.all(|stage| of_one_layer(stage.clone()).len() <= 1)
                 && hand_on_parts(plan, tools, run)
                 && are_apart(plan, run.all(), run.behind.len())
         });
-        let Some(run) = one else {
-            groups.extend([before, steps, behind].into_iter().filter(|stage| !stage.is_empty()).flat_map(of_one_layer));
-            continue;
-        };
-        let [alone_before, alone_behind] = [before.start..run.all().start, run.all().end..behind.end];
-        groups.extend(Some(alone_before).filter(|stage| !stage.is_empty()).into_iter().flat_map(of_one_layer));
-        groups.push(Group::new(plan, run));
-        groups.extend(Some(alone_behind).filter(|stage| !stage.is_empty()).into_iter().flat_map(of_one_layer));
+        match one {
+            Some(run) => {
+                let all = run.all();
+                groups.extend(of_one_layer(before.start..all.start));
+                groups.push(Group::new(plan, run));
+                groups.extend(of_one_layer(all.end..behind.end));
+            }
+            None => groups.extend([before, steps, behind].into_iter().flat_map(of_one_layer)),
+        }
     }
     groups
 }
@@ -149,6 +152,7 @@ fn meet(plan: &Plan, one: BufferId, other: BufferId) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::numbers::number;
     use std::collections::BTreeSet;
 
     use super::super::chosen::Chosen;
@@ -164,10 +168,6 @@ mod tests {
     use crate::rules::InputPart;
     use crate::start::Start;
     use crate::{Backend, Composite, Condition, Explainer, Options, Request, Targets, Tensor};
-
-    fn number(index: usize) -> f32 {
-        (index.wrapping_mul(2_654_435_761) % 1009) as f32 / 504.5 - 1.0
-    }
 
     /// A large first layer, groups, windows of one position on signed and rectified sources, and windows that take tiles.
     fn network() -> Network {

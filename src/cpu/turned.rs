@@ -295,14 +295,11 @@ fn turn_filter<
 
 #[cfg(test)]
 mod tests {
+    use super::super::numbers::number;
     use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 
     use super::super::tile::Blocking;
     use super::*;
-
-    fn number(index: usize) -> f32 {
-        (index.wrapping_mul(2_654_435_761) % 1009) as f32 / 504.5 - 1.0
-    }
 
     /// What three taps are at each point of an axis: a polynomial's values, and its last coefficient.
     fn at_points(side: Side, [g0, g1, g2]: [f64; 3]) -> Vec<f64> {

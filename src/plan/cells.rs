@@ -71,10 +71,9 @@ impl Builder<'_> {
         if !is_of_rest || !self.sums_to_output(node, rule) {
             return None;
         }
-        // A relative stabiliser measures all of a denominator, where z < 0 too.
-        let is_relative = |group: &Group| matches!(group.quotient, Quotient::Divided(Stabilizer::Rms(_)));
         let of = |weighing: [f32; 2]| {
-            let is_weighed = |group: &Group| self.agreement(node, group) == Some(weighing) && !is_relative(group);
+            let is_weighed =
+                |group: &Group| self.agreement(node, group) == Some(weighing) && !measures_denominators(group);
             rule.groups.iter().position(is_weighed)
         };
         Some([of([1.0, 0.0])?, of([0.0, 1.0])?])
@@ -112,6 +111,11 @@ impl Builder<'_> {
         self.step(id, Work::Elementwise, z, chain, derived);
         Some(derived)
     }
+}
+
+/// Whether a group's stabiliser is relative: it measures all of a denominator, where z < 0 too.
+pub(super) fn measures_denominators(group: &Group) -> bool {
+    matches!(group.quotient, Quotient::Divided(Stabilizer::Rms(_)))
 }
 
 /// α and β with p P − n N = α (P − N) + β (p₁ P − n₁ N), where what the sum loses to roundings stays small beside it.

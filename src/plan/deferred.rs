@@ -11,10 +11,11 @@
 //! which is one product of few channels, read again. Nothing cancels in it where z is above zero, and where z is not, no relevance is.
 
 use super::Builder;
+use super::cells::measures_denominators;
 use super::relevance::Backward;
 use crate::layers::Layer;
 use crate::network::{LayerId, LayerNode, ValueId};
-use crate::rules::{LinearRule, Quotient, Rule, Stabilizer};
+use crate::rules::{LinearRule, Rule};
 
 /// How many times as wide as its input a value is, at least, whose denominator waits: writing and reading that costs more than reading the input
 /// again.
@@ -24,8 +25,7 @@ impl Builder<'_> {
     /// The position of the only live group of a layer's rule, where its denominator waits for the way back.
     pub(super) fn deferred(&self, node: &LayerNode, rule: &LinearRule) -> Option<usize> {
         let Layer::Conv(conv) = &node.layer else { return None };
-        let mut live = rule.groups.iter().enumerate().filter(|(_, group)| self.is_live(node, group));
-        let (Some((position, group)), None) = (live.next(), live.next()) else { return None };
+        let (position, group) = self.only_live(node, rule)?;
         // What a report measures reads it too.
         let is_asked = self.target.together && !self.ask.forward_only && !self.ask.report;
         let is_single = conv.groups() == 1 && conv.has_single_positions();
@@ -34,16 +34,13 @@ impl Builder<'_> {
             return None;
         }
         let raises = self.weighings(node, rule).is_some() && self.agreement(node, group) == Some([1.0, 0.0]);
-        // A relative stabiliser measures all of a denominator, where z < 0 too.
-        let is_relative = matches!(group.quotient, Quotient::Divided(Stabilizer::Rms(_)));
-        let waits = raises && !is_relative && self.known.is_dead_below_zero(node.output);
+        let waits = raises && !measures_denominators(group) && self.known.is_dead_below_zero(node.output);
         (waits && self.is_read_by_groups(node.output)).then_some(position)
     }
 
     /// Whether all that is made of a value is read by one convolution of windows in groups.
     fn is_read_by_groups(&self, value: ValueId) -> bool {
-        let readers = self.network.readers();
-        let [(reader, _)] = readers[value.index()][..] else { return false };
+        let [(reader, _)] = self.known.readers(value)[..] else { return false };
         let node = self.network.layer(reader);
         match &node.layer {
             Layer::Activation(_) => self.is_read_by_groups(node.output),

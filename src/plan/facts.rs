@@ -68,6 +68,7 @@ pub(super) struct Known {
     wanted: Vec<bool>,
     /// Whether a sample's targets have relevance of their own at the value.
     apart: Vec<bool>,
+    readers: Vec<Vec<(LayerId, usize)>>,
 }
 
 impl Known {
@@ -78,7 +79,13 @@ impl Known {
             dead_below_zero: if ask.facts.dead_below_zero { dead_below_zero(network, rules) } else { none() },
             wanted: wanted(network, ask),
             apart: apart(network, ask),
+            readers: network.readers(),
         }
+    }
+
+    /// The layers that read a value, each with the slot by which it does.
+    pub(super) fn readers(&self, value: ValueId) -> &[(LayerId, usize)] {
+        &self.readers[value.index()]
     }
 
     /// x ≥ 0 for every sample.

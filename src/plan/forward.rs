@@ -113,8 +113,7 @@ impl Builder<'_> {
     fn leave_denominator(&mut self, id: LayerId, node: &LayerNode) {
         let Some(Rule::Linear(rule)) = self.rules.rule(id) else { return };
         let is_asked = self.target.together && !self.ask.forward_only && self.is_needed(node.output);
-        let mut live = rule.groups.iter().enumerate().filter(|(_, group)| self.is_live(node, group));
-        let (Some((position, group)), None) = (live.next(), live.next()) else { return };
+        let Some((position, group)) = self.only_live(node, rule) else { return };
         let is_left = self.part(id, position).is_some() || !matches!(group.quotient, Quotient::Divided(_));
         let is_small = multiply_adds(self.network, node).0 < BUFFER * self.width(node.output);
         let has_groups = matches!(&node.layer, Layer::Conv(conv) if conv.groups() > 1);

@@ -67,8 +67,8 @@ pub(super) fn fuse(
             let divides = matches!(view.chain.first(), Some(Op::DivideInto { .. }));
             maker(view).filter(|&maker| divides && maker >= *forward && comes_first(&steps[maker]))
         };
-        let joined = joined(steps, position, may_join, first).or_else(|| joined(steps, position, may_join, maker));
-        match joined {
+        let found = joined(steps, position, may_join, first).or_else(|| joined(steps, position, may_join, maker));
+        match found {
             None => position += 1,
             Some((maker, (_, chain))) => {
                 // The maker moves to the later place, where everything that either chain reads is there.

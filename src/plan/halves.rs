@@ -71,6 +71,12 @@ impl Builder<'_> {
         group.factor != 0.0 && !is_dead
     }
 
+    /// The only group of a rule that gives anything, and its position.
+    pub(super) fn only_live<'r>(&self, node: &LayerNode, rule: &'r LinearRule) -> Option<(usize, &'r Group)> {
+        let mut live = rule.groups.iter().enumerate().filter(|(_, group)| self.is_live(node, group));
+        live.next().filter(|_| live.next().is_none())
+    }
+
     /// The position of every live group with its p and n, if halves pay.
     pub(super) fn weighings(&self, node: &LayerNode, rule: &LinearRule) -> Option<Vec<(usize, Weighing)>> {
         if !self.ask.facts.halve || self.known.is_nonnegative(node.inputs[0]) {

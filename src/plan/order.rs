@@ -51,10 +51,8 @@ pub(super) fn gather(network: &Network, buffers: &Buffers<'_>, steps: &mut [Step
 fn precede(network: &Network, buffers: &Buffers<'_>, steps: &mut [Step], pass: Range<usize>) {
     for position in pass.clone().rev() {
         let is_paired = |other: usize| pass.contains(&other) && is_alike(&steps[other], &steps[position]);
-        if !is_pointwise(network, &steps[position])
-            || is_paired(position + 1)
-            || position > 0 && is_paired(position - 1)
-        {
+        let is_one_of_two = is_paired(position + 1) || position.checked_sub(1).is_some_and(is_paired);
+        if is_one_of_two || !is_pointwise(network, &steps[position]) {
             continue;
         }
         let made = steps[position].target;
